@@ -1,0 +1,1 @@
+"""Neural network compression: the framework-free core and the public API."""

@@ -1,0 +1,194 @@
+"""What plugins implement: one protocol for each of the five hooks.
+
+A *backend* is what the core assembles for a framework from a graph builder, a target-point inserter and a
+statistics aggregator of the same ``framework`` name. A backend knows no algorithm, an algorithm no backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from attrs import field, frozen
+
+from nncf_core.graph import Constant, Graph, Node
+from nncf_core.progress import Progress, SilentProgress
+from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import TargetPoint, Transformation
+
+Model: TypeAlias = Any
+"""A framework's own model object; only its backend looks inside."""
+
+Runner: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""Runs a model: arrays by input name to arrays by output name."""
+
+
+@frozen
+class CompressionRequest:
+    """How a constant is to be compressed; a backend is asked whether it can express that.
+
+    :param scheme: name of the scheme, e.g. ``int4_sym``.
+    :param format: name of the number format of the codes, e.g. ``int4``.
+    :param group_axis: axis that is divided into groups, ``None`` when it is not.
+    :param group_size: elements that share a scale, ``-1`` when the axis is not divided.
+    """
+
+    scheme: str
+    format: str
+    group_axis: int | None = None
+    group_size: int = -1
+
+
+@runtime_checkable
+class GraphBuilder(Protocol):
+    """Reads a framework's models.
+
+    ``framework`` is the backend's name; ``title`` is how people write it; ``suffixes`` are the file name
+    suffixes that :meth:`open` understands.
+    """
+
+    framework: ClassVar[str]
+    title: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def accepts(self, model: object) -> bool:
+        """Whether this is a model of the framework. Must not import a framework that is not yet imported."""
+
+    def open(self, source: Model | Path, options: Mapping[str, Any]) -> Model:
+        """The working model of a run, which may be changed without changing ``source``.
+
+        :param source: a model of the framework, or the path of a model file. Large constants are shared with
+            the source, or mapped lazily from the file.
+        :param options: the backend's own options (``backend_params``).
+        :raises UnsupportedModelError: when the model is malformed.
+        :raises InvalidPathError: when the file, or a file it refers to, is missing or outside its folder.
+        """
+
+    def build(self, model: Model) -> Graph:
+        """The graph of a working model.
+
+        :raises UnsupportedModelError: when the model is not valid.
+        """
+
+    def export(self, model: Model, source: Model | Path) -> Model:
+        """The working model as the kind of object that the user gave; of a path: the framework's usual one."""
+
+    def save(self, model: Model, path: Path) -> None:
+        """Write a working or exported model, atomically: to a temporary name first, then renamed."""
+
+
+@runtime_checkable
+class TargetPointInserter(Protocol):
+    """Carries out transformations."""
+
+    framework: ClassVar[str]
+
+    def refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Why the constant cannot be compressed in this way, with what would work; ``None`` when it can."""
+
+    def apply(
+        self,
+        model: Model,
+        graph: Graph,
+        transformations: Iterable[Transformation],
+        options: Mapping[str, Any],
+    ) -> Model:
+        """Change ``model`` (which the caller owns) and return it, or a new one.
+
+        Transformations are consumed one by one, so that arrays need not all be in memory.
+
+        :param options: the backend's own options (``backend_params``).
+        """
+
+    def extract(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Model:
+        """A runnable sub-model from the input points to the output points; ``model`` is not changed.
+
+        Its outputs are named ``str(target_point)``, in the order given. Empty ``inputs`` means the model's own.
+        """
+
+    def runner(self, model: Model) -> Runner:
+        """A callable that runs the model."""
+
+
+@runtime_checkable
+class StatisticsAggregator(Protocol):
+    """Collects statistics of activations."""
+
+    framework: ClassVar[str]
+
+    def collect(
+        self,
+        model: Model,
+        graph: Graph,
+        requests: Sequence[StatisticsRequest],
+        inputs: Iterable[Any],
+        progress: Progress,
+    ) -> Statistics:
+        """Run the model on each item of ``inputs`` (at least one) and aggregate.
+
+        :raises UnsupportedDatasetError: when an item cannot be used as the model's input.
+        """
+
+
+@frozen
+class Context:
+    """What an algorithm gets besides graph, statistics and parameters.
+
+    :param executor: independent work is mapped over it; ``None`` runs it in the calling thread. Results must
+        not depend on it.
+    :param progress: where to report progress.
+    :param ignored: names of the nodes that the user excluded.
+    :param refusal: whether the backend cannot compress a constant in some way, see
+        :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
+    """
+
+    executor: Executor | None = None
+    progress: Progress = field(factory=SilentProgress)
+    ignored: frozenset[str] = frozenset()
+    refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """A compression algorithm.
+
+    ``name`` is the value of ``"algorithm"`` in a config; ``parameters`` an attrs class; ``schema`` the
+    JSON-schema properties of its section (without ``"algorithm"`` and the common scoping properties).
+    """
+
+    name: ClassVar[str]
+    parameters: ClassVar[type]
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema (draft-07) of the algorithm's section: an object schema; the core adds the rest."""
+
+    def rounds(self, graph: Graph, params: Any) -> int:
+        """How many times requests → statistics → transformations is to run, each on the model so far."""
+
+    def requests(self, graph: Graph, params: Any, round_index: int) -> Sequence[StatisticsRequest]:
+        """Statistics needed in a round; empty when no data is needed."""
+
+    def transformations(
+        self, graph: Graph, statistics: Statistics, params: Any, context: Context, round_index: int
+    ) -> Iterable[Transformation]:
+        """The edits of a round, in graph order; a generator keeps memory small."""
+
+
+@runtime_checkable
+class StripFormat(Protocol):
+    """A form that :func:`nncf.strip` brings a model into. ``name`` is the value of the public enum."""
+
+    name: ClassVar[str]
+
+    def strip(self, graph: Graph) -> Iterable[Transformation]:
+        """The edits that bring the model into this form; empty when it already is."""
+
+
+def is_excluded(node: Node, ignored: frozenset[str]) -> bool:
+    """Whether a node, or a control-flow node that contains it, is in the ignored scope."""
+    return node.name in ignored or any(name in ignored for name in node.scope)

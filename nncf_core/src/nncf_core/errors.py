@@ -1,0 +1,73 @@
+"""Every error that the framework raises on purpose; all of them are an :class:`NNCFError`."""
+
+
+class NNCFError(Exception):
+    """Base of all errors raised on purpose: the message says what is wrong, where, and what to do."""
+
+
+class ValidationError(NNCFError, ValueError):
+    """An argument, a configuration or an ignored scope is not acceptable."""
+
+
+class InternalError(NNCFError, RuntimeError):
+    """A promise that the framework makes to itself does not hold."""
+
+
+class UnsupportedDatasetError(NNCFError, TypeError):
+    """A dataset cannot be used in the way that was asked for."""
+
+
+class UnknownDatasetError(NNCFError, TypeError):
+    """A dataset is of an unknown kind."""
+
+
+class InvalidPathError(NNCFError, ValueError):
+    """A path does not exist, cannot be read or written, or leaves the folder it must stay in."""
+
+
+class UnsupportedBackendError(NNCFError, RuntimeError):
+    """No installed plugin understands the model, or its backend cannot do what was asked for."""
+
+
+class UnsupportedModelError(NNCFError, RuntimeError):
+    """A model is malformed or has a form that cannot be processed."""
+
+
+class UnsupportedVersionError(NNCFError, RuntimeError):
+    """A framework, a model format or a plugin has a version that is not supported."""
+
+
+class InvalidQuantizerGroupError(NNCFError, ValueError):
+    """A quantizer group is unknown."""
+
+
+class InvalidGroupSizeError(NNCFError, ValueError):
+    """A weight cannot be divided into groups of the requested size."""
+
+
+class InstallationError(NNCFError, RuntimeError):
+    """The installation is incomplete or contradicts itself."""
+
+
+class ModuleNotFoundError(NNCFError, ImportError):  # noqa: A001 - the documented public name
+    """A package that is needed for what was asked for is not installed."""
+
+
+class PluginError(NNCFError, RuntimeError):
+    """A plugin breaks the contract of its hook, or none provides what was asked for."""
+
+
+class ParameterNotSupportedError(NNCFError, ValueError):
+    """A parameter, or a combination of parameters, is not supported."""
+
+
+class InvalidCollectorTypeError(NNCFError, TypeError):
+    """A statistics collector is of the wrong kind."""
+
+
+class BufferFullError(NNCFError, RuntimeError):
+    """A statistics buffer is full."""
+
+
+class StatisticsCacheError(NNCFError, RuntimeError):
+    """A statistics cache is missing, broken or was made for something else."""

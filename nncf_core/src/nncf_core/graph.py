@@ -1,0 +1,271 @@
+"""The backend-neutral graph: what algorithms see of a model.
+
+A graph builder makes it; nothing in it refers to a framework's objects. Everything is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+from attrs import field, frozen
+
+from nncf_core.errors import ValidationError
+from nncf_core.numerics.tensor import CompressedTensor
+
+
+class OpKind(Enum):
+    """Canonical operator kinds. What a backend does not know is ``OTHER`` and is left alone."""
+
+    INPUT = "Input"
+    OUTPUT = "Output"
+    CONV = "Conv"
+    CONV_TRANSPOSE = "ConvTranspose"
+    MATMUL = "MatMul"
+    EMBEDDING = "Embedding"
+    RECURRENT = "Recurrent"
+    ADD = "Add"
+    SUBTRACT = "Subtract"
+    MULTIPLY = "Multiply"
+    DIVIDE = "Divide"
+    ACTIVATION = "Activation"
+    SOFTMAX = "Softmax"
+    NORMALIZATION = "Normalization"
+    POOL = "Pool"
+    REDUCE = "Reduce"
+    RESIZE = "Resize"
+    CONCAT = "Concat"
+    SPLIT = "Split"
+    SHAPE_ONLY = "ShapeOnly"
+    CAST = "Cast"
+    QUANTIZE = "Quantize"
+    DEQUANTIZE = "Dequantize"
+    CONTROL_FLOW = "ControlFlow"
+    OTHER = "Other"
+
+
+class Trait(Enum):
+    """Properties of an operator that algorithms ask for."""
+
+    WEIGHTED = "weighted"  # has an operand that is normally a trained constant
+    ELEMENTWISE = "elementwise"
+    SHAPE_ONLY = "shape_only"  # moves or views elements, changes no value
+    QUANTIZATION_AGNOSTIC = "quantization_agnostic"  # commutes with quantization of its input
+
+
+_TRAITS: Mapping[OpKind, frozenset[Trait]] = {
+    OpKind.CONV: frozenset({Trait.WEIGHTED}),
+    OpKind.CONV_TRANSPOSE: frozenset({Trait.WEIGHTED}),
+    OpKind.MATMUL: frozenset({Trait.WEIGHTED}),
+    OpKind.EMBEDDING: frozenset({Trait.WEIGHTED}),
+    OpKind.RECURRENT: frozenset({Trait.WEIGHTED}),
+    OpKind.ADD: frozenset({Trait.ELEMENTWISE}),
+    OpKind.SUBTRACT: frozenset({Trait.ELEMENTWISE}),
+    OpKind.MULTIPLY: frozenset({Trait.ELEMENTWISE}),
+    OpKind.DIVIDE: frozenset({Trait.ELEMENTWISE}),
+    OpKind.ACTIVATION: frozenset({Trait.ELEMENTWISE}),
+    OpKind.SHAPE_ONLY: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
+    OpKind.SPLIT: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
+}
+
+
+def traits_of(kind: OpKind) -> frozenset[Trait]:
+    """Traits that every operator of this kind has."""
+    return _TRAITS.get(kind, frozenset())
+
+
+@frozen
+class WeightLayout:
+    """What the axes of a constant operand mean to the operator that uses it.
+
+    The axes are those of the *constant*, after looking through transposes: the same constant may have
+    another layout in another operator.
+
+    :param reduction_axes: axes that the operator sums over (input channels, kernel positions); for an
+        embedding the axes of the embedding vector. One scale is shared along them.
+    :param channel_axes: axes that remain in the output (output channels, vocabulary rows).
+    :param batch_axes: axes of independent matrices (experts, heads, directions).
+    """
+
+    reduction_axes: tuple[int, ...]
+    channel_axes: tuple[int, ...]
+    batch_axes: tuple[int, ...] = ()
+
+
+@frozen
+class Constant:
+    """A lazy handle of a constant tensor.
+
+    :param name: unique in the graph; transformations refer to it.
+    :param dtype: numpy or ``ml_dtypes`` name of the element type, e.g. ``float32``, ``bfloat16``, ``int4``.
+        Of a compressed constant: the type that it decompresses to.
+    :param shape: of a compressed constant: the shape that it decompresses to.
+    :param read: returns the array; a memory-mapped view where the framework can. Read-only.
+    :param release: gives memory-mapped pages of the array back to the system, after its last use.
+    :param stored_bytes: bytes that the constant takes in the model (with scales and zero points).
+    :param compressed: reads the low-bit form, when the constant is already compressed in the model.
+    :param compressed_format: number format of the low-bit form, e.g. ``uint4``; ``None`` when not compressed.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray] = field(repr=False, eq=False)
+    release: Callable[[], None] = field(default=lambda: None, repr=False, eq=False)
+    stored_bytes: int = 0
+    compressed: Callable[[], CompressedTensor] | None = field(default=None, repr=False, eq=False)
+    compressed_format: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds uncompressed floating-point numbers of 8 or more bits."""
+        return self.compressed_format is None and self.dtype in FLOAT_DTYPES
+
+
+FLOAT_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"})
+
+
+@frozen
+class Port:
+    """An input or an output of a node.
+
+    :param tensor: name of the tensor; it connects the producer's output to the consumers' inputs.
+    :param dtype: element type, ``None`` when unknown.
+    :param shape: dimensions, ``None`` in place of a dimension that is not known; ``None`` when even the
+        rank is not known.
+    :param constant: name of the constant that feeds this input, looking through transposes, casts and
+        copies; ``None`` for activations.
+    :param layout: meaning of that constant's axes here; ``None`` unless the input is a weight.
+    """
+
+    tensor: str
+    dtype: str | None = None
+    shape: tuple[int | None, ...] | None = None
+    constant: str | None = None
+    layout: WeightLayout | None = None
+
+
+@frozen
+class Node:
+    """An operator.
+
+    :param name: the user's own name where there is one and it is unique; otherwise derived from it.
+    :param op_type: the framework's name of the operator type.
+    :param kind: the canonical kind.
+    :param scope: names of the control-flow nodes or functions that contain it, outermost first.
+    :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …).
+    """
+
+    name: str
+    op_type: str
+    kind: OpKind
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    scope: tuple[str, ...] = ()
+    attributes: Mapping[str, object] = field(factory=dict)
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """Traits of the node's kind."""
+        return traits_of(self.kind)
+
+    @property
+    def weights(self) -> tuple[tuple[int, Port], ...]:
+        """Input index and port of every constant operand that the operator uses as a weight."""
+        return tuple((i, p) for i, p in enumerate(self.inputs) if p.constant and p.layout)
+
+
+@frozen
+class Graph:
+    """Nodes in topological order, the constants that they use, and the framework's name.
+
+    :raises ValidationError: when two nodes have the same name.
+    """
+
+    framework: str
+    nodes: tuple[Node, ...] = field(converter=tuple)
+    constants: Mapping[str, Constant] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self._by_name) != len(self.nodes):
+            names = [n.name for n in self.nodes]
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise ValidationError(f"Two nodes of the graph have the same name: {', '.join(twice[:5])}.")
+
+    # attrs' slots leave room for cached properties
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _producer(self) -> dict[str, Node]:
+        return {port.tensor: node for node in self.nodes for port in node.outputs}
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[Node, ...]]:
+        result: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for tensor in dict.fromkeys(port.tensor for port in node.inputs):
+                result.setdefault(tensor, []).append(node)
+        return {tensor: tuple(nodes) for tensor, nodes in result.items()}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def node(self, name: str) -> Node:
+        """The node of this name.
+
+        :raises ValidationError: when there is none.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise ValidationError(f"The graph has no node named {name!r}.") from None
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that produces a tensor; ``None`` for constants and unknown tensors."""
+        return self._producer.get(tensor)
+
+    def consumers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that take a tensor, in topological order."""
+        return self._consumers.get(tensor, ())
+
+    def predecessors(self, node: Node) -> tuple[Node, ...]:
+        """Producers of the node's inputs, each once."""
+        found = (self.producer(port.tensor) for port in node.inputs)
+        return tuple({n.name: n for n in found if n is not None}.values())
+
+    def successors(self, node: Node) -> tuple[Node, ...]:
+        """Consumers of the node's outputs, each once."""
+        return tuple({n.name: n for port in node.outputs for n in self.consumers(port.tensor)}.values())
+
+    def users(self, constant: str) -> tuple[tuple[Node, int], ...]:
+        """Every (node, input index) that a constant feeds as a weight or otherwise."""
+        return tuple(self._users.get(constant, ()))
+
+    @cached_property
+    def _users(self) -> dict[str, list[tuple[Node, int]]]:
+        result: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for index, port in enumerate(node.inputs):
+                if port.constant is not None:
+                    result.setdefault(port.constant, []).append((node, index))
+        return result
+
+    def of_kind(self, kinds: Iterable[OpKind]) -> tuple[Node, ...]:
+        """Nodes of any of these kinds, in topological order."""
+        wanted = frozenset(kinds)
+        return tuple(node for node in self.nodes if node.kind in wanted)

@@ -1,0 +1,57 @@
+"""The compressed form of a constant: low-bit codes with scales and zero points."""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import field, frozen
+
+from nncf_core.numerics.formats import NumberFormat
+
+
+@frozen
+class CompressedTensor:
+    """A tensor in a low-bit number format.
+
+    With ``v`` the value that a code stands for, the dequantized tensor is, in float32,
+    ``ŵ = (v - zero_point) · scale · global_scale``, where scale and zero point are shared by ``group_size``
+    consecutive elements along ``group_axis``.
+
+    :param format: number format of the codes.
+    :param shape: shape of the dequantized tensor; the codes have the same element order (C order).
+    :param codes: ``uint8``, one dimension. Codes of 8 bits take a byte each. Narrower codes are packed
+        densely, the first code in the lowest bits; 4-bit codes are two a byte, low nibble first. Signed
+        integers are in two's complement; codebook formats hold indices. An odd tail is filled with zeros.
+    :param scale: ``shape`` with 1 in every reduction axis, or with the number of groups in ``group_axis``.
+        float16, float32, or the format that a format prescribes (float8_e8m0fnu, float8_e4m3fn).
+    :param zero_point: codes of the same shape as ``scale``, unpacked, ``uint8``; ``None`` for symmetric formats.
+    :param dtype: element type of the tensor before compression, e.g. ``float32``.
+    :param reduction_axes: axes along which a scale is shared.
+    :param group_axis: the axis that is divided into groups; ``None`` when it is not divided.
+    :param group_size: elements along ``group_axis`` that share a scale; ``-1`` when it is not divided.
+    :param global_scale: one float32 factor for the whole tensor (NVFP4); ``None`` otherwise.
+    :param codebook: values that the indices stand for (float32), for codebook formats; ``None`` otherwise.
+    """
+
+    format: NumberFormat
+    shape: tuple[int, ...]
+    codes: np.ndarray = field(repr=False, eq=False)
+    scale: np.ndarray = field(repr=False, eq=False)
+    zero_point: np.ndarray | None = field(repr=False, eq=False)
+    dtype: str
+    reduction_axes: tuple[int, ...]
+    group_axis: int | None = None
+    group_size: int = -1
+    global_scale: float | None = None
+    codebook: np.ndarray | None = field(default=None, repr=False, eq=False)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales and zero points (4-bit zero points counted as packed)."""
+        zero_points = 0 if self.zero_point is None else -(-self.zero_point.size * self.format.bits // 8)
+        codebook = 0 if self.codebook is None else self.codebook.nbytes
+        return self.codes.nbytes + self.scale.nbytes + zero_points + codebook

@@ -1,0 +1,84 @@
+"""Target points and the closed vocabulary of edits that algorithms ask for and backends carry out.
+
+Commands hold names and arrays, never callbacks, so that a plan can be stored, shown, and applied elsewhere.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+from attrs import field, frozen
+
+from nncf_core.numerics.tensor import CompressedTensor
+
+
+class PointKind(Enum):
+    """Where a target point lies relative to its node."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+@frozen
+class TargetPoint:
+    """The tensor that enters a node's input, or leaves its output.
+
+    :param node: name of the node.
+    :param kind: input or output.
+    :param port: index of the input or output.
+    """
+
+    node: str
+    kind: PointKind = PointKind.OUTPUT
+    port: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.kind.value}:{self.port}"
+
+
+@frozen
+class CompressConstant:
+    """Replace a constant, for all its users, by its compressed form and what decompresses it.
+
+    :param constant: name of the constant.
+    :param tensor: the compressed form.
+    :param reason: why this format was chosen, for the report.
+    """
+
+    constant: str
+    tensor: CompressedTensor
+    reason: str = ""
+
+
+@frozen
+class ReplaceConstant:
+    """Give a constant, for all its users, new values of the same shape; a compressed one becomes float again.
+
+    :param constant: name of the constant.
+    :param value: the new values; they are cast to the constant's own element type.
+    :param reason: why, for the report.
+    """
+
+    constant: str
+    value: np.ndarray = field(repr=False, eq=False)
+    reason: str = ""
+
+
+@frozen
+class InsertMultiply:
+    """Multiply the tensor at a target point by a constant that broadcasts against it.
+
+    :param target: at an input, only that input sees the product; at an output, all consumers do.
+    :param factor: the constant; it is cast to the tensor's element type.
+    :param name: name of the new node.
+    """
+
+    target: TargetPoint
+    factor: np.ndarray = field(repr=False, eq=False)
+    name: str = ""
+    reason: str = ""
+
+
+Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply

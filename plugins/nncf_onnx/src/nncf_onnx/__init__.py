@@ -1,0 +1,1 @@
+"""ONNX backend for nncf-core."""
