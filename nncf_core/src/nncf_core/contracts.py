@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from attrs import field, frozen
@@ -44,15 +44,19 @@ class CompressionRequest:
 
 @runtime_checkable
 class GraphBuilder(Protocol):
-    """Reads a framework's models.
+    """Reads a framework's models."""
 
-    ``framework`` is the backend's name; ``title`` is how people write it; ``suffixes`` are the file name
-    suffixes that :meth:`open` understands.
-    """
+    @property
+    def framework(self) -> str:
+        """Name of the backend."""
 
-    framework: ClassVar[str]
-    title: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]]
+    @property
+    def title(self) -> str:
+        """Name of the framework as people write it."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """File name suffixes that :meth:`open` understands, lower case, with the dot."""
 
     def accepts(self, model: object) -> bool:
         """Whether this is a model of the framework. Must not import a framework that is not yet imported."""
@@ -84,7 +88,9 @@ class GraphBuilder(Protocol):
 class TargetPointInserter(Protocol):
     """Carries out transformations."""
 
-    framework: ClassVar[str]
+    @property
+    def framework(self) -> str:
+        """Name of the backend."""
 
     def refusal(
         self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
@@ -119,7 +125,9 @@ class TargetPointInserter(Protocol):
 class StatisticsAggregator(Protocol):
     """Collects statistics of activations."""
 
-    framework: ClassVar[str]
+    @property
+    def framework(self) -> str:
+        """Name of the backend."""
 
     def collect(
         self,
@@ -155,17 +163,21 @@ class Context:
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """A compression algorithm.
+    """A compression algorithm."""
 
-    ``name`` is the value of ``"algorithm"`` in a config; ``parameters`` an attrs class; ``schema`` the
-    JSON-schema properties of its section (without ``"algorithm"`` and the common scoping properties).
-    """
+    @property
+    def name(self) -> str:
+        """Value of ``"algorithm"`` in a config."""
 
-    name: ClassVar[str]
-    parameters: ClassVar[type]
+    @property
+    def parameters(self) -> type:
+        """attrs class that its config section is structured into."""
 
     def schema(self) -> Mapping[str, Any]:
-        """JSON schema (draft-07) of the algorithm's section: an object schema; the core adds the rest."""
+        """JSON schema (draft-07, an object) of the algorithm's config section.
+
+        The core adds ``algorithm`` and the scoping properties that all algorithms share.
+        """
 
     def rounds(self, graph: Graph, params: Any) -> int:
         """How many times requests → statistics → transformations is to run, each on the model so far."""
@@ -181,9 +193,11 @@ class Algorithm(Protocol):
 
 @runtime_checkable
 class StripFormat(Protocol):
-    """A form that :func:`nncf.strip` brings a model into. ``name`` is the value of the public enum."""
+    """A form that :func:`nncf.strip` brings a model into."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """Value of the public enum, or a name of its own."""
 
     def strip(self, graph: Graph) -> Iterable[Transformation]:
         """The edits that bring the model into this form; empty when it already is."""

@@ -107,6 +107,7 @@ class Constant:
     :param stored_bytes: bytes that the constant takes in the model (with scales and zero points).
     :param compressed: reads the low-bit form, when the constant is already compressed in the model.
     :param compressed_format: number format of the low-bit form, e.g. ``uint4``; ``None`` when not compressed.
+    :param granularity: what shares a scale in the low-bit form, for people, e.g. ``group size 64``.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Constant:
     stored_bytes: int = 0
     compressed: Callable[[], CompressedTensor] | None = field(default=None, repr=False, eq=False)
     compressed_format: str | None = None
+    granularity: str = ""
 
     @property
     def size(self) -> int:

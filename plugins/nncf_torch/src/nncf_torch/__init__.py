@@ -1,1 +1,3 @@
 """PyTorch backend for nncf-core."""
+
+__version__ = "0.1.0"

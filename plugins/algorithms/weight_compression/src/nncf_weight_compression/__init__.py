@@ -1,1 +1,3 @@
-"""Weight compression algorithm for nncf-core: INT8, INT4, NF4, FP4, MX and codebooks."""
+"""Data-free weight compression: INT8, INT4, INT3, INT2, NF4, FP4, FP8, MX and codebooks, with mixed precision."""
+
+__version__ = "0.1.0"

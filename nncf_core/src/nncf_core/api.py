@@ -1,0 +1,285 @@
+"""The public functions. They translate their arguments into an NNCFConfig and hand it to the one pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from nncf_core.advanced import (
+    AdvancedAccuracyRestorerParameters,
+    AdvancedCompressionParameters,
+    AdvancedQuantizationParameters,
+)
+from nncf_core.dataset import Dataset
+from nncf_core.errors import (
+    ParameterNotSupportedError,
+    UnsupportedDatasetError,
+    ValidationError,
+)
+from nncf_core.graph import Graph
+from nncf_core.log import nncf_logger
+from nncf_core.parameters import (
+    BackupMode,
+    CompressionFormat,
+    CompressWeightsMode,
+    DropType,
+    ModelType,
+    QuantizationMode,
+    QuantizationPreset,
+    SensitivityMetric,
+    StripFormat,
+    TargetDevice,
+)
+from nncf_core.scopes import IgnoredScope
+
+TModel = TypeVar("TModel")
+
+
+def compress_weights(
+    model: TModel,
+    mode: CompressWeightsMode = CompressWeightsMode.INT8_ASYM,
+    ratio: float | None = None,
+    group_size: int | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    all_layers: bool | None = None,
+    dataset: Dataset[Any, Any] | None = None,
+    sensitivity_metric: SensitivityMetric | None = None,
+    *,
+    subset_size: int = 128,
+    awq: bool | None = None,
+    scale_estimation: bool | None = None,
+    gptq: bool | None = None,
+    lora_correction: bool | None = None,
+    backup_mode: BackupMode | None = None,
+    compression_format: CompressionFormat = CompressionFormat.DQ,
+    advanced_parameters: AdvancedCompressionParameters | None = None,
+) -> TModel:
+    """Compress the weights of a model. The model that is given is not changed.
+
+    :param model: a model of an installed backend's framework, or the path of a model file.
+    :param mode: number format of the weights; in all but the INT8 modes the *primary* format, see
+        :class:`nncf.CompressWeightsMode`.
+    :param ratio: largest share of the elements of the ratio-defining weights that gets the primary format,
+        0 to 1 (default 1); the rest gets the backup format. 0.0 means none.
+    :param group_size: number of weights along the input channels that share a scale; ``-1``: the whole
+        channel. Default 128; -1 for INT8 and codebook modes, 32 for MX modes, 16 for NVFP4.
+    :param ignored_scope: nodes whose weights are left as they are.
+    :param all_layers: whether embeddings and the last layer get the primary format too (default: no).
+    :param dataset: calibration data, for data-aware methods.
+    :param sensitivity_metric: how the weights that get the backup format are chosen.
+    :param subset_size: number of samples of ``dataset`` to use.
+    :param awq: correct weights with AWQ.
+    :param scale_estimation: estimate scales by minimising the layers' output error.
+    :param gptq: round weights with GPTQ.
+    :param lora_correction: add low-rank adapters that correct the quantization error.
+    :param backup_mode: number format of the other weights (default INT8_ASYM; for MX modes MXFP8_E4M3, for
+        FP4 and FP8_E4M3 FP8_E4M3).
+    :param compression_format: form in which compressed weights are put into the model.
+    :param advanced_parameters: see :class:`nncf.AdvancedCompressionParameters`.
+    :return: a new model of the same kind.
+    :raises ParameterNotSupportedError: for combinations that have no meaning, such as a ratio with INT8.
+    :raises ValidationError: for values out of range, and NaN or Inf in a weight.
+    :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
+    :raises UnsupportedBackendError: when no installed backend takes the model or can express the format.
+    """
+    from nncf_core.pipeline import run
+
+    config = compress_weights_config(
+        mode=mode,
+        ratio=ratio,
+        group_size=group_size,
+        ignored_scope=ignored_scope,
+        all_layers=all_layers,
+        sensitivity_metric=sensitivity_metric,
+        subset_size=subset_size,
+        awq=awq,
+        scale_estimation=scale_estimation,
+        gptq=gptq,
+        lora_correction=lora_correction,
+        backup_mode=backup_mode,
+        compression_format=compression_format,
+        advanced_parameters=advanced_parameters,
+    )
+    _check_dataset(dataset)
+    if dataset is not None and str(mode).startswith("int8"):
+        raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
+    result = run(config, model, dataset=dataset)
+    nncf_logger.info("Weights: %s -> %s bytes\n%s", result.report.bytes_before, result.report.bytes_after, result.report)
+    return result.model  # type: ignore[no-any-return]
+
+
+def compress_weights_config(
+    *,
+    mode: CompressWeightsMode | str = CompressWeightsMode.INT8_ASYM,
+    ignored_scope: IgnoredScope | None = None,
+    subset_size: int = 128,
+    awq: bool | None = None,
+    scale_estimation: bool | None = None,
+    gptq: bool | None = None,
+    lora_correction: bool | None = None,
+    compression_format: CompressionFormat = CompressionFormat.DQ,
+    advanced_parameters: AdvancedCompressionParameters | None = None,
+    **section: Any,
+) -> dict[str, Any]:
+    """The config that :func:`compress_weights` runs for these arguments; plain JSON data.
+
+    Each data-aware method is an algorithm of its own, run in the order of the reference: AWQ before the
+    weights are compressed, the others with or after it.
+    """
+    from nncf_core.structuring import unstructure
+
+    main: dict[str, Any] = {"algorithm": "weight_compression", "mode": str(mode)}
+    main |= {name: unstructure(value) for name, value in section.items() if value is not None}
+    if subset_size != 128:
+        main["subset_size"] = subset_size
+    if compression_format != CompressionFormat.DQ:
+        main["compression_format"] = str(compression_format)
+    if advanced_parameters is not None:
+        main["advanced_parameters"] = unstructure(advanced_parameters)
+    if ignored_scope is not None:
+        main["ignored_scope"] = unstructure(ignored_scope)
+    before = [{"algorithm": "awq"}] if awq else []
+    flags = {"scale_estimation": scale_estimation, "gptq": gptq, "lora_correction": lora_correction}
+    after = [{"algorithm": name} for name, wanted in flags.items() if wanted]
+    sections = [*before, main, *after]
+    return {"compression": sections if len(sections) > 1 else main}
+
+
+def _check_dataset(dataset: object) -> None:
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise UnsupportedDatasetError(
+            f"The dataset is a {type(dataset).__name__}; wrap the data: nncf.Dataset(data, transform_func)."
+        )
+
+
+def quantize(
+    model: TModel,
+    calibration_dataset: Dataset[Any, Any],
+    mode: QuantizationMode | None = None,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    fast_bias_correction: bool = True,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_parameters: AdvancedQuantizationParameters | None = None,
+) -> TModel:
+    """Quantize weights and activations with calibration data. The model that is given is not changed.
+
+    :raises ValidationError: when no installed plugin provides the algorithm ``post_training_quantization``.
+    """
+    if subset_size < 1:
+        raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
+    _check_dataset(calibration_dataset)
+    return _run_named(  # type: ignore[no-any-return]
+        "post_training_quantization",
+        model,
+        calibration_dataset,
+        ignored_scope,
+        mode=mode,
+        preset=preset,
+        target_device=target_device,
+        subset_size=subset_size,
+        fast_bias_correction=fast_bias_correction,
+        model_type=model_type,
+        advanced_parameters=advanced_parameters,
+    )
+
+
+def quantize_with_accuracy_control(
+    model: TModel,
+    calibration_dataset: Dataset[Any, Any],
+    validation_dataset: Dataset[Any, Any],
+    validation_fn: Callable[[Any, Iterable[Any]], Any],
+    max_drop: float = 0.01,
+    drop_type: DropType = DropType.ABSOLUTE,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    fast_bias_correction: bool = True,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_quantization_parameters: AdvancedQuantizationParameters | None = None,
+    advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
+) -> TModel:
+    """Quantize a model so that a metric drops by no more than ``max_drop``.
+
+    :raises ValidationError: when no installed plugin provides the algorithm ``accuracy_control``.
+    """
+    _check_dataset(calibration_dataset)
+    _check_dataset(validation_dataset)
+    return _run_named(  # type: ignore[no-any-return]
+        "accuracy_control",
+        model,
+        calibration_dataset,
+        ignored_scope,
+        max_drop=max_drop,
+        drop_type=drop_type,
+        preset=preset,
+        target_device=target_device,
+        subset_size=subset_size,
+        fast_bias_correction=fast_bias_correction,
+        model_type=model_type,
+        advanced_quantization_parameters=advanced_quantization_parameters,
+        advanced_accuracy_restorer_parameters=advanced_accuracy_restorer_parameters,
+    )
+
+
+def _run_named(
+    algorithm: str,
+    model: Any,
+    dataset: Dataset[Any, Any],
+    ignored_scope: IgnoredScope | None,
+    **section: Any,
+) -> Any:
+    from nncf_core.pipeline import run
+    from nncf_core.structuring import unstructure
+
+    values = {**section, "ignored_scope": ignored_scope}
+    given = {name: unstructure(value) for name, value in values.items() if value is not None}
+    return run({"compression": {"algorithm": algorithm, **given}}, model, dataset=dataset).model
+
+
+def strip(
+    model: TModel,
+    do_copy: bool = True,
+    strip_format: StripFormat = StripFormat.NATIVE,
+    example_input: Any | None = None,
+) -> TModel:
+    """Remove what compression added and deployment does not need.
+
+    :param model: a compressed model.
+    :param do_copy: ``False`` allows the model that is given to be changed; backends that never change it
+        return a new one all the same.
+    :param strip_format: the form to bring the model into, see :class:`nncf.StripFormat`; plugins may add more.
+    :param example_input: an input to trace the model with, for backends that trace.
+    :return: the stripped model.
+    :raises ValidationError: when no plugin provides the strip format.
+    """
+    from nncf_core.registry import registry
+
+    known = registry()
+    name = str(strip_format)
+    if name not in known.strip_formats:
+        raise ValidationError(
+            f"No strip format is named {name!r}; installed are {', '.join(sorted(known.strip_formats))}."
+        )
+    backend = known.backend_for(model)
+    options = {} if example_input is None else {"example_input": example_input}
+    working = backend.builder.open(model, options)
+    graph = backend.builder.build(working)
+    working = backend.inserter.apply(working, graph, known.strip_formats[name].strip(graph), {})
+    return backend.builder.export(working, model)  # type: ignore[no-any-return]
+
+
+def build_graph(model: Any, *, example_input: Any | None = None) -> Graph:
+    """The backend-neutral graph of a model.
+
+    :param model: a model of an installed backend's framework, or the path of a model file.
+    :param example_input: an input to trace the model with, for backends that trace.
+    """
+    from nncf_core.registry import registry
+
+    backend = registry().backend_for(model)
+    options = {} if example_input is None else {"example_input": example_input}
+    return backend.builder.build(backend.builder.open(model, options))

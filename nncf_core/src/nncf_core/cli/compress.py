@@ -1,0 +1,244 @@
+"""``nncf compress-weights`` and ``nncf run``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
+
+if TYPE_CHECKING:
+    from nncf_core.dataset import Dataset
+    from nncf_core.progress import Progress
+    from nncf_core.report import Report
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_MODES = [str(m) for m in CompressWeightsMode if m not in (CompressWeightsMode.INT8,)]
+
+
+def _shared(function: _F) -> _F:
+    """The options of every command that makes a model."""
+    decorators = [
+        click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write."),
+        click.option(
+            "--backend-param",
+            "backend_params",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Option of the backend, e.g. weight_format=matmul_nbits for ONNX; may be repeated.",
+        ),
+        click.option("--threads", type=click.IntRange(min=1), help="Threads; by default one for each core."),
+        click.option("--dry-run", is_flag=True, help="Show what would be done; write no model."),
+        click.option(
+            "--save-plan",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Also write the plan (JSON and arrays) into this folder.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress and no report."),
+    ]
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+@click.command("compress-weights")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--mode",
+    type=click.Choice(_MODES),
+    default="int8_asym",
+    show_default=True,
+    metavar="MODE",
+    help=f"Number format: {', '.join(_MODES)}.",
+)
+@click.option(
+    "--ratio",
+    type=float,
+    help="Largest share of the weights that gets the primary format; the rest gets the backup format.  [default: 1]",
+)
+@click.option("--group-size", type=int, help="Weights that share a scale; -1: the whole channel.  [default: by mode]")
+@click.option("--all-layers", is_flag=True, help="Primary format for embeddings and the last layer too.")
+@click.option(
+    "--backup-mode", type=click.Choice([str(m) for m in BackupMode]), help="Format of the other weights."
+)
+@click.option("--sensitivity-metric", type=click.Choice([str(m) for m in SensitivityMetric]))
+@click.option(
+    "--group-size-fallback",
+    type=click.Choice([str(m) for m in GroupSizeFallbackMode]),
+    help="What to do with weights that the group size does not divide.  [default: error]",
+)
+@click.option(
+    "--codebook", metavar="V,V,...", help="Increasing values of the table, for --mode codebook."
+)
+@click.option("--ignore", multiple=True, metavar="NAME", help="Leave out the node (or constant) of this name.")
+@click.option("--ignore-pattern", multiple=True, metavar="REGEX", help="Leave out nodes whose names match.")
+@click.option("--ignore-type", multiple=True, metavar="TYPE", help="Leave out nodes of this type.")
+@_shared
+def compress_weights(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
+    """Compress the weights of MODEL, without data.
+
+    Example: nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
+    """
+    from nncf_core.advanced import AdvancedCompressionParameters
+    from nncf_core.api import compress_weights_config
+    from nncf_core.scopes import IgnoredScope
+
+    advanced: dict[str, Any] = {}
+    if options["group_size_fallback"]:
+        advanced["group_size_fallback_mode"] = GroupSizeFallbackMode(options["group_size_fallback"])
+    if options["codebook"]:
+        advanced["codebook"] = _numbers(options["codebook"])
+    scope = IgnoredScope(
+        names=list(options["ignore"]),
+        patterns=list(options["ignore_pattern"]),
+        types=list(options["ignore_type"]),
+    )
+    config = compress_weights_config(
+        mode=options["mode"],
+        ratio=options["ratio"],
+        group_size=options["group_size"],
+        all_layers=options["all_layers"] or None,
+        backup_mode=options["backup_mode"],
+        sensitivity_metric=options["sensitivity_metric"],
+        ignored_scope=None if scope == IgnoredScope() else scope,
+        advanced_parameters=AdvancedCompressionParameters(**advanced) if advanced else None,
+    )
+    _execute(config, model, None, backend_params, options)
+
+
+@click.command("run")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--dataset",
+    type=click.Path(path_type=Path),
+    help="Calibration data: an .npz file with one array for each model input, samples along the first axis.",
+)
+@_shared
+def run(config: Path, model: Path, dataset: Path | None, backend_params: tuple[str, ...], **options: Any) -> None:
+    """Compress MODEL as the NNCFConfig in the JSON file CONFIG says."""
+    from nncf_core.config.nncf_config import NNCFConfig
+
+    data = None if dataset is None else _dataset(dataset)
+    _execute(dict(NNCFConfig.from_json(str(config))), model, data, backend_params, options)
+
+
+def _execute(
+    config: dict[str, Any],
+    model: Path,
+    dataset: Dataset[Any, Any] | None,
+    backend_params: tuple[str, ...],
+    options: Mapping[str, Any],
+) -> None:
+    from nncf_core import pipeline
+    from nncf_core.errors import InvalidPathError
+    from nncf_core.progress import SilentProgress, default_progress
+
+    output: Path | None = options["output"]
+    if output is None and not options["dry_run"] and options["save_plan"] is None:
+        raise click.UsageError("Missing option '-o' / '--output' (or --dry-run).")
+    if output is not None and not output.parent.is_dir():
+        raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist.")
+    if backend_params:
+        config = {**config, "backend_params": {**config.get("backend_params", {}), **_pairs(backend_params)}}
+    progress: Progress = SilentProgress() if options["quiet"] else default_progress()
+    start = time.perf_counter()
+    with _executor(options["threads"]) as executor:
+        shared: dict[str, Any] = {"dataset": dataset, "executor": executor, "progress": progress}
+        if options["dry_run"] or options["save_plan"] is not None:
+            plan, report = pipeline.make_plan(config, model, keep_arrays=options["save_plan"] is not None, **shared)
+            if options["save_plan"] is not None:
+                plan.save(options["save_plan"])
+        if output is not None and not options["dry_run"]:
+            report = pipeline.run(config, model, output=output, **shared).report
+    if options["quiet"]:
+        return
+    _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options)
+
+
+def _print(
+    report: Report, model: Path, output: Path | None, seconds: float, options: Mapping[str, Any]
+) -> None:
+    if options["as_json"]:
+        from attrs import asdict
+
+        files = {"model": str(model), "output": None if output is None else str(output)}
+        entries = [asdict(entry) for entry in report.entries]
+        click.echo(json.dumps({**files, "seconds": round(seconds, 3), **report.to_json(), "entries": entries}))
+        return
+    if options["dry_run"]:
+        for entry in report.entries:
+            granularity = "per channel" if entry.group_size == -1 else f"group size {entry.group_size}"
+            click.echo(f"{entry.target}  {list(entry.shape)}  {entry.format}, {granularity}  ({entry.reason})")
+    click.echo(str(report))
+    ratio = report.bytes_before / report.bytes_after if report.bytes_after else 1.0
+    click.echo(
+        f"Weights: {_megabytes(report.bytes_before)} -> {_megabytes(report.bytes_after)} "
+        f"({ratio:.2f} times smaller), {report.bits_per_weight:.2f} bits per weight"
+    )
+    if output is not None:
+        click.echo(f"Wrote {output} in {seconds:.2f} s")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB"
+
+
+@contextmanager
+def _executor(threads: int | None) -> Iterator[ThreadPoolExecutor | None]:
+    if threads is None:
+        yield None
+    else:
+        with ThreadPoolExecutor(threads) as executor:
+            yield executor
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    pairs = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--backend-param")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
+
+
+def _numbers(text: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.array([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers", param_hint="--codebook") from None
+
+
+def _dataset(path: Path) -> Dataset[Any, Any]:
+    import numpy as np
+
+    from nncf_core.dataset import Dataset
+    from nncf_core.errors import InvalidPathError, UnsupportedDatasetError
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise InvalidPathError(f"There is no dataset file {path}.") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise UnsupportedDatasetError(f"{path} is not an .npz file of plain arrays: {error}") from None
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise UnsupportedDatasetError(f"The arrays of {path} have different numbers of samples: {lengths}.")
+    count = next(iter(lengths.values()))
+    return Dataset([{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)])

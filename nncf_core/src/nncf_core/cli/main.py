@@ -1,0 +1,50 @@
+"""The command group, and how errors reach the user."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+
+from nncf_core import __version__
+from nncf_core.cli.compress import compress_weights, run
+from nncf_core.cli.inspect import inspect
+from nncf_core.cli.plugins import plugins
+
+
+class _Group(click.Group):
+    """Turns the framework's own errors into one line, and Ctrl-C into a quiet end."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from nncf_core.errors import NNCFError
+
+        try:
+            return super().invoke(ctx)
+        except NNCFError as error:
+            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG):
+                raise
+            click.echo(f"nncf: error: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("nncf: interrupted; no file was changed", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="nncf")
+@click.option("-v", "--verbose", is_flag=True, help="Show details, and tracebacks of errors.")
+def main(verbose: bool) -> None:
+    """Make neural networks smaller and faster.
+
+    Models are files of any framework whose backend is installed; `nncf plugins` lists them.
+    """
+    logger = logging.getLogger("nncf")
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+
+
+for command in (compress_weights, run, inspect, plugins):
+    main.add_command(command)

@@ -1,0 +1,30 @@
+"""``nncf plugins``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """List installed plugins, what they provide, and why they failed if they did."""
+    from attrs import asdict
+
+    from nncf_core.registry import registry
+
+    records = registry().records
+    if as_json:
+        click.echo(json.dumps([asdict(record) for record in records]))
+        return
+    for record in records:
+        origin = f"{record.distribution} {record.version}".strip() or "nncf-core"
+        click.echo(f"{record.name}  ({origin})" + ("" if record.error is None else "  FAILED"))
+        for item in record.registers:
+            click.echo(f"    {item}")
+        for item in record.shadowed:
+            click.echo(f"    not used: {item}")
+        if record.error is not None:
+            click.echo(f"    error: {record.error}")

@@ -1,0 +1,304 @@
+"""The one pipeline: a run is assembled from an NNCFConfig.
+
+``model → graph → requests → statistics → transformations (the plan) → model``, once for each round of each
+algorithm of the config's ``compression`` section, in the order given there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from nncf_core.config.nncf_config import NNCFConfig
+from nncf_core.contracts import Algorithm, CompressionRequest, Context, Model
+from nncf_core.dataset import Dataset
+from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
+from nncf_core.graph import Constant, Graph
+from nncf_core.log import nncf_logger
+from nncf_core.plan import Plan, PlanEntry, describe
+from nncf_core.progress import Progress, SilentProgress
+from nncf_core.registry import Backend, Registry, registry
+from nncf_core.report import Report
+from nncf_core.scopes import IgnoredScope, from_legacy, ignored_names
+from nncf_core.statistics import Statistics
+from nncf_core.structuring import structure
+from nncf_core.transformations import Transformation
+
+Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
+"""Takes a model, an algorithm's name, the graph and the edits; returns the edited model."""
+
+_SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes")
+
+
+@frozen
+class Result:
+    """What a run gives: the model (of the kind that was given), the plan, and the report."""
+
+    model: Model
+    plan: Plan
+    report: Report
+
+
+@frozen
+class _Step:
+    algorithm: Algorithm
+    params: Any
+    ignored: IgnoredScope
+
+
+@frozen
+class _Run:
+    """The parts that every step of a run needs."""
+
+    backend: Backend
+    options: Mapping[str, Any]
+    dataset: Dataset[Any, Any] | None
+    executor: Executor | None
+    progress: Progress
+    registry: Registry
+
+    def execute(self, steps: Iterable[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
+        """Hand the edits of every round to ``consume``; return the last model and the first graph."""
+        graph = first = self.backend.builder.build(model)
+        fresh = True
+        for step in steps:
+            index = 0
+            while index < step.algorithm.rounds(graph, step.params):
+                if not fresh:
+                    graph = self.backend.builder.build(model)
+                statistics = self._statistics(step, model, graph, index)
+                ignored = ignored_names(graph, step.ignored)
+                context = Context(self.executor, self.progress, ignored, self._refusal(graph))
+                edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
+                model = consume(model, step.algorithm.name, graph, edits)
+                fresh = False
+                index += 1
+        return model, first
+
+    def _statistics(self, step: _Step, model: Model, graph: Graph, index: int) -> Statistics:
+        requests = tuple(dict.fromkeys(step.algorithm.requests(graph, step.params, index)))
+        if not requests:
+            return Statistics()
+        name = step.algorithm.name
+        if self.dataset is None:
+            raise UnsupportedDatasetError(
+                f"Algorithm {name!r} needs calibration data with these settings; pass a dataset."
+            )
+        if self.backend.aggregator is None:
+            raise UnsupportedBackendError(
+                f"Algorithm {name!r} needs statistics of activations with these settings, and no installed "
+                f"plugin collects them for {self.backend.builder.title} models."
+            )
+        size = getattr(step.params, "subset_size", None)
+        items = islice(self.dataset.get_inference_data(), size)
+        length = self.dataset.get_length()
+        total = min((n for n in (size, length) if n is not None), default=None)
+        shown = self.progress.track(items, "Collecting statistics", total)
+        return self.backend.aggregator.collect(model, graph, requests, shown, self.progress)
+
+    def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
+        def ask(constant: Constant, request: CompressionRequest) -> str | None:
+            reason = self.backend.inserter.refusal(graph, constant, request, self.options)
+            if reason is None:
+                return None
+            able = [
+                other.builder.title
+                for name, other in self.registry.backends.items()
+                if name != self.backend.framework
+                and other.inserter.refusal(graph, constant, request, {}) is None
+            ]
+            return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
+
+        return ask
+
+
+def run(
+    config: Mapping[str, Any],
+    model: Model | Path,
+    *,
+    dataset: Dataset[Any, Any] | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    output: Path | None = None,
+) -> Result:
+    """Compress a model as a config says.
+
+    :param config: an :class:`~nncf_core.config.nncf_config.NNCFConfig`, or a dict that is one.
+    :param model: a framework's model, or the path of a model file. It is not changed.
+    :param dataset: calibration data, for algorithms that need it.
+    :param executor: independent work is mapped over it; by default one thread for each available core.
+    :param progress: where to report progress; by default nowhere.
+    :param output: where to save the result. The saved model is then not loaded into memory as a whole, and
+        ``Result.model`` is ``None``.
+    :raises ValidationError: when the config is not valid.
+    :raises UnsupportedBackendError: when no installed backend takes the model.
+    """
+    with _prepared(config, model, dataset, executor, progress) as (steps, this):
+        builder = this.backend.builder
+        working = builder.open(model, this.options)
+        entries: list[PlanEntry] = []
+
+        def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
+            return this.backend.inserter.apply(
+                model, graph, describe(name, edits, graph, entries), this.options
+            )
+
+        working, first = this.execute(steps, working, consume)
+        plan = Plan(this.backend.framework, tuple(entries))
+        report = Report.of(first, plan)
+        if output is not None:
+            builder.save(working, output)
+            return Result(None, plan, report)
+        return Result(builder.export(working, model), plan, report)
+
+
+def make_plan(
+    config: Mapping[str, Any],
+    model: Model | Path,
+    *,
+    dataset: Dataset[Any, Any] | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    keep_arrays: bool = True,
+) -> tuple[Plan, Report]:
+    """What :func:`run` would do, without giving a model. Arguments and errors are those of :func:`run`.
+
+    :param keep_arrays: ``False`` keeps only the light entries, and memory small.
+    """
+    with _prepared(config, model, dataset, executor, progress) as (steps, this):
+        working = this.backend.builder.open(model, this.options)
+        entries: list[PlanEntry] = []
+        kept: list[tuple[str, tuple[Transformation, ...]]] = []
+
+        def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
+            described = describe(name, edits, graph, entries)
+            if not keep_arrays and len(steps) == 1:
+                deque(described, maxlen=0)
+                return model
+            # a later round or algorithm sees the model after this one
+            transformations = tuple(described)
+            if keep_arrays:
+                kept.append((name, transformations))
+            return this.backend.inserter.apply(model, graph, transformations, this.options)
+
+        _, first = this.execute(steps, working, consume)
+        plan = Plan(this.backend.framework, tuple(entries), tuple(kept))
+        return plan, Report.of(first, plan)
+
+
+def apply_plan(plan: Plan, model: Model | Path, options: Mapping[str, Any] | None = None) -> Model:
+    """Carry out a plan that holds its arrays on the model that it was made for.
+
+    :raises ValidationError: when the plan was made for another backend, or names what the model lacks.
+    """
+    backend = registry().backend_for(model)
+    if backend.framework != plan.framework:
+        raise ValidationError(f"The plan was made for {plan.framework} models, this is a {backend.framework} one.")
+    working = backend.builder.open(model, options or {})
+    for name, transformations in plan.steps:
+        graph = backend.builder.build(working)
+        for transformation in transformations:
+            _check_target(transformation, graph, name)
+        working = backend.inserter.apply(working, graph, transformations, options or {})
+    return backend.builder.export(working, model)
+
+
+def _check_target(transformation: Transformation, graph: Graph, algorithm: str) -> None:
+    constant = getattr(transformation, "constant", None)
+    if constant is not None and constant not in graph.constants:
+        raise ValidationError(
+            f"The plan of {algorithm} changes the constant {constant!r}, which the model does not have: "
+            "it was made for another model."
+        )
+
+
+@contextmanager
+def _prepared(
+    config: Mapping[str, Any],
+    model: Model | Path,
+    dataset: Dataset[Any, Any] | None,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> Iterator[tuple[tuple[_Step, ...], _Run]]:
+    known = registry()
+    # validates; a NNCFConfig may have been filled by hand since it was made
+    checked = NNCFConfig.from_dict(dict(config))
+    steps = _steps(checked, known)
+    options = _backend_options(checked)
+    own = ThreadPoolExecutor(available_cores()) if executor is None else None
+    try:
+        yield (
+            steps,
+            _Run(
+                known.backend_for(model),
+                options,
+                dataset,
+                executor or own,
+                progress or SilentProgress(),
+                known,
+            ),
+        )
+    finally:
+        if own is not None:
+            own.shutdown(wait=True, cancel_futures=True)
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    compression = config.get("compression", [])
+    return [compression] if isinstance(compression, Mapping) else list(compression)
+
+
+def _steps(config: NNCFConfig, known: Registry) -> tuple[_Step, ...]:
+    sections = _sections(config)
+    if not sections:
+        raise ValidationError('The config has no "compression" section: there is nothing to do.')
+    steps = []
+    for section in sections:
+        name = section["algorithm"]
+        algorithm = known.algorithms[name]
+        fields = {k: v for k, v in section.items() if k not in _SCOPING}
+        if section.get("target_scopes") or config.get("target_scopes"):
+            raise ValidationError(
+                f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
+            )
+        try:
+            params = structure(fields, algorithm.parameters, f"compression.{name}")
+        except ValidationError:
+            raise
+        except Exception as error:
+            raise PluginError(f"Algorithm {name!r} could not read its parameters: {error}") from error
+        steps.append(_Step(algorithm, params, _ignored_scope(config, section, name)))
+    return tuple(steps)
+
+
+def _ignored_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) -> IgnoredScope:
+    if section.get("ignored_scope"):
+        return structure(section["ignored_scope"], IgnoredScope, f"compression.{name}.ignored_scope")
+    legacy = config.get_redefinable_global_param_value_for_algo("ignored_scopes", name)
+    if not legacy:
+        return IgnoredScope()
+    return from_legacy(legacy, validate=section.get("validate_scopes", True))
+
+
+def _backend_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = dict(config.get("backend_params", {}))
+    for section in _sections(config):
+        options.update(section.get("advanced_parameters", {}).get("backend_params", {}))
+    if options:
+        nncf_logger.debug("Backend options: %s", options)
+    return options

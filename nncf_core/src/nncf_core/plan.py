@@ -1,0 +1,231 @@
+"""The plan: what is done to which constant or target point, and why.
+
+Its entries are light and always kept; its transformations hold the arrays. A plan that was kept whole can be
+stored as JSON and arrays, looked at, and applied to the same model elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
+import numpy as np
+from attrs import asdict, evolve, frozen
+
+from nncf_core.errors import InvalidPathError, ValidationError
+from nncf_core.files import replacing
+from nncf_core.graph import Graph
+from nncf_core.numerics.formats import NumberFormat
+from nncf_core.numerics.tensor import CompressedTensor
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    PointKind,
+    ReplaceConstant,
+    TargetPoint,
+    Transformation,
+)
+
+_VERSION = 1
+
+
+@frozen
+class PlanEntry:
+    """One edit, without its arrays.
+
+    :param algorithm: name of the algorithm that asked for it.
+    :param action: ``compress``, ``replace`` or ``multiply``.
+    :param target: name of the constant, or the target point.
+    :param users: names of the nodes that use the constant.
+    :param shape: shape of the constant.
+    :param dtype: element type before.
+    :param format: number format after; ``""`` when it is not compressed.
+    :param group_size: elements that share a scale, ``-1`` for a whole channel.
+    :param bytes_before: bytes that the constant took.
+    :param bytes_after: bytes of codes, scales and zero points.
+    :param reason: why.
+    """
+
+    algorithm: str
+    action: str
+    target: str
+    users: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    format: str = ""
+    group_size: int = -1
+    bytes_before: int = 0
+    bytes_after: int = 0
+    reason: str = ""
+
+
+def entry_for(algorithm: str, transformation: Transformation, graph: Graph) -> PlanEntry:
+    """The light description of a transformation."""
+    if isinstance(transformation, InsertMultiply):
+        return PlanEntry(
+            algorithm, "multiply", str(transformation.target), reason=transformation.reason
+        )
+    constant = graph.constants[transformation.constant]
+    entry = PlanEntry(
+        algorithm,
+        "replace",
+        constant.name,
+        tuple(dict.fromkeys(node.name for node, _ in graph.users(constant.name))),
+        constant.shape,
+        constant.dtype,
+        bytes_before=constant.stored_bytes,
+        bytes_after=constant.stored_bytes,
+        reason=transformation.reason,
+    )
+    if isinstance(transformation, ReplaceConstant):
+        return entry
+    tensor = transformation.tensor
+    return evolve(
+        entry,
+        action="compress",
+        format=tensor.format.name,
+        group_size=tensor.group_size,
+        bytes_after=tensor.nbytes,
+    )
+
+
+@frozen
+class Plan:
+    """Edits in the order in which they are applied.
+
+    :param framework: backend that the plan was made for.
+    :param entries: one light description for each edit.
+    :param steps: the edits of each algorithm's round; empty when the arrays were not kept.
+    """
+
+    framework: str
+    entries: tuple[PlanEntry, ...]
+    steps: tuple[tuple[str, tuple[Transformation, ...]], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The entries as plain data."""
+        return {"framework": self.framework, "entries": [asdict(entry) for entry in self.entries]}
+
+    def save(self, folder: Path) -> None:
+        """Write ``plan.json`` and ``arrays.npz`` into a folder, which is made when it does not exist.
+
+        :raises ValidationError: when the plan was made without keeping its arrays.
+        """
+        if self.entries and not self.steps:
+            raise ValidationError("This plan holds no arrays; make it with nncf_core.pipeline.make_plan.")
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, np.ndarray] = {}
+        steps = [
+            {"algorithm": name, "transformations": [_encode(t, arrays) for t in transformations]}
+            for name, transformations in self.steps
+        ]
+        text = json.dumps({"version": _VERSION, **self.to_json(), "steps": steps}, indent=1)
+        with replacing(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        with replacing(folder / "plan.json") as temporary:
+            temporary.write_text(text)
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        """Read a plan that :meth:`save` wrote.
+
+        :raises InvalidPathError: when a file is missing.
+        :raises ValidationError: when a file is not a plan.
+        """
+        try:
+            data = json.loads((folder / "plan.json").read_text())
+            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+                if data["version"] != _VERSION:
+                    raise ValidationError(f"{folder} holds a plan of version {data['version']}, not {_VERSION}.")
+                steps = tuple(
+                    (step["algorithm"], tuple(_decode(t, arrays) for t in step["transformations"]))
+                    for step in data["steps"]
+                )
+        except FileNotFoundError as error:
+            raise InvalidPathError(f"{folder} holds no plan: {error.filename} is missing.") from None
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            raise ValidationError(f"{folder} does not hold a readable plan: {error}") from None
+        entries = tuple(
+            PlanEntry(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+            for entry in data["entries"]
+        )
+        return cls(data["framework"], entries, steps)
+
+
+def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    # npz knows numpy's own dtypes only: store bytes beside the dtype's name
+    key = f"a{len(arrays)}"
+    arrays[key] = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+    return {"array": key, "dtype": array.dtype.name, "shape": list(array.shape)}
+
+
+def _fetch(reference: Mapping[str, Any] | None, arrays: Any) -> Any:
+    if reference is None:
+        return None
+    raw: np.ndarray = arrays[reference["array"]]
+    return raw.view(np.dtype(reference["dtype"])).reshape(reference["shape"])
+
+
+def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if isinstance(transformation, InsertMultiply):
+        target = transformation.target
+        return {
+            "multiply": {"node": target.node, "kind": target.kind.value, "port": target.port},
+            "factor": _store(transformation.factor, arrays),
+            "name": transformation.name,
+            "reason": transformation.reason,
+        }
+    if isinstance(transformation, ReplaceConstant):
+        return {
+            "replace": transformation.constant,
+            "value": _store(transformation.value, arrays),
+            "reason": transformation.reason,
+        }
+    tensor = transformation.tensor
+    optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
+    return {
+        "compress": transformation.constant,
+        "format": asdict(tensor.format),
+        "codes": _store(tensor.codes, arrays),
+        "scale": _store(tensor.scale, arrays),
+        **{name: None if array is None else _store(array, arrays) for name, array in optional.items()},
+        "tensor": {
+            name: getattr(tensor, name)
+            for name in ("shape", "dtype", "reduction_axes", "group_axis", "group_size", "global_scale")
+        },
+        "reason": transformation.reason,
+    }
+
+
+def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
+    reason = data["reason"]
+    if "multiply" in data:
+        where = data["multiply"]
+        point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
+        return InsertMultiply(point, _fetch(data["factor"], arrays), data["name"], reason)
+    if "replace" in data:
+        return ReplaceConstant(data["replace"], _fetch(data["value"], arrays), reason)
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in data["tensor"].items()}
+    tensor = CompressedTensor(
+        format=NumberFormat(**{k: tuple(v) if isinstance(v, list) else v for k, v in data["format"].items()}),
+        codes=_fetch(data["codes"], arrays),
+        scale=_fetch(data["scale"], arrays),
+        zero_point=_fetch(data["zero_point"], arrays),
+        codebook=_fetch(data["codebook"], arrays),
+        **plain,
+    )
+    return CompressConstant(data["compress"], tensor, reason)
+
+
+def describe(
+    algorithm: str, transformations: Iterable[Transformation], graph: Graph, entries: list[PlanEntry]
+) -> Iterator[Transformation]:
+    """Yield the transformations and append the light description of each to ``entries`` as it passes."""
+    for transformation in transformations:
+        entries.append(entry_for(algorithm, transformation, graph))
+        yield transformation

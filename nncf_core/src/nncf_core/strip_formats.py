@@ -1,0 +1,48 @@
+"""The strip formats that need nothing but the graph; the core registers them as its own plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from nncf_core.contracts import StripFormat
+from nncf_core.graph import Graph
+from nncf_core.hookspecs import HOOK_API, hookimpl
+from nncf_core.numerics.kernels import decompress
+from nncf_core.parameters import StripFormat as Name
+from nncf_core.transformations import ReplaceConstant, Transformation
+
+NNCF_HOOK_API = HOOK_API
+
+
+class KeepLowBit:
+    """Low-bit constants and their decompression stay as they are; the model is already in this form."""
+
+    def __init__(self, name: Name) -> None:
+        self.name = str(name)
+
+    def strip(self, graph: Graph) -> Iterable[Transformation]:
+        """No edits."""
+        return ()
+
+
+class InPlace:
+    """Compressed constants become float constants that hold the decompressed values."""
+
+    name: ClassVar[str] = str(Name.IN_PLACE)
+
+    def strip(self, graph: Graph) -> Iterator[Transformation]:
+        """One replacement for each compressed constant."""
+        for constant in graph.constants.values():
+            if constant.compressed is not None:
+                yield ReplaceConstant(
+                    constant.name,
+                    decompress(constant.compressed()),
+                    reason=f"decompressed from {constant.compressed_format}",
+                )
+
+
+@hookimpl
+def nncf_strip_formats() -> Iterable[StripFormat]:
+    """NATIVE, DQ and IN_PLACE."""
+    return [KeepLowBit(Name.NATIVE), KeepLowBit(Name.DQ), InPlace()]  # type: ignore[list-item]

@@ -1,0 +1,125 @@
+"""Data-free weight compression (NNCF's ``compress_weights`` without a dataset)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from nncf_core.contracts import CompressionRequest, Context
+from nncf_core.errors import ParameterNotSupportedError
+from nncf_core.graph import Graph
+from nncf_core.log import nncf_logger
+from nncf_core.numerics.kernels import compress
+from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import CompressConstant
+from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
+from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, resolve
+from nncf_weight_compression.selection import Assignment, Weight, assign_backup, assign_primary, find_weights
+
+
+class WeightCompression:
+    """Weights in low-bit formats, round to nearest.
+
+    Ratio-defining weights get the primary format, a part of them the backup format when ``ratio`` is below
+    1; embeddings, convolutions and the head get the backup format.
+    """
+
+    name: ClassVar[str] = "weight_compression"
+    parameters: ClassVar[type] = WeightCompressionParameters
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of the config section."""
+        return SCHEMA
+
+    def rounds(self, graph: Graph, params: WeightCompressionParameters) -> int:
+        """One round."""
+        return 1
+
+    def requests(
+        self, graph: Graph, params: WeightCompressionParameters, round_index: int
+    ) -> Sequence[StatisticsRequest]:
+        """No statistics."""
+        return ()
+
+    def transformations(
+        self,
+        graph: Graph,
+        statistics: Statistics,
+        params: WeightCompressionParameters,
+        context: Context,
+        round_index: int,
+    ) -> Iterator[CompressConstant]:
+        """One :class:`CompressConstant` for each weight, in graph order.
+
+        :raises ParameterNotSupportedError: when the backend cannot express a format.
+        :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
+        """
+        settings = resolve(params)
+        assignments = assign(graph, settings, context)
+        if not assignments:
+            nncf_logger.info("The model has no weight that these settings compress.")
+            return
+        _check_backend(assignments, context)
+        description = f"Compressing weights to {settings.primary.name}"
+        for assignment in context.progress.track(assignments, description, len(assignments)):
+            weight = assignment.weight
+            tensor = compress(
+                weight.constant.read(),
+                assignment.scheme,
+                reduction_axes=weight.layout.reduction_axes,
+                group_axis=assignment.group_axis,
+                group_size=assignment.group_size,
+                codebook=settings.codebook if assignment.scheme is settings.primary else None,
+                executor=context.executor,
+                name=weight.constant.name,
+            )
+            weight.constant.release()
+            yield CompressConstant(weight.constant.name, tensor, assignment.reason)
+
+
+def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignment]:
+    """The format and group size of every weight that is compressed, in graph order."""
+    weights = find_weights(graph, context.ignored, settings)
+    primary = assign_primary(weights, settings)
+    kept, demoted = _mix(primary, settings, context)
+    others = [weight for weight in weights if not weight.ratio_defining]
+    backup = [
+        *assign_backup(demoted, settings, "sensitive to the primary format"),
+        *assign_backup(others, settings, "embedding, convolution or last layer"),
+    ]
+    order = {weight.constant.name: index for index, weight in enumerate(weights)}
+    return sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name])
+
+
+def _mix(
+    assignments: list[Assignment], settings: Settings, context: Context
+) -> tuple[list[Assignment], list[Weight]]:
+    """The assignments that stay, and the weights that go to the backup format."""
+    if settings.ratio >= 1 or settings.uniform:
+        return assignments, []
+    candidates = [a.weight for a in assignments if a.scheme is settings.primary]
+    sizes = {weight.constant.name: weight.constant.size for weight in candidates}
+    # with ratio 0 no weight need be read
+    errors = weight_quantization_error(candidates, context) if settings.ratio > 0 else dict.fromkeys(sizes, 0.0)
+    chosen = least_sensitive(errors, sizes, settings.ratio)
+    demoted = [weight for weight in candidates if weight.constant.name not in chosen]
+    names = {weight.constant.name for weight in demoted}
+    return [a for a in assignments if a.weight.constant.name not in names], demoted
+
+
+def _check_backend(assignments: Sequence[Assignment], context: Context) -> None:
+    """Ask the backend before any work is done."""
+    for assignment in assignments:
+        constant = assignment.weight.constant
+        request = CompressionRequest(
+            assignment.scheme.name,
+            assignment.scheme.format.name,
+            assignment.group_axis,
+            assignment.group_size,
+        )
+        reason = context.refusal(constant, request)
+        if reason is not None:
+            raise ParameterNotSupportedError(
+                f"Weight {constant.name!r} of node {assignment.weight.node.name!r} cannot be stored as "
+                f"{assignment.scheme.name}: {reason}"
+            )

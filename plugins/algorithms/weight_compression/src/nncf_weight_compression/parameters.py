@@ -1,0 +1,216 @@
+"""Parameters of weight compression: what a config may say, and what it resolves to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from attrs import Factory, frozen
+
+from nncf_core.advanced import AdvancedCompressionParameters
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.numerics.formats import Scheme, scheme_for
+from nncf_core.parameters import (
+    BackupMode,
+    CompressionFormat,
+    CompressWeightsMode,
+    GroupSizeFallbackMode,
+    SensitivityMetric,
+)
+
+_INT8_MODES = (CompressWeightsMode.INT8_ASYM, CompressWeightsMode.INT8_SYM, CompressWeightsMode.INT8)
+_INT8_ONLY_DEFAULTS = ("all_layers", "sensitivity_metric", "backup_mode")
+
+
+@frozen
+class WeightCompressionParameters:
+    """The config section, see :func:`nncf.compress_weights` for the meaning of the fields."""
+
+    mode: CompressWeightsMode = CompressWeightsMode.INT8_ASYM
+    ratio: float | None = None
+    group_size: int | None = None
+    all_layers: bool | None = None
+    sensitivity_metric: SensitivityMetric | None = None
+    subset_size: int = 128
+    backup_mode: BackupMode | None = None
+    compression_format: CompressionFormat = CompressionFormat.DQ
+    advanced_parameters: AdvancedCompressionParameters = Factory(AdvancedCompressionParameters)
+
+
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "Compression of weights to a low-bit number format, without data.",
+    "properties": {
+        "mode": {
+            "description": "Number format of the weights; in all but the INT8 modes the primary one.",
+            "enum": [str(mode) for mode in CompressWeightsMode],
+            "default": "int8_asym",
+        },
+        "ratio": {
+            "description": "Largest share of the ratio-defining weights' elements that gets the primary format.",
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": 1.0,
+        },
+        "group_size": {
+            "description": "Weights along the input channels that share a scale; -1: the whole channel.",
+            "type": "integer",
+            "minimum": -1,
+        },
+        "all_layers": {
+            "description": "Whether embeddings and the last layer get the primary format too.",
+            "type": "boolean",
+            "default": False,
+        },
+        "sensitivity_metric": {
+            "description": "How the weights that get the backup format are chosen.",
+            "enum": [str(metric) for metric in SensitivityMetric],
+        },
+        "subset_size": {"type": "integer", "minimum": 1, "default": 128},
+        "backup_mode": {
+            "description": "Number format of the weights that do not get the primary one.",
+            "enum": [str(mode) for mode in BackupMode],
+        },
+        "compression_format": {"enum": [str(form) for form in CompressionFormat], "default": "dequantize"},
+        "advanced_parameters": {
+            "description": "See nncf.AdvancedCompressionParameters.",
+            "type": "object",
+        },
+    },
+}
+
+
+@frozen
+class Settings:
+    """Parameters after defaults and checks.
+
+    :param primary: scheme of the ratio-defining weights.
+    :param backup: scheme of the others; ``None`` leaves them as they are.
+    :param group_size: group size of the primary scheme.
+    """
+
+    primary: Scheme
+    backup: Scheme | None
+    backup_group_size: int
+    ratio: float
+    group_size: int
+    all_layers: bool
+    uniform: bool
+    fallback: GroupSizeFallbackMode
+    min_adjusted_group_size: int
+    codebook: np.ndarray | None
+
+
+def resolve(params: WeightCompressionParameters) -> Settings:
+    """Fill in defaults and check the combination.
+
+    :raises ParameterNotSupportedError: for a combination that has no meaning or is not supported.
+    :raises ValidationError: for a value out of range.
+    """
+    mode, advanced = params.mode, params.advanced_parameters
+    if mode == CompressWeightsMode.ADAPTIVE_CODEBOOK:
+        raise ParameterNotSupportedError(
+            "Mode adaptive_codebook is not supported by the algorithm weight_compression; use codebook with "
+            "advanced_parameters.codebook, or cb4."
+        )
+    uniform = mode in _INT8_MODES
+    if uniform:
+        _check_int8(params)
+    if params.ratio is not None and not 0 <= params.ratio <= 1:
+        raise ValidationError(f"ratio is {params.ratio}; it must lie between 0 and 1.")
+    _check_data_aware(params)
+    primary = scheme_for(str(mode))
+    group_size = primary.default_group_size if params.group_size is None else params.group_size
+    if group_size == 0 and uniform:
+        group_size = -1
+    if group_size < -1 or group_size == 0:
+        raise ValidationError(f"group_size is {group_size}; it must be positive, or -1 for the whole channel.")
+    fallback = GroupSizeFallbackMode(advanced.group_size_fallback_mode)
+    if primary.fixed_group_size is not None:
+        if group_size != primary.fixed_group_size:
+            raise ValidationError(
+                f"group_size is {group_size}; the format of mode {mode} fixes it to {primary.fixed_group_size}."
+            )
+        if fallback is GroupSizeFallbackMode.ADJUST:
+            raise ValidationError(
+                f"group_size_fallback_mode ADJUST is not possible with mode {mode}, whose format fixes the group size."
+            )
+    backup = _backup_scheme(params)
+    return Settings(
+        primary=primary,
+        backup=primary if uniform else backup,
+        backup_group_size=_backup_group_size(backup, group_size),
+        ratio=1.0 if params.ratio is None or uniform else float(params.ratio),
+        group_size=group_size,
+        all_layers=bool(params.all_layers),
+        uniform=uniform,
+        fallback=fallback,
+        min_adjusted_group_size=advanced.min_adjusted_group_size,
+        codebook=_codebook(params),
+    )
+
+
+def _check_int8(params: WeightCompressionParameters) -> None:
+    mode = params.mode
+    if params.ratio not in (None, 0, 1):
+        raise ParameterNotSupportedError(f"Mode {mode} compresses all weights alike: leave out ratio.")
+    if params.group_size not in (None, 0, -1):
+        raise ParameterNotSupportedError(f"Mode {mode} is per channel: leave out group_size, or set it to -1.")
+    given = [name for name in _INT8_ONLY_DEFAULTS if getattr(params, name) is not None]
+    if given:
+        raise ParameterNotSupportedError(f"Mode {mode} compresses all weights alike: leave out {', '.join(given)}.")
+
+
+def _check_data_aware(params: WeightCompressionParameters) -> None:
+    metric = params.sensitivity_metric
+    if metric not in (None, SensitivityMetric.WEIGHT_QUANTIZATION_ERROR):
+        raise ParameterNotSupportedError(
+            f"sensitivity_metric {metric} needs statistics of activations, which the algorithm "
+            "weight_compression does not use; leave it out or set it to weight_quantization_error."
+        )
+    if params.compression_format != CompressionFormat.DQ:
+        raise ParameterNotSupportedError(
+            f"compression_format {params.compression_format} is not supported by the algorithm "
+            "weight_compression; leave it out or set it to dequantize."
+        )
+    if params.advanced_parameters.statistics_path is not None:
+        raise ParameterNotSupportedError(
+            "advanced_parameters.statistics_path is for data-aware methods; the algorithm weight_compression "
+            "uses no statistics: leave it out."
+        )
+
+
+_DEFAULT_BACKUP: Mapping[str, BackupMode] = {
+    "mxfp4": BackupMode.MXFP8_E4M3,
+    "mxfp8_e4m3": BackupMode.MXFP8_E4M3,
+    "fp4": BackupMode.FP8_E4M3,
+    "fp8_e4m3": BackupMode.FP8_E4M3,
+}
+
+
+def _backup_scheme(params: WeightCompressionParameters) -> Scheme | None:
+    primary = scheme_for(str(params.mode)).name
+    if params.mode == CompressWeightsMode.E2M1:
+        # the older name keeps the older default
+        default = BackupMode.INT8_ASYM
+    else:
+        default = _DEFAULT_BACKUP.get(primary, BackupMode.INT8_ASYM)
+    mode = default if params.backup_mode is None else params.backup_mode
+    return None if mode == BackupMode.NONE else scheme_for(str(mode))
+
+
+def _backup_group_size(backup: Scheme | None, group_size: int) -> int:
+    if backup is None or backup.name.startswith("int8"):
+        return -1
+    return group_size if backup.fixed_group_size is None else backup.fixed_group_size
+
+
+def _codebook(params: WeightCompressionParameters) -> np.ndarray | None:
+    codebook = params.advanced_parameters.codebook
+    if params.mode != CompressWeightsMode.CODEBOOK:
+        return None
+    if codebook is None:
+        raise ValidationError("Mode codebook needs the table: set advanced_parameters.codebook.")
+    return np.asarray(codebook, np.float32)

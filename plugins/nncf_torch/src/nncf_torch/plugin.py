@@ -1,0 +1,3 @@
+"""Entry point of the plugin. It registers nothing yet: the PyTorch backend is under construction."""
+
+NNCF_HOOK_API = 1
