@@ -1,0 +1,60 @@
+# `make demo` and `make test` do everything on a fresh machine; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression
+# The OpenVINO and PyTorch distributions register nothing yet: their frameworks are not needed to check them.
+SHELLS := -e plugins/nncf_openvino -e plugins/nncf_torch
+PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)
+SOURCES := nncf_core/src plugins examples benchmarks models tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types imports check benchmark format clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python $(PROJECTS) constraints.txt requirements-demo.txt
+	$(PIP) hatchling editables
+	$(PIP) --no-build-isolation $(PACKAGES) --requirement requirements-demo.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
+	$(PIP) --requirement requirements-dev.txt
+	$(PIP) --no-build-isolation --no-deps $(SHELLS)
+	@touch $@
+
+demo: $(VENV)/.demo  ## Compress a real ONNX model and compare size, accuracy and latency
+	$(BIN)/python examples/compress_onnx.py
+
+test: $(VENV)/.dev  ## Run the tests, but for the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev  ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## Check style and formatting
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.dev  ## Check types
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## Check that no room imports what it must not
+	$(BIN)/lint-imports
+
+check: test lint types imports  ## Everything that CI checks
+
+benchmark: $(VENV)/.dev  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks.weight_compression
+
+format: $(VENV)/.dev  ## Format the code
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
