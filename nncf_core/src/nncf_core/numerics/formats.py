@@ -143,6 +143,11 @@ class Scheme:
     has_global_scale: bool = False
     codebook: tuple[float, ...] | None = field(default=None, repr=False)
 
+    @property
+    def signed_range(self) -> bool:
+        """Whether scales depend on the smallest and largest value, not on the largest magnitude alone."""
+        return self.asymmetric or self.signed_scale
+
 
 def _mx(name: str, format_name: str) -> Scheme:
     return Scheme(

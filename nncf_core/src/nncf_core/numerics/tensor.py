@@ -23,7 +23,8 @@ class CompressedTensor:
         integers are in two's complement; codebook formats hold indices. An odd tail is filled with zeros.
     :param scale: ``shape`` with 1 in every reduction axis, or with the number of groups in ``group_axis``.
         float16, float32, or the format that a format prescribes (float8_e8m0fnu, float8_e4m3fn).
-    :param zero_point: codes of the same shape as ``scale``, unpacked, ``uint8``; ``None`` for symmetric formats.
+    :param zero_point: codes of the same shape as ``scale``, unpacked, ``uint8``; ``None`` for symmetric
+        formats.
     :param dtype: element type of the tensor before compression, e.g. ``float32``.
     :param reduction_axes: axes along which a scale is shared.
     :param group_axis: the axis that is divided into groups; ``None`` when it is not divided.

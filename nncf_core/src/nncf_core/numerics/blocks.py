@@ -1,0 +1,145 @@
+"""Blocks of a tensor that stay in cache: brought to float32, and their smallest and largest values."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import ml_dtypes
+import numpy as np
+
+from nncf_core.errors import ValidationError
+
+BLOCK = 1 << 18
+"""Elements of a block: 1 MiB in float32, which a core's second-level cache holds."""
+
+LARGEST = np.float32(2.0**126)
+"""Larger magnitudes are refused: differences and rounding up would leave float32."""
+
+_HALF_LARGEST = np.float32(65504.0)
+
+
+def largest_value(dtype: np.dtype) -> float:
+    """The largest finite value of a floating-point type, also of those of ml_dtypes.
+
+    :raises ValueError: for other types.
+    """
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+def check_dtype(dtype: np.dtype, name: str) -> None:
+    """Refuse tensors that are not of a floating-point type.
+
+    :raises ValidationError: naming the tensor.
+    """
+    try:
+        largest_value(dtype)
+    except ValueError:
+        title = f"Tensor {name!r}" if name else "The tensor"
+        raise ValidationError(
+            f"{title} is of type {dtype}; floating-point types can be compressed."
+        ) from None
+
+
+def blocks_of(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]:
+    """Slices that cut ``(units, length, inner)`` into blocks; no ``[u, :, i]`` is cut."""
+    units, length, inner = shape
+    everything = slice(None)
+    if length * inner <= BLOCK:
+        step = BLOCK // (length * inner)
+        for unit in range(0, units, step):
+            yield slice(unit, unit + step), everything, everything
+        return
+    step = max(BLOCK // length, 16)  # a cache line of float32: narrower columns would read lines twice
+    for unit in range(units):
+        for column in range(0, inner, step):
+            yield slice(unit, unit + 1), everything, slice(column, column + step)
+
+
+class Scratch(threading.local):
+    """Memory that is used again and again: fresh memory costs more than the arithmetic on it."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, np.ndarray] = {}
+
+    def array(self, use: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
+        """An array whose content is undefined; it is valid until the next call for the same use."""
+        size = int(np.prod(shape))
+        memory = self._memory.get(use)
+        if memory is None or memory.size < size:
+            memory = self._memory[use] = np.empty(size, dtype)
+        return memory[:size].reshape(shape)
+
+
+SCRATCH = Scratch()
+"""Each thread has one of its own, of a few MiB."""
+
+
+def to_float32(block: np.ndarray, out: np.ndarray) -> None:
+    """Copy a block into float32 memory.
+
+    Infinities and NaNs of float16 become numbers above 65504, which :func:`check_range` knows.
+    """
+    if block.dtype == np.float16:
+        _from_half(block, out)
+        return
+    with np.errstate(over="ignore", invalid="ignore"):  # check_range looks at the result
+        np.copyto(out, block, casting="unsafe")
+
+
+def _from_half(block: np.ndarray, out: np.ndarray) -> None:
+    # numpy converts float16 one by one. Here sign and the other bits move to their places in a float32, whose
+    # exponent bias is larger by 112: a multiplication, exact for subnormal numbers too, makes up for that.
+    bits = out.view(np.int32)
+    np.copyto(bits, block.view(np.int16))
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, np.int32(-0x7000_0001), out=bits)
+    np.multiply(out, np.float32(2.0**112), out=out)
+
+
+def extremes(block: np.ndarray, magnitude: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each ``[u, :, i]``, shape ``(units, inner)``; NaN where there is one.
+
+    :param block: float32, ``(units, length, inner)``.
+    :param magnitude: give ``-m, m`` for the largest magnitude ``m`` instead.
+    """
+    if magnitude:
+        block = np.abs(block, out=SCRATCH.array("values", block.shape))
+    units, length, inner = block.shape
+    if inner > 1:
+        hi = np.maximum.reduce(block, axis=1)
+        lo = -hi if magnitude else np.minimum.reduce(block, axis=1)
+    else:
+        # reduceat costs less for each row than reduce does, which matters for groups of 16 to 256
+        flat, rows = block.reshape(-1), np.arange(0, units * length, length)
+        hi = np.maximum.reduceat(flat, rows).reshape(units, 1)
+        lo = -hi if magnitude else np.minimum.reduceat(flat, rows).reshape(units, 1)
+    return lo, hi
+
+
+def check_range(lo: np.ndarray, hi: np.ndarray, dtype: np.dtype) -> None:
+    """See from the extremes whether all elements are finite and not too large.
+
+    :param dtype: type of the elements before they became float32.
+    :raises FloatingPointError: otherwise; :func:`bad_element` tells which.
+    """
+    limit = _HALF_LARGEST if dtype == np.float16 else LARGEST
+    if not (lo.min() >= -limit and hi.max() <= limit):  # false for NaN, which both extremes carry on
+        raise FloatingPointError
+
+
+def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
+    """The error that names the first element, in C order, that :func:`check_range` refuses."""
+    title = f"Tensor {name!r}" if name else "The tensor"
+    flat = np.ascontiguousarray(tensor).reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = ~(np.abs(block.astype(np.float32)) <= LARGEST)
+        if bad.any():
+            index = start + int(np.argmax(bad))
+            position = [int(i) for i in np.unravel_index(index, tensor.shape)]
+            return ValidationError(
+                f"{title} has the value {flat[index]} at {position}; finite values up to 2^126 are needed."
+            )
+    return ValidationError(f"{title} holds values that are not finite.")
