@@ -104,7 +104,9 @@ def compress_weights(
     if dataset is not None and str(mode).startswith("int8"):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
     result = run(config, model, dataset=dataset)
-    nncf_logger.info("Weights: %s -> %s bytes\n%s", result.report.bytes_before, result.report.bytes_after, result.report)
+    nncf_logger.info(
+        "Weights: %s -> %s bytes\n%s", result.report.bytes_before, result.report.bytes_after, result.report
+    )
     return result.model  # type: ignore[no-any-return]
 
 

@@ -49,7 +49,7 @@ class InstallationError(NNCFError, RuntimeError):
     """The installation is incomplete or contradicts itself."""
 
 
-class ModuleNotFoundError(NNCFError, ImportError):  # noqa: A001 - the documented public name
+class ModuleNotFoundError(NNCFError, ImportError):
     """A package that is needed for what was asked for is not installed."""
 
 

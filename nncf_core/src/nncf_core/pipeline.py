@@ -112,8 +112,7 @@ class _Run:
             able = [
                 other.builder.title
                 for name, other in self.registry.backends.items()
-                if name != self.backend.framework
-                and other.inserter.refusal(graph, constant, request, {}) is None
+                if name != self.backend.framework and other.inserter.refusal(graph, constant, request, {}) is None
             ]
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
@@ -147,9 +146,7 @@ def run(
         entries: list[PlanEntry] = []
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
-            return this.backend.inserter.apply(
-                model, graph, describe(name, edits, graph, entries), this.options
-            )
+            return this.backend.inserter.apply(model, graph, describe(name, edits, graph, entries), this.options)
 
         working, first = this.execute(steps, working, consume)
         plan = Plan(this.backend.framework, tuple(entries))

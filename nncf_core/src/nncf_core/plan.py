@@ -65,9 +65,7 @@ class PlanEntry:
 def entry_for(algorithm: str, transformation: Transformation, graph: Graph) -> PlanEntry:
     """The light description of a transformation."""
     if isinstance(transformation, InsertMultiply):
-        return PlanEntry(
-            algorithm, "multiply", str(transformation.target), reason=transformation.reason
-        )
+        return PlanEntry(algorithm, "multiply", str(transformation.target), reason=transformation.reason)
     constant = graph.constants[transformation.constant]
     entry = PlanEntry(
         algorithm,

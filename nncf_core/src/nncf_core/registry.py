@@ -230,7 +230,7 @@ class Registry:
 def _check_protocol(item: object, protocol: type, what: str) -> None:
     if isinstance(item, protocol):
         return
-    members = [m for m in getattr(protocol, "__protocol_attrs__", None) or _members(protocol)]
+    members = list(getattr(protocol, "__protocol_attrs__", None) or _members(protocol))
     missing = sorted(m for m in members if not hasattr(item, m))
     raise PluginError(f"{item!r} is no {what}: it lacks {', '.join(missing)}")
 

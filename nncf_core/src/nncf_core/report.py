@@ -53,7 +53,11 @@ class Report:
         done = {entry.target: entry for entry in plan.entries if entry.action == "compress"}
         weights = weight_constants(graph)
         rows = [
-            (_label(c, done.get(c.name)), c.size, done[c.name].bytes_after if c.name in done else c.stored_bytes)
+            (
+                _label(c, done.get(c.name)),
+                c.size,
+                done[c.name].bytes_after if c.name in done else c.stored_bytes,
+            )
             for c in weights
         ]
         return cls(
@@ -138,7 +142,11 @@ def _label(constant: Constant, entry: PlanEntry | None) -> str:
         size = entry.group_size
         return f"{entry.format}, {'per channel' if size == -1 else f'group size {size}'}"
     if constant.compressed_format is not None:
-        return f"{constant.compressed_format}, {constant.granularity}" if constant.granularity else constant.compressed_format
+        return (
+            f"{constant.compressed_format}, {constant.granularity}"
+            if constant.granularity
+            else constant.compressed_format
+        )
     return constant.dtype
 
 

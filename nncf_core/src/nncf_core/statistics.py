@@ -163,9 +163,7 @@ class MeanSquare(_Moment):
     power = 2
 
 
-AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
-    cls.kind: cls for cls in (Min, Max, AbsMax, Mean, MeanSquare)
-}
+AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {cls.kind: cls for cls in (Min, Max, AbsMax, Mean, MeanSquare)}
 
 
 @frozen

@@ -16,7 +16,11 @@ def constant(name: str, array: np.ndarray) -> Constant:
 
 
 def weighted(
-    name: str, weight: str, kind: OpKind = OpKind.MATMUL, layout: WeightLayout = MATMUL, scope: Sequence[str] = ()
+    name: str,
+    weight: str,
+    kind: OpKind = OpKind.MATMUL,
+    layout: WeightLayout = MATMUL,
+    scope: Sequence[str] = (),
 ) -> Node:
     inputs = (Port(f"{name}.in"), Port(weight, constant=weight, layout=layout))
     return Node(name, kind.value, kind, inputs, (Port(f"{name}.out"),), tuple(scope))

@@ -78,7 +78,8 @@ def test_int8_accepts_the_neutral_values() -> None:
 def test_a_codebook_is_taken_from_the_advanced_parameters() -> None:
     table = [-1.0, 0.0, 0.5, 1.0]
     found = settings(
-        mode=nncf.CompressWeightsMode.CODEBOOK, advanced_parameters=AdvancedCompressionParameters(codebook=table)
+        mode=nncf.CompressWeightsMode.CODEBOOK,
+        advanced_parameters=AdvancedCompressionParameters(codebook=table),
     )
     np.testing.assert_array_equal(found.codebook, np.array(table, np.float32))
 

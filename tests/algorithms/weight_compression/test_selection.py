@@ -48,9 +48,7 @@ def test_a_head_tied_to_the_embedding_takes_no_other_layers_place() -> None:
 
 
 def test_an_ignored_head_takes_no_other_layers_place() -> None:
-    found = formats(
-        language_model(), frozenset({"head"}), mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64
-    )
+    found = formats(language_model(), frozenset({"head"}), mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64)
     assert found == {"table": ("int8_asym", -1), **{f"w{i}": ("int4_sym", 64) for i in range(4)}}
 
 
@@ -74,9 +72,7 @@ def test_convolutions_get_the_backup_format() -> None:
     assert found == {"k": ("int8_asym", -1), "w0": ("int4_sym", 64), "w1": ("int8_asym", -1)}
 
 
-@pytest.mark.parametrize(
-    ("dtype", "taken"), [("float16", True), ("float64", True), ("int8", False), ("int64", False)]
-)
+@pytest.mark.parametrize(("dtype", "taken"), [("float16", True), ("float64", True), ("int8", False), ("int64", False)])
 def test_only_float_weights_are_taken(dtype: str, taken: bool) -> None:
     model = graph([weighted("a", "w")], {"w": np.ones((8, 8), dtype)})
     assert (formats(model) == {"w": ("int8_asym", -1)}) is taken
@@ -89,7 +85,14 @@ def test_vectors_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("ratio", "primary"),
     # w3 has the largest INT8 error, and is by the reference's rule the least sensitive
-    [(0.0, []), (0.24, []), (0.25, ["w3"]), (0.5, ["w3", "w2"]), (0.75, ["w3", "w2", "w1"]), (1.0, ["w3", "w2", "w1", "w0"])],
+    [
+        (0.0, []),
+        (0.24, []),
+        (0.25, ["w3"]),
+        (0.5, ["w3", "w2"]),
+        (0.75, ["w3", "w2", "w1"]),
+        (1.0, ["w3", "w2", "w1", "w0"]),
+    ],
 )
 def test_ratio(ratio: float, primary: list[str]) -> None:
     found = formats(language_model(), mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64, ratio=ratio)

@@ -67,18 +67,14 @@ def _shared(function: _F) -> _F:
 )
 @click.option("--group-size", type=int, help="Weights that share a scale; -1: the whole channel.  [default: by mode]")
 @click.option("--all-layers", is_flag=True, help="Primary format for embeddings and the last layer too.")
-@click.option(
-    "--backup-mode", type=click.Choice([str(m) for m in BackupMode]), help="Format of the other weights."
-)
+@click.option("--backup-mode", type=click.Choice([str(m) for m in BackupMode]), help="Format of the other weights.")
 @click.option("--sensitivity-metric", type=click.Choice([str(m) for m in SensitivityMetric]))
 @click.option(
     "--group-size-fallback",
     type=click.Choice([str(m) for m in GroupSizeFallbackMode]),
     help="What to do with weights that the group size does not divide.  [default: error]",
 )
-@click.option(
-    "--codebook", metavar="V,V,...", help="Increasing values of the table, for --mode codebook."
-)
+@click.option("--codebook", metavar="V,V,...", help="Increasing values of the table, for --mode codebook.")
 @click.option("--ignore", multiple=True, metavar="NAME", help="Leave out the node (or constant) of this name.")
 @click.option("--ignore-pattern", multiple=True, metavar="REGEX", help="Leave out nodes whose names match.")
 @click.option("--ignore-type", multiple=True, metavar="TYPE", help="Leave out nodes of this type.")
@@ -165,9 +161,7 @@ def _execute(
     _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options)
 
 
-def _print(
-    report: Report, model: Path, output: Path | None, seconds: float, options: Mapping[str, Any]
-) -> None:
+def _print(report: Report, model: Path, output: Path | None, seconds: float, options: Mapping[str, Any]) -> None:
     if options["as_json"]:
         from attrs import asdict
 

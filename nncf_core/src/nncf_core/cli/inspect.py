@@ -39,6 +39,8 @@ def inspect(model: Path, layers: bool, as_json: bool) -> None:
     if layers:
         for row in rows:
             form = ", ".join(part for part in (row["format"], row["granularity"]) if part)
-            click.echo(f"{row['name']}  {row['shape']}  {form}  {row['bits_per_weight']:.2f} bits  {', '.join(row['nodes'])}")
+            click.echo(
+                f"{row['name']}  {row['shape']}  {form}  {row['bits_per_weight']:.2f} bits  {', '.join(row['nodes'])}"
+            )
     click.echo(str(report))
     click.echo(f"File: {model.stat().st_size / 1e6:.2f} MB; weights: {report.bytes_after / 1e6:.2f} MB")

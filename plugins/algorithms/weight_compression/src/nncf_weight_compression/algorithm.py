@@ -91,9 +91,7 @@ def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignmen
     return sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name])
 
 
-def _mix(
-    assignments: list[Assignment], settings: Settings, context: Context
-) -> tuple[list[Assignment], list[Weight]]:
+def _mix(assignments: list[Assignment], settings: Settings, context: Context) -> tuple[list[Assignment], list[Weight]]:
     """The assignments that stay, and the weights that go to the backup format."""
     if settings.ratio >= 1 or settings.uniform:
         return assignments, []

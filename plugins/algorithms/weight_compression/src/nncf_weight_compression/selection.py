@@ -106,7 +106,11 @@ def assign_primary(weights: Sequence[Weight], settings: Settings) -> list[Assign
         raise InvalidGroupSizeError(_misfit_message(misfits, settings))
     if misfits and settings.fallback is GroupSizeFallbackMode.IGNORE:
         names = ", ".join(weight.constant.name for weight in misfits)
-        nncf_logger.warning("Group size %d does not divide the channels of: %s. They stay as they are.", settings.group_size, names)
+        nncf_logger.warning(
+            "Group size %d does not divide the channels of: %s. They stay as they are.",
+            settings.group_size,
+            names,
+        )
     return result
 
 
@@ -115,9 +119,7 @@ def _channels(weight: Weight) -> int:
 
 
 def _fits(weight: Weight, group_size: int) -> bool:
-    return group_size == -1 or (
-        len(weight.layout.reduction_axes) == 1 and _channels(weight) % group_size == 0
-    )
+    return group_size == -1 or (len(weight.layout.reduction_axes) == 1 and _channels(weight) % group_size == 0)
 
 
 def _adjusted(weight: Weight, settings: Settings) -> Iterable[Assignment]:
@@ -130,7 +132,9 @@ def _adjusted(weight: Weight, settings: Settings) -> Iterable[Assignment]:
         reason = f"primary format, group size adjusted from {settings.group_size} to divide {_channels(weight)}"
         yield Assignment(weight, settings.primary, size, reason)
     else:
-        yield from assign_backup([weight], settings, f"no group size of {settings.min_adjusted_group_size} or more fits")
+        yield from assign_backup(
+            [weight], settings, f"no group size of {settings.min_adjusted_group_size} or more fits"
+        )
 
 
 def largest_power_of_two_divisor(channels: int, limit: int) -> int:

@@ -1,0 +1,9 @@
+"""NNCFConfig."""
+
+from nncf_core.config.nncf_config import (
+    NNCFConfig,
+)
+
+__all__ = [
+    "NNCFConfig",
+]

@@ -1,0 +1,9 @@
+"""Datasets."""
+
+from nncf_core.dataset import (
+    Dataset,
+)
+
+__all__ = [
+    "Dataset",
+]

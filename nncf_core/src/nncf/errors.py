@@ -1,0 +1,43 @@
+"""The errors."""
+
+from nncf_core.errors import (
+    BufferFullError,
+    InstallationError,
+    InternalError,
+    InvalidCollectorTypeError,
+    InvalidGroupSizeError,
+    InvalidPathError,
+    InvalidQuantizerGroupError,
+    ModuleNotFoundError,
+    NNCFError,
+    ParameterNotSupportedError,
+    PluginError,
+    StatisticsCacheError,
+    UnknownDatasetError,
+    UnsupportedBackendError,
+    UnsupportedDatasetError,
+    UnsupportedModelError,
+    UnsupportedVersionError,
+    ValidationError,
+)
+
+__all__ = [
+    "BufferFullError",
+    "InstallationError",
+    "InternalError",
+    "InvalidCollectorTypeError",
+    "InvalidGroupSizeError",
+    "InvalidPathError",
+    "InvalidQuantizerGroupError",
+    "ModuleNotFoundError",
+    "NNCFError",
+    "ParameterNotSupportedError",
+    "PluginError",
+    "StatisticsCacheError",
+    "UnknownDatasetError",
+    "UnsupportedBackendError",
+    "UnsupportedDatasetError",
+    "UnsupportedModelError",
+    "UnsupportedVersionError",
+    "ValidationError",
+]

@@ -1,0 +1,13 @@
+"""The functions that compress a model after training."""
+
+from nncf_core.api import (
+    compress_weights,
+    quantize,
+    quantize_with_accuracy_control,
+)
+
+__all__ = [
+    "compress_weights",
+    "quantize",
+    "quantize_with_accuracy_control",
+]

@@ -1,0 +1,11 @@
+"""Ignored scopes."""
+
+from nncf_core.scopes import (
+    IgnoredScope,
+    Subgraph,
+)
+
+__all__ = [
+    "IgnoredScope",
+    "Subgraph",
+]

@@ -1,0 +1,202 @@
+"""Advanced parameters of the public functions."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from attrs import Attribute, Factory, define, field
+
+from nncf_core.errors import ValidationError
+from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
+from nncf_core.range_estimator import RangeEstimatorParameters
+
+
+class RestoreMode(StrEnum):
+    """What accuracy control reverts to float."""
+
+    ACTIVATIONS_AND_WEIGHTS = "activations_and_weights"
+    ONLY_ACTIVATIONS = "only_activations"
+
+
+class FP8Type(StrEnum):
+    """8-bit float formats."""
+
+    E4M3 = "f8e4m3"
+    E5M2 = "f8e5m2"
+
+
+class QuantizationScheme(StrEnum):
+    """Whether a quantizer has a zero point."""
+
+    SYMMETRIC = "symmetric"
+    ASYMMETRIC = "asymmetric"
+
+
+class QuantizerPropagationRule(StrEnum):
+    """How quantizers of branches are merged."""
+
+    DO_NOT_MERGE_BRANCHES = "0"
+    MERGE_IF_ALL_BRANCHES_SAME = "1"
+    MERGE_WITH_POTENTIAL_REQUANTIZATION = "2"
+    MERGE_ALL_IN_ONE = "3"
+
+
+def _positive(_: object, attribute: Attribute[Any], value: int) -> None:
+    if value <= 0:
+        raise ValidationError(f"{attribute.name} is {value}; it must be positive.")
+
+
+@define
+class QuantizationParameters:
+    """Restrictions of a quantizer; ``None`` leaves the choice to the algorithm."""
+
+    num_bits: int | None = None
+    mode: QuantizationScheme | None = None
+    signedness_to_force: bool | None = None
+    per_channel: bool | None = None
+    narrow_range: bool | None = None
+
+
+@define
+class FP8QuantizationParameters:
+    """Restrictions of an 8-bit float quantizer."""
+
+    destination_type: FP8Type | None = None
+
+
+@define
+class AdvancedBiasCorrectionParameters:
+    """Bias correction.
+
+    :param apply_for_all_nodes: whether layers without a bias get one.
+    :param threshold: largest magnitude of a correction relative to the bias.
+    """
+
+    apply_for_all_nodes: bool = False
+    threshold: float | None = None
+
+
+@define
+class AdvancedSmoothQuantParameters:
+    """Strength of SmoothQuant for each family of operators; negative: off."""
+
+    convolution: float = -1
+    matmul: float = 0.95
+
+
+@define
+class AdvancedQuantizationParameters:
+    """Advanced parameters of :func:`nncf.quantize`."""
+
+    overflow_fix: OverflowFix | None = None
+    quantize_outputs: bool = False
+    inplace_statistics: bool = True
+    disable_channel_alignment: bool = True
+    disable_bias_correction: bool = False
+    batchwise_statistics: bool | None = None
+    activations_quantization_params: QuantizationParameters | FP8QuantizationParameters | None = None
+    weights_quantization_params: QuantizationParameters | FP8QuantizationParameters | None = None
+    quantizer_propagation_rule: QuantizerPropagationRule = QuantizerPropagationRule.MERGE_ALL_IN_ONE
+    activations_range_estimator_params: RangeEstimatorParameters = Factory(RangeEstimatorParameters)
+    weights_range_estimator_params: RangeEstimatorParameters = Factory(RangeEstimatorParameters)
+    bias_correction_params: AdvancedBiasCorrectionParameters = Factory(AdvancedBiasCorrectionParameters)
+    smooth_quant_alphas: AdvancedSmoothQuantParameters = Factory(AdvancedSmoothQuantParameters)
+    smooth_quant_alpha: float | None = None
+    backend_params: dict[str, Any] = Factory(dict)
+
+
+@define
+class AdvancedAWQParameters:
+    """Activation-aware weight correction (https://arxiv.org/abs/2306.00978).
+
+    :param subset_size: number of samples.
+    :param percent_to_apply: share of the channels that is corrected.
+    :param alpha_min: lowest exponent of the search.
+    :param alpha_max: highest exponent of the search.
+    :param steps: number of exponents.
+    :param prefer_data_aware_scaling: use data when there is any.
+    """
+
+    subset_size: int = field(default=32, validator=_positive)
+    percent_to_apply: float = 0.002
+    alpha_min: float = 0.0
+    alpha_max: float = 1.0
+    steps: int = field(default=100, validator=_positive)
+    prefer_data_aware_scaling: bool = True
+
+
+@define
+class AdvancedScaleEstimationParameters:
+    """Scale estimation."""
+
+    subset_size: int = field(default=64, validator=_positive)
+    initial_steps: int = 5
+    scale_steps: int = 5
+    weight_penalty: float = -1.0
+
+
+@define
+class AdvancedGPTQParameters:
+    """GPTQ (https://arxiv.org/abs/2210.17323)."""
+
+    damp_percent: float = 0.1
+    block_size: int = field(default=128, validator=_positive)
+    subset_size: int = field(default=128, validator=_positive)
+
+
+@define
+class AdvancedLoraCorrectionParameters:
+    """Low-rank correction of the quantization error."""
+
+    adapter_rank: int = field(default=8, validator=_positive)
+    num_iterations: int = 3
+    apply_regularization: bool = True
+    subset_size: int = field(default=128, validator=_positive)
+    use_int8_adapters: bool = True
+
+
+@define
+class AdvancedAdaptiveCodebookParameters:
+    """Codebooks that are fitted to the weights."""
+
+    value_type: str = "f8e4m3"
+    across_blocks: bool = False
+    num_elements: int = field(default=16, validator=_positive)
+
+
+@define
+class AdvancedCompressionParameters:
+    """Advanced parameters of :func:`nncf.compress_weights`.
+
+    :param statistics_path: folder of cached statistics.
+    :param lora_adapter_rank: rank of absorbable adapters.
+    :param group_size_fallback_mode: what to do where the group size does not divide the channels.
+    :param min_adjusted_group_size: smallest group size that ADJUST may choose.
+    :param codebook: increasing values of the table of mode CODEBOOK, one dimension.
+    :param backend_params: the backend's own options.
+    """
+
+    statistics_path: str | None = None
+    awq_params: AdvancedAWQParameters = Factory(AdvancedAWQParameters)
+    scale_estimation_params: AdvancedScaleEstimationParameters = Factory(AdvancedScaleEstimationParameters)
+    gptq_params: AdvancedGPTQParameters = Factory(AdvancedGPTQParameters)
+    lora_correction_params: AdvancedLoraCorrectionParameters = Factory(AdvancedLoraCorrectionParameters)
+    lora_adapter_rank: int = field(default=256, validator=_positive)
+    backend_params: dict[str, Any] = Factory(dict)
+    codebook: Any = field(default=None, eq=False)
+    group_size_fallback_mode: GroupSizeFallbackMode = GroupSizeFallbackMode.ERROR
+    min_adjusted_group_size: int = field(default=32, validator=_positive)
+    adaptive_codebook_params: AdvancedAdaptiveCodebookParameters = Factory(AdvancedAdaptiveCodebookParameters)
+
+
+@define
+class AdvancedAccuracyRestorerParameters:
+    """Advanced parameters of :func:`nncf.quantize_with_accuracy_control`."""
+
+    max_num_iterations: int = sys.maxsize
+    tune_hyperparams: bool = False
+    ranking_subset_size: int | None = None
+    num_ranking_workers: int | None = None
+    intermediate_model_dir: str | None = None
+    restore_mode: RestoreMode = RestoreMode.ACTIVATIONS_AND_WEIGHTS

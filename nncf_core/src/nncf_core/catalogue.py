@@ -1,0 +1,45 @@
+"""What this project ships, so that an error can name the package that would help. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+
+@frozen
+class FrameworkInfo:
+    """A framework that has a backend, installed or not.
+
+    :param title: name as people write it.
+    :param distribution: package that brings the backend.
+    :param modules: top-level modules that model classes of the framework live in.
+    :param suffixes: suffixes of its model files.
+    """
+
+    title: str
+    distribution: str
+    modules: tuple[str, ...]
+    suffixes: tuple[str, ...]
+
+
+FRAMEWORKS: Mapping[str, FrameworkInfo] = {
+    "onnx": FrameworkInfo("ONNX", "nncf-onnx", ("onnx", "onnx_ir"), (".onnx",)),
+    "openvino": FrameworkInfo("OpenVINO", "nncf-openvino", ("openvino",), (".xml",)),
+    "torch": FrameworkInfo("PyTorch", "nncf-torch", ("torch",), (".pt2", ".pt", ".pth")),
+}
+"""Frameworks by backend name."""
+
+ALGORITHMS: Mapping[str, str] = {"weight_compression": "nncf-weight-compression"}
+"""Distribution that provides an algorithm, by its name."""
+
+
+def framework_of(model: object) -> str | None:
+    """Backend name for a model, by the module of its class or of a base class; imports nothing."""
+    modules = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    return next((name for name, info in FRAMEWORKS.items() if modules & set(info.modules)), None)
+
+
+def framework_of_suffix(suffix: str) -> str | None:
+    """Backend name for a file suffix."""
+    return next((name for name, info in FRAMEWORKS.items() if suffix in info.suffixes), None)

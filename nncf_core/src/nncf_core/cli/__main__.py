@@ -1,0 +1,5 @@
+"""``python -m nncf_core.cli``."""
+
+from nncf_core.cli.main import main
+
+main(prog_name="nncf")

@@ -1,0 +1,5 @@
+"""NNCFConfig: what a run is assembled from."""
+
+from nncf_core.config.nncf_config import NNCFConfig
+
+__all__ = ["NNCFConfig"]

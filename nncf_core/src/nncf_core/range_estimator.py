@@ -1,0 +1,75 @@
+"""How the range of a quantizer is estimated from statistics."""
+
+from __future__ import annotations
+
+from attrs import Factory, define
+
+from nncf_core.parameters import StrEnum
+
+
+class StatisticsType(StrEnum):
+    """What is collected of each sample."""
+
+    MAX = "max"
+    MIN = "min"
+    ABS_MAX = "abs_max"
+    QUANTILE = "quantile"
+    ABS_QUANTILE = "abs_quantile"
+    MEAN = "mean"
+    RAW = "raw"
+
+
+class AggregatorType(StrEnum):
+    """How the samples' values are put together."""
+
+    MEAN = "mean"
+    MAX = "max"
+    MIN = "min"
+    MEDIAN = "median"
+    MEAN_NO_OUTLIERS = "mean_no_outliers"
+    MEDIAN_NO_OUTLIERS = "median_no_outliers"
+    HISTOGRAM = "histogram"
+
+
+@define
+class StatisticsCollectorParameters:
+    """One side of a range.
+
+    :param statistics_type: what is collected of each sample.
+    :param aggregator_type: how samples are put together.
+    :param clipping_value: limit of the result.
+    :param quantile_outlier_prob: share of values outside of the quantile.
+    """
+
+    statistics_type: StatisticsType | None = None
+    aggregator_type: AggregatorType | None = None
+    clipping_value: float | None = None
+    quantile_outlier_prob: float = 1e-4
+
+
+@define
+class RangeEstimatorParameters:
+    """Both sides of a range."""
+
+    min: StatisticsCollectorParameters = Factory(StatisticsCollectorParameters)
+    max: StatisticsCollectorParameters = Factory(StatisticsCollectorParameters)
+
+
+def _both(low: StatisticsType, high: StatisticsType, aggregator: AggregatorType) -> RangeEstimatorParameters:
+    return RangeEstimatorParameters(
+        StatisticsCollectorParameters(low, aggregator), StatisticsCollectorParameters(high, aggregator)
+    )
+
+
+class RangeEstimatorParametersSet:
+    """Estimators that are often used."""
+
+    MINMAX = RangeEstimatorParameters(
+        StatisticsCollectorParameters(StatisticsType.MIN, AggregatorType.MIN),
+        StatisticsCollectorParameters(StatisticsType.MAX, AggregatorType.MAX),
+    )
+    MEAN_MINMAX = _both(StatisticsType.MIN, StatisticsType.MAX, AggregatorType.MEAN)
+    MEDIAN_MINMAX = _both(StatisticsType.MIN, StatisticsType.MAX, AggregatorType.MEDIAN)
+    MEAN_NO_OUTLIERS_MINMAX = _both(StatisticsType.MIN, StatisticsType.MAX, AggregatorType.MEAN_NO_OUTLIERS)
+    MEAN_QUANTILE = _both(StatisticsType.QUANTILE, StatisticsType.QUANTILE, AggregatorType.MEAN)
+    HISTOGRAM = _both(StatisticsType.RAW, StatisticsType.RAW, AggregatorType.HISTOGRAM)

@@ -1,0 +1,125 @@
+"""Ignored scopes: which nodes the user excludes."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from attrs import evolve, field, frozen
+
+from nncf_core.errors import ValidationError
+from nncf_core.graph import Graph, Node
+
+
+def _list(values: Iterable[str]) -> list[str]:
+    if isinstance(values, str):
+        raise ValidationError(f"Expected a list of strings, got the string {values!r}; write [{values!r}].")
+    return list(values)
+
+
+@frozen
+class Subgraph:
+    """All nodes on paths from input to output nodes, these included.
+
+    :param inputs: names of the input nodes.
+    :param outputs: names of the output nodes.
+    """
+
+    inputs: list[str] = field(factory=list, converter=_list)
+    outputs: list[str] = field(factory=list, converter=_list)
+
+
+@frozen
+class IgnoredScope:
+    """Parts of a model that are excluded from compression.
+
+    :param names: names of nodes, or of constants.
+    :param patterns: regular expressions that a name must match from its start.
+    :param types: operator types, in the framework's words.
+    :param subgraphs: subgraphs.
+    :param validate: whether a rule that matches nothing is an error.
+    """
+
+    names: list[str] = field(factory=list, converter=_list)
+    patterns: list[str] = field(factory=list, converter=_list)
+    types: list[str] = field(factory=list, converter=_list)
+    subgraphs: list[Subgraph] = field(factory=list, converter=list)
+    validate: bool = True
+
+
+def from_legacy(scopes: str | Sequence[str], validate: bool = True) -> IgnoredScope:
+    """The ignored scope for a config's ``ignored_scopes``: names, and ``{re}`` before regular expressions."""
+    listed = [scopes] if isinstance(scopes, str) else list(scopes)
+    return IgnoredScope(
+        names=[scope for scope in listed if not scope.startswith("{re}")],
+        patterns=[scope.removeprefix("{re}") for scope in listed if scope.startswith("{re}")],
+        validate=validate,
+    )
+
+
+def ignored_names(graph: Graph, scope: IgnoredScope) -> frozenset[str]:
+    """Names of the nodes and constants that a scope excludes.
+
+    :raises ValidationError: for a bad regular expression, and, unless ``scope.validate`` is false, when a
+        rule matches nothing; the message lists every such rule with close matches.
+    """
+    if evolve(scope, validate=True) == IgnoredScope():
+        return frozenset()
+    names = {node.name for node in graph} | set(graph.constants)
+    types = {node.op_type for node in graph}
+    found: set[str] = set()
+    unmatched: list[str] = []
+
+    def take(rule: str, matched: Iterable[str], wanted: str = "", among: Iterable[str] = ()) -> None:
+        before = list(matched)
+        found.update(before)
+        if not before:
+            close = difflib.get_close_matches(wanted, sorted(among), n=3)
+            unmatched.append(rule + (f" (did you mean {', '.join(map(repr, close))}?)" if close else ""))
+
+    for name in scope.names:
+        take(f"name {name!r}", {name} & names, name, names)
+    for pattern in scope.patterns:
+        expression = _compile(pattern)
+        take(f"pattern {pattern!r}", (name for name in names if expression.match(name)))
+    for op_type in scope.types:
+        take(f"type {op_type!r}", (n.name for n in graph if n.op_type == op_type), op_type, types)
+    for subgraph in scope.subgraphs:
+        take(f"subgraph from {subgraph.inputs} to {subgraph.outputs}", _between(graph, subgraph))
+    if unmatched and scope.validate:
+        raise ValidationError(
+            f"The ignored scope names what the model does not have: {'; '.join(unmatched)}. "
+            "Correct it, or set validate=False."
+        )
+    return frozenset(found)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValidationError(
+            f"The ignored scope's pattern {pattern!r} is not a regular expression: {error}."
+        ) from None
+
+
+def _between(graph: Graph, subgraph: Subgraph) -> set[str]:
+    """Nodes reachable from an input from which an output is reachable: the union over all simple paths of a
+    graph without cycles, in linear time."""
+    starts = [graph.node(name) for name in subgraph.inputs if name in graph]
+    ends = [graph.node(name) for name in subgraph.outputs if name in graph]
+    if len(starts) < len(subgraph.inputs) or len(ends) < len(subgraph.outputs):
+        return set()
+    return _reach(starts, graph.successors) & _reach(ends, graph.predecessors)
+
+
+def _reach(starts: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        node = waiting.pop()
+        if node.name not in seen:
+            seen.add(node.name)
+            waiting.extend(step(node))
+    return seen

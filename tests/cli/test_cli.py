@@ -1,0 +1,222 @@
+"""The ``nncf`` command on real ONNX files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+pytest.importorskip("nncf_onnx")
+pytest.importorskip("nncf_weight_compression")
+
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from nncf_core.cli import main
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Two matrix multiplications with an activation between, opset 21."""
+    rng = np.random.default_rng(0)
+    w0 = rng.standard_normal((64, 128)).astype(np.float32)
+    w1 = rng.standard_normal((128, 32)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w0"], ["h"], name="up"),
+            helper.make_node("Relu", ["h"], ["r"], name="relu"),
+            helper.make_node("MatMul", ["r", "w1"], ["y"], name="down"),
+        ],
+        "two_layers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 32])],
+        [numpy_helper.from_array(w0, "w0"), numpy_helper.from_array(w1, "w1")],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def nncf(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def outputs(path: Path) -> np.ndarray:
+    x = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def test_compress_weights_writes_a_smaller_model_that_runs(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    result = nncf("compress-weights", model, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert out.stat().st_size < 0.4 * model.stat().st_size
+    assert "uint8, per channel" in result.stdout
+    assert f"Wrote {out}" in result.stdout
+    reference = outputs(model)
+    np.testing.assert_allclose(outputs(out), reference, atol=0.02 * np.abs(reference).max())
+
+
+def test_json_holds_figures_and_entries(model: Path, tmp_path: Path) -> None:
+    result = nncf(
+        "compress-weights", model, "-o", tmp_path / "out.onnx",
+        "--mode", "int4_sym", "--group-size", 32, "--all-layers", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert [(e["target"], e["format"], e["group_size"]) for e in data["entries"]] == [
+        ("w0", "int4", 32),
+        ("w1", "int4", 32),
+    ]
+    elements = 64 * 128 + 128 * 32
+    assert data["bytes_before"] == 4 * elements
+    # half a byte for a code, two bytes for the scale of each 32
+    assert data["bytes_after"] == elements // 2 + 2 * (elements // 32)
+    assert data["bits_per_weight"] == pytest.approx(4.5)
+
+
+def test_dry_run_writes_nothing(model: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    result = nncf("compress-weights", model, "--mode", "int4_sym", "--group-size", 32, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "w0  [64, 128]  int4, group size 32" in result.stdout
+    assert "w1  [128, 32]  uint8, per channel" in result.stdout
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_run_takes_the_same_settings_from_a_config(model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps({"compression": {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 64}})
+    )
+    by_config, by_options = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    assert nncf("run", config, model, "-o", by_config).exit_code == 0
+    result = nncf("compress-weights", model, "-o", by_options, "--mode", "int4_asym", "--group-size", 64)
+    assert result.exit_code == 0
+    assert by_config.read_bytes() == by_options.read_bytes()
+
+
+def test_bytes_do_not_depend_on_threads(model: Path, tmp_path: Path) -> None:
+    files = []
+    for threads in (1, 2, 4):
+        path = tmp_path / f"{threads}.onnx"
+        assert nncf("compress-weights", model, "-o", path, "--threads", threads).exit_code == 0
+        files.append(path.read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
+def test_ignored_nodes_stay_float(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    assert nncf("compress-weights", model, "-o", out, "--ignore", "up").exit_code == 0
+    rows = json.loads(nncf("inspect", out, "--json").stdout)["weights"]
+    assert {tuple(row["nodes"]): row["format"] for row in rows} == {("up",): "float32", ("down",): "uint8"}
+
+
+def test_inspect_shows_what_is_compressed(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    nncf("compress-weights", model, "-o", out, "--mode", "int4_sym", "--group-size", 32)
+    result = nncf("inspect", out, "--layers")
+    assert result.exit_code == 0, result.output
+    assert "int4, group size 32" in result.stdout
+    assert "uint8, per channel" in result.stdout
+
+
+def test_compressing_twice_changes_nothing(model: Path, tmp_path: Path) -> None:
+    once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
+    nncf("compress-weights", model, "-o", once)
+    assert nncf("compress-weights", once, "-o", twice).exit_code == 0
+    np.testing.assert_array_equal(outputs(twice), outputs(once))
+    assert (
+        json.loads(nncf("inspect", twice, "--json").stdout)["bytes_after"]
+        == (json.loads(nncf("inspect", once, "--json").stdout)["bytes_after"])
+    )
+
+
+def test_the_input_may_be_overwritten(model: Path) -> None:
+    size = model.stat().st_size
+    assert nncf("compress-weights", model, "-o", model).exit_code == 0
+    assert model.stat().st_size < 0.4 * size
+    outputs(model)
+
+
+def test_a_saved_plan_applies_to_the_model_elsewhere(model: Path, tmp_path: Path) -> None:
+    from nncf_core.pipeline import apply_plan
+    from nncf_core.plan import Plan
+
+    out, plan = tmp_path / "out.onnx", tmp_path / "plan"
+    assert nncf("compress-weights", model, "-o", out, "--save-plan", plan).exit_code == 0
+    applied = tmp_path / "applied.onnx"
+    onnx.save(apply_plan(Plan.load(plan), onnx.load(model)), applied)
+    np.testing.assert_array_equal(outputs(applied), outputs(out))
+
+
+def test_plugins_lists_what_is_installed() -> None:
+    records = {r["name"]: r for r in json.loads(nncf("plugins", "--json").stdout)}
+    assert records["onnx"]["distribution"] == "nncf-onnx"
+    assert "graph builder onnx" in records["onnx"]["registers"]
+    assert records["weight_compression"]["registers"] == ["algorithm weight_compression"]
+    assert all(record["error"] is None for record in records.values())
+    assert "algorithm weight_compression" in nncf("plugins").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{model}", "-o", "{folder}/missing/out.onnx"], "does not exist"),
+        (["{folder}/none.onnx", "-o", "{folder}/out.onnx"], "none.onnx"),
+        (
+            ["{model}", "-o", "{folder}/out.onnx", "--mode", "int4_sym", "--group-size", "48"],
+            "does not divide",
+        ),
+        (["{model}", "-o", "{folder}/out.onnx", "--ignore", "upp"], "'up'"),
+        (["{model}", "-o", "{folder}/out.onnx", "--mode", "int8_sym", "--ratio", "0.5"], "ratio"),
+        (["{folder}/model.xml", "-o", "{folder}/out.xml"], "nncf-openvino"),
+        (["{model}", "-o", "{folder}/out.onnx", "--backend-param", "weight_fromat=x"], "weight_format"),
+    ],
+)
+def test_errors_are_one_line_and_leave_no_file(model: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    before = sorted(tmp_path.iterdir())
+    result = nncf("compress-weights", *(a.format(model=model, folder=tmp_path) for a in arguments))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("nncf: error: ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_usage_errors(model: Path) -> None:
+    assert nncf("compress-weights", model).exit_code == 2
+    assert nncf("compress-weights", model, "-o", "x.onnx", "--mode", "int5").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["compress-weights"], ["run"], ["inspect"], ["plugins"]])
+def test_help(command: list[str]) -> None:
+    result = nncf(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_in_a_pipe_progress_is_plain_lines_on_standard_error(model: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "nncf_core.cli",
+            "compress-weights",
+            str(model),
+            "-o",
+            str(tmp_path / "out.onnx"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert "Compressing weights to uint8: 2/2" in done.stderr
+    assert "\x1b" not in done.stderr + done.stdout
