@@ -16,6 +16,8 @@ BLOCK = 1 << 18
 LARGEST = np.float32(2.0**126)
 """Larger magnitudes are refused: differences and rounding up would leave float32."""
 
+_KEPT = 1 << 22  # elements; more are not kept for later
+
 _HALF_LARGEST = np.float32(65504.0)
 
 
@@ -24,6 +26,8 @@ def largest_value(dtype: np.dtype) -> float:
 
     :raises ValueError: for other types.
     """
+    if dtype.kind == "c":
+        raise ValueError(dtype)
     return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
@@ -36,9 +40,7 @@ def check_dtype(dtype: np.dtype, name: str) -> None:
         largest_value(dtype)
     except ValueError:
         title = f"Tensor {name!r}" if name else "The tensor"
-        raise ValidationError(
-            f"{title} is of type {dtype}; floating-point types can be compressed."
-        ) from None
+        raise ValidationError(f"{title} is of type {dtype}, which is not a floating-point type.") from None
 
 
 def blocks_of(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]:
@@ -65,6 +67,8 @@ class Scratch(threading.local):
     def array(self, use: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
         """An array whose content is undefined; it is valid until the next call for the same use."""
         size = int(np.prod(shape))
+        if size > _KEPT:
+            return np.empty(shape, dtype)
         memory = self._memory.get(use)
         if memory is None or memory.size < size:
             memory = self._memory[use] = np.empty(size, dtype)

@@ -168,9 +168,7 @@ def _encode_tiny_float(scaled: np.ndarray, number_format: NumberFormat, codes: n
     np.bitwise_or(codes, sign, out=codes)
 
 
-def decode(
-    number_format: NumberFormat, codes: np.ndarray, codebook: np.ndarray | None, out: np.ndarray
-) -> None:
+def decode(number_format: NumberFormat, codes: np.ndarray, codebook: np.ndarray | None, out: np.ndarray) -> None:
     """Write the values that unpacked codes stand for into ``out``, float32 of the same shape."""
     if number_format.family == "integer":
         np.copyto(out, codes)

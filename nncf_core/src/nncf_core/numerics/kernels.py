@@ -32,7 +32,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.numerics.work import Target, spread
 
 _PIECE = 1 << 19  # elements that a worker gets at a time
-_LARGEST_UNIT = 1 << 22  # elements that are still kept in (the last level of) cache between two readings
+_LARGEST_UNIT = 1 << 21  # elements that are still kept in (the last level of) cache between two readings
 _INLINE = 1 << 18  # smaller tensors are not worth a worker
 
 
@@ -120,13 +120,9 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
     """
     target = np.dtype(tensor.dtype if dtype is None else dtype)
     layout = layout_of(tensor.shape, tensor.reduction_axes, tensor.group_axis, tensor.group_size)
-    pieces = (
-        list(layout.pieces(BLOCK)) if layout.order is None else [Piece(0, layout.units, 0, layout.length)]
-    )
+    pieces = list(layout.pieces(BLOCK)) if layout.order is None else [Piece(0, layout.units, 0, layout.length)]
     scale = tensor.scale.astype(np.float32).reshape(layout.units, 1, layout.inner)
-    zero_point = (
-        None if tensor.zero_point is None else tensor.zero_point.astype(np.float32).reshape(scale.shape)
-    )
+    zero_point = None if tensor.zero_point is None else tensor.zero_point.astype(np.float32).reshape(scale.shape)
     limit = np.float32(min(largest_value(target), largest_value(np.dtype(np.float32))))
     out = np.empty((layout.units, layout.length, layout.inner), target)
     for piece in pieces:

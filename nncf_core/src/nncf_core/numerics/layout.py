@@ -70,7 +70,7 @@ class Layout:
     def pieces(self, limit: int) -> Iterator[Piece]:
         """Cut the view into pieces of about ``limit`` elements, in order.
 
-        Pieces of whole units hold a multiple of eight elements, all but the last.
+        As far as units are small enough, all pieces but the last hold a multiple of eight elements.
         """
         if self.unit_size <= limit:
             step = _step(limit, self.unit_size)
@@ -92,9 +92,9 @@ class Layout:
 
 
 def _step(limit: int, size: int) -> int:
-    """How many things of ``size`` elements make about ``limit`` elements, and a multiple of eight."""
-    unit = CODES_PER_WORD // gcd(size, CODES_PER_WORD)
-    return max(limit // size // unit, 1) * unit
+    """How many things of ``size`` elements make about ``limit`` elements, if possible a multiple of eight."""
+    aligned = CODES_PER_WORD // gcd(size, CODES_PER_WORD)
+    return limit // size // aligned * aligned or max(limit // size, 1)
 
 
 def layout_of(
@@ -154,9 +154,7 @@ def _grouped(
     return Layout(shape, axes, axis, group_size, scale_shape, units, group_size, inner, None)
 
 
-def _three_axes(
-    shape: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[tuple[int, ...] | None, tuple[int, int, int]]:
+def _three_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...] | None, tuple[int, int, int]]:
     """``units, length, inner``, and the permutation that is needed first, if any."""
     wide = [axis for axis in axes if shape[axis] > 1] or [axes[0]]
     first, last = wide[0], wide[-1] + 1

@@ -115,7 +115,7 @@ def unpack(packed: np.ndarray, bits: int, count: int, signed: bool, start: int =
     else:
         full = np.zeros((-(-count // word.codes), word.codes), np.uint8)
         whole = lowest.size // word.packed_bytes
-        full[:whole, : word.packed_bytes] = lowest[: whole * word.packed_bytes].reshape(whole, -1)
+        full[:whole, : word.packed_bytes] = lowest[: whole * word.packed_bytes].reshape(whole, word.packed_bytes)
         rest = lowest[whole * word.packed_bytes :]
         full[whole:, : rest.size] = rest
         words = full.reshape(-1).view(word.wide)

@@ -76,9 +76,7 @@ def encode_piece(
     return _encode(_float32(piece), factor, zero_point, job, target)
 
 
-def squared_error(
-    piece: np.ndarray, factor: np.ndarray, zero_point: np.ndarray | None, job: Job
-) -> np.ndarray:
+def squared_error(piece: np.ndarray, factor: np.ndarray, zero_point: np.ndarray | None, job: Job) -> np.ndarray:
     """Sums, over each ``[u, :, i]`` of a piece, of the squared integer quantization error; float64."""
     return _squared_error(_float32(piece), factor, zero_point, job)
 
@@ -131,9 +129,7 @@ def _encode(
     return out if target.array is None else None
 
 
-def _squared_error(
-    values: np.ndarray, factor: np.ndarray, zero_point: np.ndarray | None, job: Job
-) -> np.ndarray:
+def _squared_error(values: np.ndarray, factor: np.ndarray, zero_point: np.ndarray | None, job: Job) -> np.ndarray:
     units, length, inner = values.shape
     total = np.zeros((units, inner), np.float64)
     for block in blocks_of(values.shape):
