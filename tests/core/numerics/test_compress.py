@@ -244,6 +244,11 @@ def test_values_that_are_too_large():
             compress(weight, SCHEMES["int8_asym"], reduction_axes=1)
 
 
+def test_codebook_of_tiny_values():
+    with pytest.raises(ValidationError, match="'w' holds values that are too large for those of the codebook"):
+        compress(np.full((2, 2), 1e30), SCHEMES["codebook"], reduction_axes=1, codebook=[-1e-30, 1e-30], name="w")
+
+
 def test_half_extremes_are_finite():
     weight = np.array([[65504.0, -65504.0, 6e-8, 0.0]], np.float16)
     assert_same_as_twin(weight, "int8_asym", (1,))

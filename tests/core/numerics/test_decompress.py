@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nncf_core.errors import ValidationError
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import compress, decompress
 from nncf_core.numerics.packing import unpack
@@ -49,6 +50,11 @@ def test_result_stays_finite_in_half_precision():
     weight = np.array([[0.0, 65504.0], [-65504.0, 0.0]], np.float16)
     for mode in ("int8_asym", "int8_sym", "fp8_e4m3", "mxfp4"):
         assert np.all(np.isfinite(decompress(compress(weight, SCHEMES[mode], reduction_axes=1))))
+
+
+def test_type_must_be_floating_point():
+    with pytest.raises(ValidationError, match="int32"):
+        decompress(compress(weights((2, 2)), SCHEMES["int8_sym"], reduction_axes=1), np.int32)
 
 
 def test_shapes():

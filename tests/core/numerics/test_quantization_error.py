@@ -27,9 +27,19 @@ def test_same_as_slow_twin(dtype, shape, axes):
     assert quantization_error(weight, axes) == pytest.approx(slow_twin.quantization_error(weight, axes), rel=1e-5)
 
 
+def test_huge_errors_are_infinite():
+    assert quantization_error(np.array([0.0, 1e30, 1.7e36], np.float32), 0) == np.inf
+
+
 def test_zeros_and_constants_lose_nothing():
     assert quantization_error(np.zeros((3, 4), np.float32), 1) == 0.0
     assert quantization_error(np.full((3, 4), 255.0, np.float32), 1) == 0.0
+
+
+@pytest.mark.parametrize("magnitude", [1e-15, 1e-6, 1e12])
+def test_magnitudes(magnitude):
+    weight = (np.random.default_rng(5).standard_normal((4, 30)) * magnitude).astype(np.float32)
+    assert quantization_error(weight, 1) == pytest.approx(slow_twin.quantization_error(weight, (1,)), rel=1e-4)
 
 
 def test_many_rows_are_added_exactly():

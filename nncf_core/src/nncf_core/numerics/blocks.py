@@ -133,7 +133,7 @@ def check_range(lo: np.ndarray, hi: np.ndarray, dtype: np.dtype) -> None:
 
 
 def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
-    """The error that names the first element, in C order, that :func:`check_range` refuses."""
+    """The error that names the first element, in C order, because of which a FloatingPointError was raised."""
     title = f"Tensor {name!r}" if name else "The tensor"
     flat = np.ascontiguousarray(tensor).reshape(-1)
     for start in range(0, flat.size, BLOCK):
@@ -146,4 +146,4 @@ def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
             return ValidationError(
                 f"{title} has the value {flat[index]} at {position}; finite values up to 2^126 are needed."
             )
-    return ValidationError(f"{title} holds values that are not finite.")
+    return ValidationError(f"{title} holds values that are too large for those of the codebook.")

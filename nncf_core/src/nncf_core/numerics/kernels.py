@@ -117,8 +117,10 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
     :param dtype: element type of the result, by default that of the tensor before compression. What such a
         type cannot hold (rounding up may exceed float16) becomes its largest finite value.
     :return: array of ``tensor.shape``.
+    :raises ValidationError: when ``dtype`` is not a floating-point type.
     """
     target = np.dtype(tensor.dtype if dtype is None else dtype)
+    check_dtype(target, "")
     layout = layout_of(tensor.shape, tensor.reduction_axes, tensor.group_axis, tensor.group_size)
     pieces = list(layout.pieces(BLOCK)) if layout.order is None else [Piece(0, layout.units, 0, layout.length)]
     scale = tensor.scale.astype(np.float32).reshape(layout.units, 1, layout.inner)
@@ -150,7 +152,8 @@ def quantization_error(
 ) -> float:
     """How much ``int8_asym`` without groups loses: the largest, over channels, mean squared error.
 
-    Scales stay in float32, as for sorting layers the storage of scales does not matter.
+    Scales stay in float32, as for sorting layers the storage of scales does not matter. Infinite when errors
+    exceed about 1e19.
 
     :param weight: floating-point array, as for :func:`compress`.
     :param reduction_axes: axes over which a channel extends.

@@ -119,7 +119,7 @@ def layout_of(
     title = f"Tensor {name!r}" if name else "The tensor"
     if prod(shape) == 0 or not shape:
         raise ValidationError(f"{title} of shape {list(shape)} has no elements along an axis to compress.")
-    given = [reduction_axes] if isinstance(reduction_axes, int) else list(reduction_axes)
+    given = [reduction_axes] if isinstance(reduction_axes, int | np.integer) else list(reduction_axes)
     axes = tuple(sorted({_axis(axis, shape, title) for axis in given}))
     if not axes:
         raise ValidationError(f"{title}: reduction_axes is empty; name the axes that share a scale.")

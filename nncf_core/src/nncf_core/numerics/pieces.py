@@ -142,8 +142,9 @@ def _squared_error(values: np.ndarray, factor: np.ndarray, zero_point: np.ndarra
             np.subtract(error, zero[:, None, :], out=error)
         np.multiply(error, scale, out=error)
         np.subtract(error, exact, out=error)
-        np.square(error, out=error)
         step = length if inner == 1 else _SUM_ROWS  # along contiguous rows numpy sums pairwise
-        for row in range(0, length, step):
-            total[block[::2]] += np.add.reduce(error[:, row : row + step], axis=1)
+        with np.errstate(over="ignore"):  # errors above 1e19 may well count as infinite
+            np.square(error, out=error)
+            for row in range(0, length, step):
+                total[block[::2]] += np.add.reduce(error[:, row : row + step], axis=1)
     return total

@@ -54,6 +54,7 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
     :param scheme: what to compute.
     :param peak: the table value or integer of the largest magnitude, with its sign.
     :param wide: keep scales in float32 that would be stored in float16.
+    :raises FloatingPointError: when a scale is too large for float32.
     """
     if scheme.power_of_two_scale:
         return _power_of_two(hi / peak)
@@ -83,7 +84,8 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
 
 def _signed(towards: np.ndarray, away: np.ndarray, peak: np.float32) -> np.ndarray:
     """The scale that brings the larger extreme to ``peak``; ``towards`` is the one of the same sign."""
-    scale: np.ndarray = np.where(towards >= away, towards, -away) / np.abs(peak)
+    with np.errstate(over="raise"):  # large weights over a table of tiny values
+        scale: np.ndarray = np.where(towards >= away, towards, -away) / np.abs(peak)
     return scale
 
 
