@@ -218,5 +218,5 @@ def test_in_a_pipe_progress_is_plain_lines_on_standard_error(model: Path, tmp_pa
         check=True,
         env={**os.environ, "NO_COLOR": "1"},
     )
-    assert "Compressing weights to uint8: 2/2" in done.stderr
+    assert "Compressing weights to int8_asym: 2/2" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout

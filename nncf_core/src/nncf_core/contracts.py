@@ -135,7 +135,6 @@ class StatisticsAggregator(Protocol):
         graph: Graph,
         requests: Sequence[StatisticsRequest],
         inputs: Iterable[Any],
-        progress: Progress,
     ) -> Statistics:
         """Run the model on each item of ``inputs`` (at least one) and aggregate.
 

@@ -186,14 +186,19 @@ class Node:
 
 @frozen
 class Graph:
-    """Nodes in topological order, the constants that they use, and the framework's name.
+    """A model as algorithms see it.
 
+    :param framework: name of the backend that made it.
+    :param nodes: in topological order.
+    :param constants: by name.
+    :param properties: facts that only the backend itself looks at, such as the version of the format.
     :raises ValidationError: when two nodes have the same name.
     """
 
     framework: str
     nodes: tuple[Node, ...] = field(converter=tuple)
     constants: Mapping[str, Constant] = field(factory=dict)
+    properties: Mapping[str, object] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         if len(self._by_name) != len(self.nodes):

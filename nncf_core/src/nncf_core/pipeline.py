@@ -102,7 +102,7 @@ class _Run:
         length = self.dataset.get_length()
         total = min((n for n in (size, length) if n is not None), default=None)
         shown = self.progress.track(items, "Collecting statistics", total)
-        return self.backend.aggregator.collect(model, graph, requests, shown, self.progress)
+        return self.backend.aggregator.collect(model, graph, requests, shown)
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:

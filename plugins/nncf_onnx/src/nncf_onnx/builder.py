@@ -1,0 +1,74 @@
+"""The graph builder: opens, describes, gives back and saves ONNX models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nncf_core.graph import Graph
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+
+class OnnxGraphBuilder:
+    """Reads ``onnx.ModelProto``, ``onnx_ir.Model`` and ``.onnx`` files; works on an ``onnx_ir.Model``."""
+
+    framework: ClassVar[str] = "onnx"
+    title: ClassVar[str] = "ONNX"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+
+    def accepts(self, model: object) -> bool:
+        """Whether this is a ``ModelProto`` or an ``onnx_ir.Model``; imports nothing."""
+        names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(model).__mro__}
+        return bool(names & {("onnx", "ModelProto"), ("onnx_ir", "Model")})
+
+    def open(self, source: onnx.ModelProto | ir.Model | Path | str, options: Mapping[str, Any]) -> ir.Model:
+        """The working model.
+
+        :raises InvalidPathError: when a file is missing, or external data lies outside the model's folder.
+        :raises UnsupportedModelError: when the model is malformed.
+        :raises UnsupportedVersionError: when its opset is not supported.
+        """
+        import onnx
+
+        from nncf_onnx import opening
+
+        if isinstance(source, (str, Path)):
+            return opening.open_path(Path(source))
+        if isinstance(source, onnx.ModelProto):
+            return opening.open_proto(source, options)
+        return opening.open_ir(source)
+
+    def build(self, model: ir.Model) -> Graph:
+        """The neutral graph.
+
+        :raises UnsupportedModelError: when a weight has no elements.
+        """
+        from nncf_onnx.graph_building import build
+
+        return build(model)
+
+    def export(self, model: ir.Model, source: onnx.ModelProto | ir.Model | Path | str) -> onnx.ModelProto | ir.Model:
+        """A ``ModelProto``, or an ``onnx_ir.Model`` where one was given or the weights exceed 2 GB."""
+        import onnx_ir as ir
+
+        from nncf_onnx.saving import LIMIT, stored_bytes
+
+        if isinstance(source, ir.Model) or stored_bytes(model) >= LIMIT:
+            return model
+        return ir.to_proto(model)
+
+    def save(self, model: ir.Model | onnx.ModelProto, path: Path) -> None:
+        """Write a file, and external data beside it where the model needs it.
+
+        :raises InvalidPathError: when the folder is missing or not writable.
+        """
+        import onnx
+        import onnx_ir as ir
+
+        from nncf_onnx.saving import save
+
+        save(ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model, Path(path))

@@ -1,0 +1,81 @@
+"""Which form a compressed weight gets."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from nncf_core.contracts import CompressionRequest
+from nncf_core.graph import Constant, Graph
+from nncf_core.numerics.tensor import CompressedTensor
+from nncf_onnx.forms import codebook, dequantize_linear, nbits
+from nncf_onnx.forms.common import CODE_DTYPES
+from nncf_onnx.options import WriteOptions
+
+_REMEDY = (
+    "Convert the model: onnx.version_converter.convert_version(model, {opset}), or choose a format that the opset "
+    "knows, such as int8_asym"
+)
+
+
+class Form(Enum):
+    """The forms."""
+
+    DEQUANTIZE_LINEAR = "DequantizeLinear"
+    CODEBOOK = "table"
+    NBITS = "MatMulNBits"
+
+
+def choose(
+    graph: Graph, constant: Constant, request: CompressionRequest, options: WriteOptions
+) -> tuple[Form | None, str]:
+    """The form of a constant, or ``None`` and why there is none."""
+    opset = graph.properties["opset"]
+    assert isinstance(opset, int)
+    if request.format in codebook.FORMATS:
+        reason = codebook.refusal(request, opset)
+        return (Form.CODEBOOK, "") if reason is None else (None, f"{reason}. {_REMEDY.format(opset=21)}.")
+    standard = dequantize_linear.refusal(request, opset, _scale_axes(graph, constant))
+    own = nbits.refusal(graph, constant, request)
+    if options.weight_format == "matmul_nbits" and own is None:
+        return Form.NBITS, ""
+    if standard is None:
+        return Form.DEQUANTIZE_LINEAR, ""
+    if options.weight_format == "auto" and own is None:
+        return Form.NBITS, ""
+    return None, _explain(request, standard, own)
+
+
+def refusal(graph: Graph, constant: Constant, request: CompressionRequest, options: WriteOptions) -> str | None:
+    """Why no form can hold a constant, with what would work."""
+    form, reason = choose(graph, constant, request, options)
+    return None if form is not None else reason
+
+
+def request_for(tensor: CompressedTensor) -> CompressionRequest:
+    """The request that a compressed tensor answers."""
+    return CompressionRequest("", tensor.format.name, tensor.group_axis, tensor.group_size)
+
+
+def _scale_axes(graph: Graph, constant: Constant) -> int:
+    """Along how many axes scales of a whole channel differ."""
+    layouts = [node.inputs[index].layout for node, index in graph.users(constant.name)]
+    layout = next((found for found in layouts if found is not None), None)
+    if layout is None:
+        return 1
+    axes = [axis for axis in range(len(constant.shape)) if axis not in layout.reduction_axes]
+    return int(np.sum([constant.shape[axis] != 1 for axis in axes]))
+
+
+def _explain(request: CompressionRequest, standard: str, own: str | None) -> str:
+    parts = [standard[0].upper() + standard[1:]]
+    if own is not None:
+        parts.append(own)
+    text = ", and ".join(parts) + "."
+    if request.format not in CODE_DTYPES:
+        return f"{text} Choose another format, such as int4_sym or int8_asym."
+    opset = CODE_DTYPES[request.format][1]
+    opset = max(opset, 21) if request.group_size != -1 else opset
+    hint = f"{text} {_REMEDY.format(opset=opset)}."
+    return f"{hint} Or pass backend_params={{'weight_format': 'auto'}}." if own is None else hint

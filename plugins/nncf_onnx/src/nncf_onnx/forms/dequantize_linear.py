@@ -1,0 +1,122 @@
+"""DequantizeLinear before the operator: INT8, INT4, INT2 and FP8, per channel or in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from nncf_core.contracts import CompressionRequest
+from nncf_core.numerics.packing import pack
+from nncf_core.numerics.tensor import CompressedTensor
+from nncf_onnx.forms.common import BLOCKED_OPSET, CODE_DTYPES, HALF_SCALE_OPSET, Target, scale_in
+from nncf_onnx.rewriting import Rewriter, codes_tensor
+
+
+def refusal(request: CompressionRequest, opset: int, scale_axes: int) -> str | None:
+    """Why this form cannot hold a constant.
+
+    :param scale_axes: number of axes along which scales differ, not counting groups.
+    """
+    known = CODE_DTYPES.get(request.format)
+    if known is None:
+        return f"DequantizeLinear knows no {request.format}"
+    needed = known[1]
+    if request.group_size != -1 or (scale_axes > 1 and needed >= BLOCKED_OPSET):
+        needed = max(needed, BLOCKED_OPSET)
+    if opset >= needed:
+        return None
+    grouped = "" if request.group_size == -1 else " in groups"
+    return f"{request.format}{grouped} needs opset {needed}, the model has {opset}"
+
+
+def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
+    """Write a constant in this form; its users then take the dequantized value."""
+    graph = rewriter.graph_of(target.value)
+    name, dtype = target.name, target.dtype
+    code_dtype, _ = CODE_DTYPES[tensor.format.name]
+    scale = scale_in(tensor, dtype) if rewriter.opset >= HALF_SCALE_OPSET or dtype == ir.DataType.FLOAT else None
+    if scale is None:
+        scale = tensor.scale.astype(np.float32)
+    computed = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
+    codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_dtype, tensor.shape))
+    attributes, shape = _granularity(tensor)
+    if attributes is None and rewriter.opset < BLOCKED_OPSET:
+        nodes = _arithmetic(rewriter, graph, name, codes, tensor, scale)
+    else:
+        nodes = [_node(rewriter, graph, name, codes, tensor, scale, computed, attributes or _whole(tensor), shape)]
+    if computed != dtype:
+        cast = rewriter.node(
+            "Cast", nodes[-1].outputs, f"{name}_Cast", f"{name}_cast", dtype, tensor.shape, to=int(dtype)
+        )
+        nodes.append(cast)
+    rewriter.insert_before_users(target.value, nodes)
+    rewriter.replace_uses(target.value, nodes[-1].outputs[0])
+    rewriter.drop_constant(target.value)
+
+
+def _granularity(tensor: CompressedTensor) -> tuple[dict[str, int] | None, tuple[int, ...]]:
+    """Attributes of the node and shape of the scales; no attributes when more than one axis has scales."""
+    if tensor.group_axis is not None and tensor.group_size != -1:
+        return {"axis": tensor.group_axis, "block_size": tensor.group_size}, tensor.scale.shape
+    axes = [axis for axis in range(len(tensor.shape)) if axis not in tensor.reduction_axes]
+    varying = [axis for axis in axes if tensor.shape[axis] != 1] or axes[:1]
+    if not varying:
+        return {}, ()
+    if len(varying) == 1:
+        return {"axis": varying[0]}, (tensor.shape[varying[0]],)
+    return None, tensor.scale.shape
+
+
+def _whole(tensor: CompressedTensor) -> dict[str, int]:
+    """One group as long as the reduction axis: scales may then differ along all other axes."""
+    axis = tensor.reduction_axes[-1]
+    return {"axis": axis, "block_size": tensor.shape[axis]}
+
+
+def _node(
+    rewriter: Rewriter,
+    graph: ir.Graph,
+    name: str,
+    codes: ir.Value,
+    tensor: CompressedTensor,
+    scale: np.ndarray,
+    dtype: ir.DataType,
+    attributes: dict[str, int],
+    shape: Sequence[int],
+) -> ir.Node:
+    inputs = [codes, rewriter.constant(graph, f"{name}_scale", ir.Tensor(scale.reshape(shape)))]
+    if tensor.zero_point is not None:
+        bits, code_dtype = tensor.format.bits, CODE_DTYPES[tensor.format.name][0]
+        zero_point = codes_tensor(pack(tensor.zero_point, bits), code_dtype, shape)
+        inputs.append(rewriter.constant(graph, f"{name}_zero_point", zero_point))
+    return rewriter.node(
+        "DequantizeLinear",
+        inputs,
+        f"{name}_DequantizeLinear",
+        f"{name}_dequantized",
+        dtype,
+        tensor.shape,
+        **attributes,
+    )
+
+
+def _arithmetic(
+    rewriter: Rewriter,
+    graph: ir.Graph,
+    name: str,
+    codes: ir.Value,
+    tensor: CompressedTensor,
+    scale: np.ndarray,
+) -> list[ir.Node]:
+    """``(codes - zero_point) · scale`` in single operators, for scales along several axes below opset 21."""
+    dtype = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
+    nodes = [rewriter.node("Cast", [codes], f"{name}_Codes", f"{name}_codes", dtype, tensor.shape, to=int(dtype))]
+    if tensor.zero_point is not None:
+        zero_point = rewriter.constant(graph, f"{name}_zero_point", ir.Tensor(tensor.zero_point.astype(scale.dtype)))
+        inputs = [nodes[-1].outputs[0], zero_point]
+        nodes.append(rewriter.node("Sub", inputs, f"{name}_Subtract", f"{name}_centred", dtype, tensor.shape))
+    inputs = [nodes[-1].outputs[0], rewriter.constant(graph, f"{name}_scale", ir.Tensor(scale))]
+    nodes.append(rewriter.node("Mul", inputs, f"{name}_DequantizeLinear", f"{name}_dequantized", dtype, tensor.shape))
+    return nodes

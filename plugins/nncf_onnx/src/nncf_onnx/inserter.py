@@ -1,0 +1,62 @@
+"""The target-point inserter: carries out transformations on onnx_ir models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nncf_core.contracts import CompressionRequest, Runner
+from nncf_core.graph import Constant, Graph
+from nncf_core.transformations import TargetPoint, Transformation
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+class OnnxTargetPointInserter:
+    """Changes ``onnx_ir.Model``; see :mod:`nncf_onnx.forms` for how compressed weights are written."""
+
+    framework: ClassVar[str] = "onnx"
+
+    def refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Why a constant cannot be compressed in this way, with what would work; ``None`` when it can.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_onnx.choice import refusal
+        from nncf_onnx.options import write_options
+
+        return refusal(graph, constant, request, write_options(options))
+
+    def apply(
+        self,
+        model: ir.Model,
+        graph: Graph,
+        transformations: Iterable[Transformation],
+        options: Mapping[str, Any],
+    ) -> ir.Model:
+        """Change ``model`` in place and return it.
+
+        :raises ValidationError: for unknown options, or when a transformation names what the model lacks.
+        """
+        from nncf_onnx.editing import apply
+        from nncf_onnx.options import write_options
+
+        return apply(model, graph, transformations, write_options(options))
+
+    def extract(self, model: ir.Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> ir.Model:
+        """A sub-model from the input points to the output points, with outputs named ``str(target_point)``.
+
+        :raises ValidationError: when a point does not exist, or an output does not depend on the inputs alone.
+        """
+        from nncf_onnx.extraction import extract
+
+        return extract(model, inputs, outputs)
+
+    def runner(self, model: ir.Model) -> Runner:
+        """A callable that runs the model in onnxruntime on the CPU."""
+        from nncf_onnx.running import runner
+
+        return runner(model)

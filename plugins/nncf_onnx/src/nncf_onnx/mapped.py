@@ -1,0 +1,106 @@
+"""Tensors that stay in a file: read through a memory map, and given back after use."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import IO
+
+import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
+import numpy as np
+import onnx_ir as ir
+
+from nncf_core.errors import InvalidPathError, UnsupportedModelError
+
+
+class MappedFile:
+    """A read-only memory map of a file. The map outlives a renaming or removal of the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Map a file.
+
+        :raises InvalidPathError: when it cannot be read.
+        """
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                file.seek(0, 2)
+                self.size = file.tell()
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
+        except OSError as error:
+            raise InvalidPathError(f"Cannot read {path}: {error.strerror}.") from None
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The bytes of a range."""
+        whole = memoryview(self._map) if self._map is not None else memoryview(b"")
+        return whole[offset : offset + length]
+
+    def release(self, offset: int, length: int) -> None:
+        """Give the pages that lie within a range back to the system; they are read again when needed."""
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        page = mmap.PAGESIZE
+        start = -(-offset // page) * page
+        stop = (offset + length) // page * page
+        if stop > start:
+            self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+class MappedTensor(ir.LazyTensor):
+    """A tensor in a mapped file: a model file (``is_external=False``) or one of external data.
+
+    :raises UnsupportedModelError: when the range does not lie in the file, or its length is not that of the
+        shape and element type.
+    """
+
+    def __init__(
+        self,
+        file: MappedFile,
+        offset: int,
+        length: int | None,
+        dtype: ir.DataType,
+        shape: ir.Shape,
+        name: str,
+        is_external: bool,
+    ) -> None:
+        super().__init__(lambda: ir.Tensor(self.numpy(), dtype=dtype), dtype=dtype, shape=shape, name=name)
+        self.is_external = is_external
+        self._file = file
+        self._offset = offset
+        self._length = self.nbytes if length is None else length
+        if self._length != self.nbytes:
+            raise UnsupportedModelError(
+                f"Tensor {name!r} has {self._length} bytes in {file.path.name}; its shape {tuple(shape)} and type "
+                f"{dtype.name} need {self.nbytes}."
+            )
+        if offset < 0 or offset + self._length > file.size:
+            raise UnsupportedModelError(
+                f"Tensor {name!r} lies at bytes {offset} to {offset + self._length} of {file.path.name}, which has "
+                f"{file.size}: the file is truncated or belongs to another model."
+            )
+
+    def numpy(self) -> np.ndarray:
+        """The array: a read-only view of the file; 4-bit and 2-bit elements are unpacked into a copy."""
+        raw = np.frombuffer(self._view(), np.uint8)
+        if self.dtype.bitwidth < 8:
+            return ir.PackedTensor(raw, self.dtype, shape=self.shape).numpy()
+        return raw.view(self.dtype.numpy()).reshape(tuple(int(dim) for dim in self.shape))
+
+    def tobytes(self) -> bytes:
+        """The bytes as they are in the file."""
+        return bytes(self._view())
+
+    def tofile(self, file: IO[bytes]) -> None:
+        """Copy the bytes to a file in chunks, and give their pages back."""
+        chunk = 1 << 24
+        for start in range(0, self._length, chunk):
+            count = min(chunk, self._length - start)
+            file.write(self._file.view(self._offset + start, count))
+            self._file.release(self._offset + start, count)
+
+    def release(self) -> None:
+        """Give the pages back to the system."""
+        self._file.release(self._offset, self._length)
+
+    def _view(self) -> memoryview:
+        return self._file.view(self._offset, self._length)

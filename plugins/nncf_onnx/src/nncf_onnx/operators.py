@@ -1,0 +1,49 @@
+"""Canonical kinds of ONNX operators, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nncf_core.graph import OpKind
+
+_KINDS: Mapping[OpKind, str] = {
+    OpKind.CONV: "Conv",
+    OpKind.CONV_TRANSPOSE: "ConvTranspose",
+    OpKind.MATMUL: "MatMul Gemm com.microsoft::MatMulNBits",
+    OpKind.EMBEDDING: "Gather com.microsoft::GatherBlockQuantized",
+    OpKind.RECURRENT: "LSTM GRU RNN",
+    OpKind.ADD: "Add Sum",
+    OpKind.SUBTRACT: "Sub",
+    OpKind.MULTIPLY: "Mul",
+    OpKind.DIVIDE: "Div",
+    OpKind.ACTIVATION: (
+        "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Sigmoid HardSigmoid HardSwish Swish Tanh Gelu Mish "
+        "Softplus Softsign Erf Clip Exp Log Sqrt Abs Neg Reciprocal Pow Sin Cos com.microsoft::Gelu "
+        "com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::BiasGelu"
+    ),
+    OpKind.SOFTMAX: "Softmax LogSoftmax",
+    OpKind.NORMALIZATION: (
+        "BatchNormalization LayerNormalization InstanceNormalization GroupNormalization RMSNormalization "
+        "LpNormalization LRN SimplifiedLayerNormalization com.microsoft::SkipLayerNormalization "
+        "com.microsoft::SkipSimplifiedLayerNormalization"
+    ),
+    OpKind.POOL: "MaxPool AveragePool GlobalMaxPool GlobalAveragePool LpPool GlobalLpPool",
+    OpKind.REDUCE: "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
+    "ReduceLogSum ReduceLogSumExp ArgMax ArgMin",
+    OpKind.RESIZE: "Resize Upsample",
+    OpKind.CONCAT: "Concat",
+    OpKind.SPLIT: "Split",
+    OpKind.SHAPE_ONLY: "Reshape Transpose Squeeze Unsqueeze Flatten Slice Expand Tile Identity DepthToSpace "
+    "SpaceToDepth Dropout",
+    OpKind.CAST: "Cast CastLike",
+    OpKind.QUANTIZE: "QuantizeLinear DynamicQuantizeLinear",
+    OpKind.DEQUANTIZE: "DequantizeLinear",
+    OpKind.CONTROL_FLOW: "If Loop Scan SequenceMap",
+}
+
+_BY_TYPE = {op_type: kind for kind, types in _KINDS.items() for op_type in types.split()}
+
+
+def kind_of(op_type: str, domain: str) -> OpKind:
+    """The canonical kind; ``OTHER`` for what is not in the table."""
+    return _BY_TYPE.get(op_type if domain in ("", "ai.onnx") else f"{domain}::{op_type}", OpKind.OTHER)

@@ -1,0 +1,48 @@
+"""The backend's own options (``backend_params``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from nncf_core.errors import ValidationError
+
+_FORMATS = ("auto", "dequantize_linear", "matmul_nbits")
+_KNOWN = ("weight_format", "accuracy_level", "external_data_dir", "compress_weights")
+
+
+@frozen
+class WriteOptions:
+    """How compressed weights are written.
+
+    :param weight_format: ``dequantize_linear``: DequantizeLinear before the operator. ``matmul_nbits``:
+        onnxruntime's own MatMulNBits and GatherBlockQuantized where they can be, which run faster there.
+        ``auto``: the former, and the latter for formats that the model's opset does not know.
+    :param accuracy_level: the attribute of MatMulNBits; 0: as exact as the inputs, 4: int8 arithmetic.
+    """
+
+    weight_format: str = "auto"
+    accuracy_level: int = 0
+
+
+def write_options(options: Mapping[str, Any]) -> WriteOptions:
+    """Options from ``backend_params``.
+
+    :raises ValidationError: for an unknown key or value.
+    """
+    unknown = [key for key in options if key not in _KNOWN]
+    if unknown:
+        raise ValidationError(
+            f"backend_params: the ONNX backend does not know {', '.join(map(repr, unknown))}; "
+            f"it knows {', '.join(_KNOWN)}."
+        )
+    found = WriteOptions(options.get("weight_format", "auto"), options.get("accuracy_level", 0))
+    if found.weight_format not in _FORMATS:
+        raise ValidationError(
+            f"backend_params: weight_format is {found.weight_format!r}; it must be one of {', '.join(_FORMATS)}."
+        )
+    if found.accuracy_level not in (0, 1, 2, 3, 4):
+        raise ValidationError(f"backend_params: accuracy_level is {found.accuracy_level!r}; it must be 0 to 4.")
+    return found

@@ -1,0 +1,32 @@
+"""Walking through a model: graphs, bodies of control-flow nodes, nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+
+def bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs in a node's attributes (If, Loop, Scan), in the order of their names."""
+    for name in sorted(node.attributes):
+        attribute = node.attributes[name]
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def walk(graph: ir.Graph, scope: tuple[ir.Node, ...] = ()) -> Iterator[tuple[ir.Node, tuple[ir.Node, ...]]]:
+    """Every node with the control-flow nodes that contain it; a body comes before the node that runs it."""
+    for node in graph:
+        for body in bodies(node):
+            yield from walk(body, (*scope, node))
+        yield node, scope
+
+
+def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """The main graph and all bodies."""
+    yield model.graph
+    for node, _ in walk(model.graph):
+        yield from bodies(node)
