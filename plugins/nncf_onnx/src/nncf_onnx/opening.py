@@ -15,7 +15,7 @@ from nncf_core.errors import InvalidPathError, UnsupportedModelError, Unsupporte
 from nncf_core.log import nncf_logger
 from nncf_onnx.mapped import MappedFile, MappedTensor
 from nncf_onnx.structure import check_structure
-from nncf_onnx.traversal import all_graphs
+from nncf_onnx.traversal import all_graphs, walk
 from nncf_onnx.wire import SELF, skeleton
 
 OLDEST_OPSET = 13
@@ -121,6 +121,11 @@ def _prepared(model: ir.Model, what: str) -> ir.Model:
             graph.sort()
     except ValueError:
         raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
+    for node, _ in walk(model.graph):
+        if node.op_type == "Constant" and node.domain == "" and "value" in node.attributes:
+            # initializers and Constant nodes are then read in the same way
+            output, tensor = node.outputs[0], node.attributes["value"].as_tensor()
+            output.const_value, output.dtype, output.shape = tensor, tensor.dtype, ir.Shape(tensor.shape.numpy())
     return model
 
 
@@ -149,9 +154,6 @@ def _map_tensors(model: ir.Model, folder: Path, itself: MappedFile | None) -> No
         for name, attribute in list(node.attributes.items()):
             if isinstance(attribute.value, ir.ExternalTensor):
                 node.attributes[name] = ir.AttrTensor(name, mapped(attribute.value))
-        for output in node.outputs:
-            if isinstance(output.const_value, ir.ExternalTensor):
-                output.const_value = mapped(output.const_value)
 
 
 def _inside(folder: Path, location: str, tensor: str | None) -> Path:

@@ -300,30 +300,31 @@ def _nbits(node: ir.Node) -> CompressedConstant | None:
         return None
     bits = node.attributes["bits"].as_int() if "bits" in node.attributes else 4
     block = node.attributes["block_size"].as_int()
-    if bits not in (4, 8) or codes.dtype != ir.DataType.UINT8:
-        number_format = FORMATS["int2"]
-        if bits != 2 or zero_point is not None:
-            return None
-    else:
-        number_format = FORMATS[f"uint{bits}" if zero_point is not None else f"int{bits}"]
+    if codes.dtype != ir.DataType.UINT8 or bits not in (2, 4, 8) or (bits == 2 and zero_point is not None):
+        return None
     if gather:
         rows = int(codes.shape[0])
         columns = int(codes.shape[1]) * 8 // bits
     else:
         rows, columns = node.attributes["N"].as_int(), node.attributes["K"].as_int()
     count = -(-columns // block)
+    points, number_format = None, FORMATS[f"int{bits}"]
+    if zero_point is not None:
+        packed = np.frombuffer(zero_point.tobytes(), np.uint8)
+        points = unpack(packed, bits, packed.size * 8 // bits, signed=False).reshape(rows, -1)[:, :count]
+        if (points == 1 << (bits - 1)).all():
+            points = None
+        else:
+            number_format = FORMATS[f"uint{bits}"]
 
     def read() -> CompressedTensor:
         raw = np.frombuffer(codes.tobytes(), np.uint8)
         matrix = unpack(raw, bits, rows * count * block, signed=False).reshape(rows, -1)[:, :columns]
         scales = scale.numpy().reshape(rows, count)
-        points = None
-        if zero_point is None:
+        kept = points
+        if kept is None:
             # unsigned with half of the range as zero point, to two's complement
             matrix = matrix - np.uint8(1 << (bits - 1))
-        else:
-            packed = np.frombuffer(zero_point.tobytes(), np.uint8)
-            points = unpack(packed, bits, packed.size * 8 // bits, signed=False).reshape(rows, -1)[:, :count]
         whole = count == 1 or columns % block != 0
         if whole and not (scales == scales[:, :1]).all():
             raise UnsupportedModelError(
@@ -331,13 +332,13 @@ def _nbits(node: ir.Node) -> CompressedConstant | None:
             )
         if whole:
             # blocks that repeat one scale, the last one padded: a whole channel
-            scales, points = scales[:, :1], None if points is None else points[:, :1]
+            scales, kept = scales[:, :1], None if kept is None else kept[:, :1]
         return CompressedTensor(
             format=number_format,
             shape=(rows, columns),
             codes=pack(matrix, bits),
             scale=scales,
-            zero_point=points,
+            zero_point=kept,
             dtype=scale.dtype.numpy().name,
             reduction_axes=(1,),
             group_axis=None if whole else 1,
