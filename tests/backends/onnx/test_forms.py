@@ -217,9 +217,7 @@ def test_weights_in_bodies() -> None:
     node = helper.make_node(
         "If", ["c"], ["y"], name="choose", then_branch=branch("t", "MatMul"), else_branch=branch("e", "MatMul")
     )
-    proto = models.model(
-        [node], {"w": w}, {"c": [], "x": [3, 8]}, {"y": [3, 8]}, types={"c": onnx.TensorProto.BOOL}
-    )
+    proto = models.model([node], {"w": w}, {"c": [], "x": [3, 8]}, {"y": [3, 8]}, types={"c": onnx.TensorProto.BOOL})
     result = nncf.compress_weights(proto)
     onnx.checker.check_model(result)
     assert op_types(result) == ["DequantizeLinear", "If"]
@@ -261,7 +259,9 @@ def test_replacing_a_constant_undoes_every_form() -> None:
             onnx.checker.check_model(stripped)
             assert op_types(stripped) == [proto.graph.node[0].op_type]
             assert len(stripped.graph.initializer) == 1
-            feed = {"x": random(3, 64)} if proto.graph.input[0].name == "x" else {"i": np.array([[1, 2, 3], [0, 5, 31]])}
+            feed = (
+                {"x": random(3, 64)} if proto.graph.input[0].name == "x" else {"i": np.array([[1, 2, 3], [0, 5, 31]])}
+            )
             np.testing.assert_allclose(run(stripped, **feed)[0], run(result, **feed)[0], atol=1e-4)
     same = nncf.strip(result, strip_format=nncf.StripFormat.DQ)
     assert op_types(same) == op_types(result)

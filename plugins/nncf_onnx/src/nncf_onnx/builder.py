@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nncf_core.errors import NNCFError, UnsupportedModelError
 from nncf_core.graph import Graph
 
 if TYPE_CHECKING:
@@ -45,11 +47,12 @@ class OnnxGraphBuilder:
     def build(self, model: ir.Model) -> Graph:
         """The neutral graph.
 
-        :raises UnsupportedModelError: when a weight has no elements.
+        :raises UnsupportedModelError: when the model is not valid, or a weight has no elements.
         """
         from nncf_onnx.graph_building import build
 
-        return build(model)
+        with _valid_model():
+            return build(model)
 
     def export(self, model: ir.Model, source: onnx.ModelProto | ir.Model | Path | str) -> onnx.ModelProto | ir.Model:
         """A ``ModelProto``, or an ``onnx_ir.Model`` where one was given or the weights exceed 2 GB."""
@@ -59,7 +62,8 @@ class OnnxGraphBuilder:
 
         if isinstance(source, ir.Model) or stored_bytes(model) >= LIMIT:
             return model
-        return ir.to_proto(model)
+        with _valid_model():
+            return ir.to_proto(model)
 
     def save(self, model: ir.Model | onnx.ModelProto, path: Path) -> None:
         """Write a file, and external data beside it where the model needs it.
@@ -71,4 +75,16 @@ class OnnxGraphBuilder:
 
         from nncf_onnx.saving import save
 
-        save(ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model, Path(path))
+        with _valid_model():
+            save(ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model, Path(path))
+
+
+@contextmanager
+def _valid_model() -> Iterator[None]:
+    """Turns what a damaged model makes onnx_ir raise (attributes or data of a wrong type) into one clear error."""
+    try:
+        yield
+    except (NNCFError, OSError):
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(f"The model is not valid ONNX: {error}") from error

@@ -144,10 +144,19 @@ def _constant(name: str, value: ir.Value, known: CompressedConstant | None) -> C
         name,
         _numpy_name(tensor.dtype),
         tuple(int(dim) for dim in tensor.shape),
-        lambda: tensor.numpy(),
+        lambda: _read(tensor, name),
         release=getattr(tensor, "release", lambda: None),
         stored_bytes=tensor.nbytes,
     )
+
+
+def _read(tensor: ir.TensorProtocol, name: str) -> np.ndarray:
+    try:
+        return tensor.numpy()
+    except (ValueError, TypeError) as error:
+        raise UnsupportedModelError(
+            f"The data of the constant {name!r} does not fit its type and shape: {error}."
+        ) from None
 
 
 def _port(value: ir.Value) -> Port:

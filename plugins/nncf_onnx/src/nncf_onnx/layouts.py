@@ -16,7 +16,7 @@ def layout_of(node: ir.Node, index: int, rank: int, kind: OpKind) -> WeightLayou
     """
     if kind is OpKind.MATMUL and node.op_type == "MatMul" and index < 2:
         return _matmul(index, rank)
-    if node.op_type == "Gemm" and index < 2:
+    if node.op_type == "Gemm" and index < 2 and rank == 2:
         transposed = bool(_integer(node, "transA" if index == 0 else "transB", 0))
         # A is [M, K], B is [K, N], before they are transposed
         reduction = int(transposed == (index == 1))

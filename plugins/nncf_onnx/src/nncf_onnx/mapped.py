@@ -47,7 +47,7 @@ class MappedFile:
 
 
 class MappedTensor(ir.LazyTensor):
-    """A tensor in a mapped file: a model file (``is_external=False``) or one of external data.
+    """A tensor in a mapped file: the model file itself, or one of external data.
 
     :raises UnsupportedModelError: when the range does not lie in the file, or its length is not that of the
         shape and element type.
@@ -61,10 +61,8 @@ class MappedTensor(ir.LazyTensor):
         dtype: ir.DataType,
         shape: ir.Shape,
         name: str,
-        is_external: bool,
     ) -> None:
         super().__init__(lambda: ir.Tensor(self.numpy(), dtype=dtype), dtype=dtype, shape=shape, name=name)
-        self.is_external = is_external
         self._file = file
         self._offset = offset
         self._length = self.nbytes if length is None else length

@@ -143,7 +143,7 @@ def _map_tensors(model: ir.Model, folder: Path, itself: MappedFile | None) -> No
             file = files[location]
         offset = tensor.offset or 0
         name = tensor.name or ""
-        return MappedTensor(file, offset, tensor.length, tensor.dtype, tensor.shape, name, file is not itself)
+        return MappedTensor(file, offset, tensor.length, tensor.dtype, tensor.shape, name)
 
     for graph in all_graphs(model):
         for value in graph.initializers.values():

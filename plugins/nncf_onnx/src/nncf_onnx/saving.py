@@ -11,7 +11,6 @@ import onnx
 import onnx_ir as ir
 
 from nncf_core.files import replacing
-from nncf_onnx.mapped import MappedTensor
 from nncf_onnx.opening import tensors_of
 from nncf_onnx.wire import LARGE, length_delimited, varint
 
@@ -25,13 +24,13 @@ _LENGTH_BYTES = 5
 
 
 def save(model: ir.Model, path: Path) -> None:
-    """Write a model, in one file where it fits and none of its weights are in external data.
+    """Write a model in one file, or with external data in a second one when its weights exceed :data:`LIMIT`.
 
     The same model gives the same bytes.
 
     :raises InvalidPathError: when the folder is missing or not writable.
     """
-    if stored_bytes(model) < LIMIT and not _has_external_data(model):
+    if stored_bytes(model) < LIMIT:
         with replacing(path) as temporary, temporary.open("wb") as file:
             _write_single(model, file)
         return
@@ -44,13 +43,6 @@ def save(model: ir.Model, path: Path) -> None:
 def stored_bytes(model: ir.Model) -> int:
     """Bytes of all initializers."""
     return sum(tensor.nbytes for tensor in tensors_of(model))
-
-
-def _has_external_data(model: ir.Model) -> bool:
-    return any(
-        isinstance(tensor, ir.ExternalTensor) or (isinstance(tensor, MappedTensor) and tensor.is_external)
-        for tensor in tensors_of(model)
-    )
 
 
 def _write_single(model: ir.Model, file: IO[bytes]) -> None:
