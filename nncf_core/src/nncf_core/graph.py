@@ -184,6 +184,10 @@ class Node:
         return tuple((i, p) for i, p in enumerate(self.inputs) if p.constant and p.layout)
 
 
+def _tuple(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple(nodes)
+
+
 @frozen
 class Graph:
     """A model as algorithms see it.
@@ -196,7 +200,7 @@ class Graph:
     """
 
     framework: str
-    nodes: tuple[Node, ...] = field(converter=tuple)
+    nodes: tuple[Node, ...] = field(converter=_tuple)
     constants: Mapping[str, Constant] = field(factory=dict)
     properties: Mapping[str, object] = field(factory=dict)
 

@@ -274,7 +274,7 @@ def _steps(config: NNCFConfig, known: Registry) -> tuple[_Step, ...]:
                 f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
             )
         try:
-            params = structure(fields, algorithm.parameters, f"compression.{name}")
+            params: Any = structure(fields, algorithm.parameters, f"compression.{name}")
         except ValidationError:
             raise
         except Exception as error:

@@ -148,10 +148,7 @@ class Plan:
             if isinstance(error, ValidationError):
                 raise
             raise ValidationError(f"{folder} does not hold a readable plan: {error}") from None
-        entries = tuple(
-            PlanEntry(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-            for entry in data["entries"]
-        )
+        entries = tuple(PlanEntry(**_tuples(entry)) for entry in data["entries"])
         return cls(data["framework"], entries, steps)
 
 
@@ -167,6 +164,11 @@ def _fetch(reference: Mapping[str, Any] | None, arrays: Any) -> Any:
         return None
     raw: np.ndarray = arrays[reference["array"]]
     return raw.view(np.dtype(reference["dtype"])).reshape(reference["shape"])
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
 def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -208,9 +210,9 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         return InsertMultiply(point, _fetch(data["factor"], arrays), data["name"], reason)
     if "replace" in data:
         return ReplaceConstant(data["replace"], _fetch(data["value"], arrays), reason)
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in data["tensor"].items()}
+    plain = _tuples(data["tensor"])
     tensor = CompressedTensor(
-        format=NumberFormat(**{k: tuple(v) if isinstance(v, list) else v for k, v in data["format"].items()}),
+        format=NumberFormat(**_tuples(data["format"])),
         codes=_fetch(data["codes"], arrays),
         scale=_fetch(data["scale"], arrays),
         zero_point=_fetch(data["zero_point"], arrays),

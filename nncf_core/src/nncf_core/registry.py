@@ -99,7 +99,7 @@ class Registry:
 
         :raises PluginError: when it breaks the contract.
         """
-        record = PluginRecord(name or getattr(plugin, "__name__", type(plugin).__name__))
+        record = PluginRecord(str(name or getattr(plugin, "__name__", type(plugin).__name__)))
         self._add(plugin, record)
         if record.error:
             del self._records[record.name]

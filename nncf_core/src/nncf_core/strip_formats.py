@@ -45,4 +45,4 @@ class InPlace:
 @hookimpl
 def nncf_strip_formats() -> Iterable[StripFormat]:
     """NATIVE, DQ and IN_PLACE."""
-    return [KeepLowBit(Name.NATIVE), KeepLowBit(Name.DQ), InPlace()]  # type: ignore[list-item]
+    return [KeepLowBit(Name.NATIVE), KeepLowBit(Name.DQ), InPlace()]

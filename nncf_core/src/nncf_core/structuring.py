@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+import operator
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,9 +27,12 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     # JSON's numbers and strings are checked, never cast: "4" is not 4
     configure_union_passthrough(str | bool | int | float | None, converter)
+    # by identity: a hook for str would also take enumerations, which are strings
     for kind in (str, bool, int):
-        converter.register_structure_hook_func(lambda cls, kind=kind: cls is kind, _strict)
-    converter.register_structure_hook_func(lambda cls: cls is float, lambda v, _: float(_strict(v, (int, float))))
+        converter.register_structure_hook_func(partial(operator.is_, kind), _strict)
+    converter.register_structure_hook_func(
+        partial(operator.is_, float), lambda value, _: float(_strict(value, (int, float)))
+    )
     either = QuantizationParameters | FP8QuantizationParameters | None
     converter.register_structure_hook(either, lambda value, _: _quantizer(converter, value))
     converter.register_unstructure_hook_func(

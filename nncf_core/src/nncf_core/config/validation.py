@@ -106,7 +106,7 @@ def _accuracy_aware(section: Any) -> Iterator[str]:
         yield f"{path[0]}: {_show(section)} is not allowed; give an object."
         return
     mode = section.get("mode")
-    if mode not in ACCURACY_AWARE:
+    if not isinstance(mode, str) or mode not in ACCURACY_AWARE:
         yield f"{path[0]}.mode: {_show(mode)} is not allowed; allowed: {modes}."
         return
     # told as a sentence of its own below: "required" in two alternatives says nothing
@@ -140,7 +140,7 @@ def _message(error: Any, prefix: Sequence[str | int]) -> Iterator[str]:
                 yield f"{_path([*path, str(key)])}: unknown key; {hint}"
     elif kind == "required":
         missing = [key for key in allowed if key not in error.instance]
-        yield f"{where}: {'the key' if len(missing) == 1 else 'the keys'} {', '.join(map(repr, missing))} must be given."
+        yield f"{where}: {', '.join(map(repr, missing))} must be given."
     else:
         yield f"{where}: {_show(error.instance)} is not allowed; {_allowed(kind, allowed, error)}."
 

@@ -39,10 +39,12 @@ class OnnxGraphBuilder:
         from nncf_onnx import opening
 
         if isinstance(source, (str, Path)):
-            return opening.open_path(Path(source))
-        if isinstance(source, onnx.ModelProto):
-            return opening.open_proto(source, options)
-        return opening.open_ir(source)
+            with _valid_model(str(source)):
+                return opening.open_path(Path(source))
+        with _valid_model():
+            if isinstance(source, onnx.ModelProto):
+                return opening.open_proto(source, options)
+            return opening.open_ir(source)
 
     def build(self, model: ir.Model) -> Graph:
         """The neutral graph.
@@ -80,11 +82,15 @@ class OnnxGraphBuilder:
 
 
 @contextmanager
-def _valid_model() -> Iterator[None]:
+def _valid_model(what: str = "The model") -> Iterator[None]:
     """Turns what a damaged model makes onnx_ir raise (attributes or data of a wrong type) into one clear error."""
     try:
         yield
     except (NNCFError, OSError):
         raise
     except Exception as error:
-        raise UnsupportedModelError(f"The model is not valid ONNX: {error}") from error
+        innermost: BaseException = error
+        while innermost.__cause__ is not None:
+            innermost = innermost.__cause__
+        reason = str(innermost) or type(innermost).__name__
+        raise UnsupportedModelError(f"{what} is not a valid ONNX model: {reason}") from error

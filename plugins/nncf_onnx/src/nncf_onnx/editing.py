@@ -111,7 +111,9 @@ def _replace_codes(rewriter: Rewriter, target: Target, value: np.ndarray, users:
         output = node.outputs[0]
         label = (node.name or output.name or "").removesuffix("_compressed_matmul").removesuffix("_compressed_gather")
         if gather:
-            gathered = rewriter.node("Gather", [new, node.inputs[1]], label, f"{output.name}_g", output.dtype, axis=0)
+            gathered = rewriter.node(
+                "Gather", [new, node.inputs[1]], label, f"{output.name}_g", output.dtype, attributes={"axis": 0}
+            )
             rewriter.take_over_output(node, gathered)
             continue
         product = rewriter.node("MatMul", [node.inputs[0], new], label, f"{output.name}_p", output.dtype)

@@ -25,7 +25,7 @@ def extract(model: ir.Model, inputs: Sequence[TargetPoint], outputs: Sequence[Ta
         # an output of its own for each point: one tensor may be asked for twice
         node = ir.Node("", "Identity", [source], name=f"{point}/output")
         node.outputs[0].name = str(point)
-        node.outputs[0].dtype, node.outputs[0].shape = source.dtype, source.shape
+        node.outputs[0].type, node.outputs[0].shape = source.type, source.shape
         graph.append(node)
         ends.append(node.outputs[0])
     graph.outputs.clear()

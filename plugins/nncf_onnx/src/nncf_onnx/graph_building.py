@@ -13,7 +13,7 @@ from nncf_onnx.layouts import layout_of, permuted
 from nncf_onnx.naming import named_constants, named_nodes
 from nncf_onnx.operators import kind_of
 from nncf_onnx.recognition import CompressedConstant, compressed_constants
-from nncf_onnx.traversal import walk
+from nncf_onnx.traversal import dims, walk
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
@@ -28,10 +28,10 @@ def build(model: ir.Model) -> Graph:
     scopes = dict(walk(model.graph))
     return Graph(
         "onnx",
-        tuple(
+        [
             _node(name, node, tuple(node_names[outer] for outer in scopes[node]), names, compressed)
             for name, node in nodes.items()
-        ),
+        ],
         {name: _constant(name, value, compressed.get(value)) for name, value in values.items()},
         {"opset": model.graph.opset_imports[""]},
     )
@@ -143,7 +143,7 @@ def _constant(name: str, value: ir.Value, known: CompressedConstant | None) -> C
     return Constant(
         name,
         _numpy_name(tensor.dtype),
-        tuple(int(dim) for dim in tensor.shape),
+        dims(tensor.shape),
         lambda: _read(tensor, name),
         release=getattr(tensor, "release", lambda: None),
         stored_bytes=tensor.nbytes,
@@ -169,7 +169,7 @@ def _dtype(value: ir.Value) -> str | None:
 
 def _numpy_name(dtype: ir.DataType) -> str:
     try:
-        return dtype.numpy().name
+        return str(dtype.numpy().name)
     except TypeError:
         return "undefined"
 

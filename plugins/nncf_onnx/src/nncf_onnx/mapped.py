@@ -82,7 +82,7 @@ class MappedTensor(ir.LazyTensor):
         raw = np.frombuffer(self._view(), np.uint8)
         if self.dtype.bitwidth < 8:
             return ir.PackedTensor(raw, self.dtype, shape=self.shape).numpy()
-        return raw.view(self.dtype.numpy()).reshape(tuple(int(dim) for dim in self.shape))
+        return raw.view(self.dtype.numpy()).reshape(self.shape.numpy())
 
     def tobytes(self) -> bytes:
         """The bytes as they are in the file."""

@@ -72,20 +72,10 @@ def _open(proto: onnx.ModelProto, folder: Path, itself: MappedFile | None, what:
     if not proto.HasField("graph"):
         raise UnsupportedModelError(f"Cannot read {what}: it has no graph.")
     check_structure(proto.graph, what)
-    try:
-        model = ir.from_proto(proto)
-    except Exception as error:
-        # onnx_ir wraps what it meets in several types; all mean that the model is not valid
-        raise UnsupportedModelError(f"Cannot read {what}: {_innermost(error)}") from None
+    model = ir.from_proto(proto)
     check_opset(model, what)
     _map_tensors(model, folder, itself)
     return _prepared(model, what)
-
-
-def _innermost(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__
 
 
 def check_opset(model: ir.Model, what: str) -> None:

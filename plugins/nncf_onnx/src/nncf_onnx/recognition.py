@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +16,7 @@ from nncf_core.numerics.kernels import decompress
 from nncf_core.numerics.packing import pack, unpack
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_onnx.forms.nbits import DOMAIN
-from nncf_onnx.traversal import walk
+from nncf_onnx.traversal import dims, walk
 
 _BY_DTYPE = {
     ir.DataType.INT8: "int8",
@@ -110,18 +111,18 @@ def _dequantize_linear(node: ir.Node) -> CompressedConstant | None:
         return None
     if len(node.inputs) > 2 and node.inputs[2] is not None and zero_point is None:
         return None
-    shape = tuple(int(dim) for dim in codes.shape)
+    shape = dims(codes.shape)
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
     block = node.attributes["block_size"].as_int() if "block_size" in node.attributes else 0
     axis = axis % len(shape) if shape else 0
     if block:
-        kept = tuple(int(dim) for dim in scale.shape)
+        kept = dims(scale.shape)
         if shape[axis] % block:
             return None
         grouped = block < shape[axis]
         reduction: tuple[int, ...] = (axis,)
     else:
-        per_axis = len(scale.shape) == 1 and int(scale.shape[0]) == shape[axis] and len(shape) > 0
+        per_axis = dims(scale.shape) == shape[axis : axis + 1] and len(shape) > 0
         reduction = tuple(i for i in range(len(shape)) if not (per_axis and i == axis))
         kept = tuple(1 if i in reduction else size for i, size in enumerate(shape))
         grouped = False
@@ -157,7 +158,7 @@ def _dequantize_linear(node: ir.Node) -> CompressedConstant | None:
 
 
 def _with_zero_point(
-    number_format: NumberFormat, packed: np.ndarray, points: np.ndarray | None, **fields: object
+    number_format: NumberFormat, packed: np.ndarray, points: np.ndarray | None, **fields: Any
 ) -> CompressedTensor:
     """The tensor; signed codes whose zero point is not 0 become unsigned ones."""
     kept = np.shape(fields["scale"])
@@ -167,13 +168,13 @@ def _with_zero_point(
             points = None
         else:
             half = 1 << (number_format.bits - 1)
-            count = int(np.prod(fields["shape"], dtype=np.int64))  # type: ignore[call-overload]
+            count = int(np.prod(fields["shape"], dtype=np.int64))
             codes = unpack(packed, number_format.bits, count, signed=True).astype(np.int16) + half
             packed = pack(codes.astype(np.uint8), number_format.bits)
             number_format = FORMATS[f"u{number_format.name}"]
             points = signed + half
     zero_point = None if points is None else points.astype(np.uint8).reshape(kept)
-    return CompressedTensor(format=number_format, codes=packed, zero_point=zero_point, **fields)  # type: ignore[arg-type]
+    return CompressedTensor(format=number_format, codes=packed, zero_point=zero_point, **fields)
 
 
 def _lookup(node: ir.Node) -> tuple[ir.Value | None, CompressedConstant | None]:
@@ -191,12 +192,12 @@ def _lookup(node: ir.Node) -> tuple[ir.Value | None, CompressedConstant | None]:
         value = user.outputs[0]
     if not 1 <= len(factors) <= 2:
         return None, None
-    grouped = tuple(int(dim) for dim in codes.shape)
+    grouped = dims(codes.shape)
     shape = grouped
     if user is not None and user.op_type == "Reshape" and (target := _input(user, 1)) is not None:
         shape = tuple(int(dim) for dim in target.numpy())
         value = user.outputs[0]
-    scale_shape = tuple(int(dim) for dim in factors[0].shape)
+    scale_shape = dims(factors[0].shape)
     if len(scale_shape) != len(grouped):
         return None, None
     values = np.asarray(table.numpy(), np.float32)
@@ -265,8 +266,8 @@ def _arithmetic(node: ir.Node) -> CompressedConstant | None:
     codes = _input(inner, 0)
     if codes is None or codes.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
         return None
-    shape = tuple(int(dim) for dim in codes.shape)
-    kept = tuple(int(dim) for dim in scale.shape)
+    shape = dims(codes.shape)
+    kept = dims(scale.shape)
     if len(kept) != len(shape):
         return None
     number_format = FORMATS[_BY_DTYPE[codes.dtype]]
@@ -303,8 +304,8 @@ def _nbits(node: ir.Node) -> CompressedConstant | None:
     if codes.dtype != ir.DataType.UINT8 or bits not in (2, 4, 8) or (bits == 2 and zero_point is not None):
         return None
     if gather:
-        rows = int(codes.shape[0])
-        columns = int(codes.shape[1]) * 8 // bits
+        rows, width = dims(codes.shape)
+        columns = width * 8 // bits
     else:
         rows, columns = node.attributes["N"].as_int(), node.attributes["K"].as_int()
     count = -(-columns // block)

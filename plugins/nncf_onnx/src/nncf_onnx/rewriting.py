@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from nncf_core.errors import InternalError
-from nncf_onnx.traversal import walk
+from nncf_onnx.traversal import all_graphs, dims, walk
 
 _PACKED = {
     "int4": ir.DataType.INT4,
@@ -27,7 +27,7 @@ class Rewriter:
         self._order = {node: index for index, node in enumerate(self._scopes)}
         self._names = {value.name for node in self._scopes for value in node.outputs}
         self._node_names = {node.name for node in self._scopes}
-        graphs = {id(graph): graph for graph in [model.graph, *(n.graph for n in self._scopes)]}
+        graphs = {id(graph): graph for graph in all_graphs(model)}
         for graph in graphs.values():
             self._names |= set(graph.initializers) | {value.name for value in graph.inputs}
 
@@ -57,7 +57,9 @@ class Rewriter:
         """A new initializer."""
         name = self.unique(name)
         tensor.name = name
-        value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(
+            name=name, shape=ir.Shape(dims(tensor.shape)), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
         graph.register_initializer(value)
         return value
 
@@ -70,7 +72,7 @@ class Rewriter:
         dtype: ir.DataType | None = None,
         shape: Sequence[int] | None = None,
         domain: str = "",
-        **attributes: int | Sequence[int],
+        attributes: Mapping[str, int] | None = None,
     ) -> ir.Node:
         """A new node with one output, not yet in a graph."""
         if domain:
@@ -80,13 +82,11 @@ class Rewriter:
             count += 1
             name = f"{base}_{count}"
         self._node_names.add(name)
-        attrs = [
-            ir.AttrInt64(key, value) if isinstance(value, int) else ir.AttrInt64s(key, value)
-            for key, value in attributes.items()
-        ]
+        attrs = [ir.AttrInt64(key, value) for key, value in (attributes or {}).items()]
         node = ir.Node(domain, op_type, inputs, attrs, name=name, num_outputs=1)
         node.outputs[0].name = self.unique(output)
-        node.outputs[0].dtype = dtype
+        if dtype is not None:
+            node.outputs[0].dtype = dtype
         if shape is not None:
             node.outputs[0].shape = ir.Shape(shape)
         return node
@@ -123,7 +123,7 @@ class Rewriter:
         output, before = end.outputs[0], old.outputs[0]
         name = before.name
         before.name = None
-        output.name, output.dtype, output.shape = name, before.dtype, before.shape
+        output.name, output.type, output.shape = name, before.type, before.shape
         ir.convenience.replace_all_uses_with(before, output, replace_graph_outputs=True)
         self.drop(old)
 

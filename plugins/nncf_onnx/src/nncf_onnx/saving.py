@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from nncf_core.files import replacing
+from nncf_onnx.mapped import MappedTensor
 from nncf_onnx.opening import tensors_of
+from nncf_onnx.traversal import dims
 from nncf_onnx.wire import LARGE, length_delimited, varint
 
 LIMIT = 2_000_000_000
@@ -67,7 +70,7 @@ def _write_single(model: ir.Model, file: IO[bytes]) -> None:
         start = header.SerializeToString(deterministic=True) + length_delimited(_RAW_DATA, tensor.nbytes)
         file.write(length_delimited(_INITIALIZER, len(start) + tensor.nbytes))
         file.write(start)
-        tensor.tofile(file)
+        _write(tensor, file)
     length = file.tell() - position - _LENGTH_BYTES
     file.seek(position)
     file.write(_padded_varint(length))
@@ -92,8 +95,20 @@ def _write_pair(model: ir.Model, path: Path, data_path: Path, location: str) -> 
             entries = {"location": location, "offset": str(data.tell()), "length": str(tensor.nbytes)}
             for key, value in entries.items():
                 header.external_data.add(key=key, value=value)
-            tensor.tofile(data)
+            _write(tensor, data)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _write(tensor: ir.TensorProtocol, file: IO[bytes]) -> None:
+    """Write a tensor's bytes as they are stored; numpy's own ``tofile`` is several times slower."""
+    if isinstance(tensor, MappedTensor):
+        tensor.tofile(file)
+    elif isinstance(tensor, ir.Tensor) and tensor.dtype.bitwidth >= 8:
+        file.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data)
+    elif isinstance(tensor, ir.PackedTensor):
+        file.write(np.ascontiguousarray(tensor.numpy_packed()).data)
+    else:
+        file.write(tensor.tobytes())
 
 
 @contextmanager
@@ -106,7 +121,7 @@ def _without_large(model: ir.Model) -> Iterator[dict[str, ir.TensorProtocol]]:
         if tensor is not None and tensor.nbytes >= LARGE and tensor.dtype != ir.DataType.STRING:
             large[name] = tensor
             value.const_value = ir.ExternalTensor(
-                _PLACEHOLDER, 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+                _PLACEHOLDER, 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(dims(tensor.shape)), name=name
             )
     try:
         yield large

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 
+def dims(shape: ir.ShapeProtocol) -> tuple[int, ...]:
+    """A shape of numbers."""
+    return tuple(shape.numpy())
+
+
 def bodies(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs in a node's attributes (If, Loop, Scan), in the order of their names."""
     for name in sorted(node.attributes):

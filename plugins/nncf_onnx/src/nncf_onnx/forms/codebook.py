@@ -39,14 +39,21 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
     scale = tensor.scale.astype(np.float32).reshape(scale_shape)
     scales = rewriter.constant(graph, f"{name}_scale", ir.Tensor(scale))
     index = rewriter.node(
-        "Cast", [codes], f"{name}_Index", f"{name}_index", ir.DataType.INT32, grouped, to=int(ir.DataType.INT32)
+        "Cast",
+        [codes],
+        f"{name}_Index",
+        f"{name}_index",
+        ir.DataType.INT32,
+        grouped,
+        attributes={"to": int(ir.DataType.INT32)},
     )
     nodes = [index]
 
-    def then(op_type: str, inputs: list[ir.Value], label: str, output: str, **attributes: int) -> None:
+    def then(op_type: str, inputs: list[ir.Value], label: str, output: str) -> None:
         shape = tensor.shape if op_type in ("Reshape", "Cast") else grouped
         kind = dtype if op_type == "Cast" else floating
-        nodes.append(rewriter.node(op_type, inputs, f"{name}_{label}", output, kind, shape, **attributes))
+        attributes = {"to": int(dtype)} if op_type == "Cast" else {}
+        nodes.append(rewriter.node(op_type, inputs, f"{name}_{label}", output, kind, shape, attributes=attributes))
 
     then("Gather", [values, index.outputs[0]], "Lookup", f"{name}_looked_up")
     then("Mul", [nodes[-1].outputs[0], scales], "DequantizeLinear", f"{name}_dequantized")
@@ -59,7 +66,7 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
         shape = rewriter.constant(graph, f"{name}_shape", ir.Tensor(np.array(tensor.shape, np.int64)))
         then("Reshape", [nodes[-1].outputs[0], shape], "Reshape", f"{name}_reshaped")
     if dtype != floating:
-        then("Cast", [nodes[-1].outputs[0]], "Cast", f"{name}_cast", to=int(dtype))
+        then("Cast", [nodes[-1].outputs[0]], "Cast", f"{name}_cast")
     rewriter.insert_before_users(target.value, nodes)
     rewriter.replace_uses(target.value, nodes[-1].outputs[0])
     rewriter.drop_constant(target.value)

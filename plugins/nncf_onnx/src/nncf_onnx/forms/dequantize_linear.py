@@ -48,7 +48,13 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
         nodes = [_node(rewriter, graph, name, codes, tensor, scale, computed, attributes or _whole(tensor), shape)]
     if computed != dtype:
         cast = rewriter.node(
-            "Cast", nodes[-1].outputs, f"{name}_Cast", f"{name}_cast", dtype, tensor.shape, to=int(dtype)
+            "Cast",
+            nodes[-1].outputs,
+            f"{name}_Cast",
+            f"{name}_cast",
+            dtype,
+            tensor.shape,
+            attributes={"to": int(dtype)},
         )
         nodes.append(cast)
     rewriter.insert_before_users(target.value, nodes)
@@ -98,7 +104,7 @@ def _node(
         f"{name}_dequantized",
         dtype,
         tensor.shape,
-        **attributes,
+        attributes=attributes,
     )
 
 
@@ -112,7 +118,11 @@ def _arithmetic(
 ) -> list[ir.Node]:
     """``(codes - zero_point) · scale`` in single operators, for scales along several axes below opset 21."""
     dtype = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
-    nodes = [rewriter.node("Cast", [codes], f"{name}_Codes", f"{name}_codes", dtype, tensor.shape, to=int(dtype))]
+    nodes = [
+        rewriter.node(
+            "Cast", [codes], f"{name}_Codes", f"{name}_codes", dtype, tensor.shape, attributes={"to": int(dtype)}
+        )
+    ]
     if tensor.zero_point is not None:
         zero_point = rewriter.constant(graph, f"{name}_zero_point", ir.Tensor(tensor.zero_point.astype(scale.dtype)))
         inputs = [nodes[-1].outputs[0], zero_point]

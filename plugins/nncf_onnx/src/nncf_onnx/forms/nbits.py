@@ -204,11 +204,13 @@ def _replace_matmul(
         f"{output.name}_product",
         output.dtype,
         domain=DOMAIN,
-        K=blocks.columns,
-        N=blocks.rows,
-        bits=blocks.bits,
-        block_size=blocks.size,
-        accuracy_level=accuracy_level,
+        attributes={
+            "K": blocks.columns,
+            "N": blocks.rows,
+            "bits": blocks.bits,
+            "block_size": blocks.size,
+            "accuracy_level": accuracy_level,
+        },
     )
     if bias is None or own_bias:
         rewriter.take_over_output(node, new)
@@ -227,9 +229,6 @@ def _replace_gather(rewriter: Rewriter, node: ir.Node, inputs: list[ir.Value | N
         f"{output.name}_gathered",
         output.dtype,
         domain=DOMAIN,
-        gather_axis=0,
-        quantize_axis=1,
-        bits=blocks.bits,
-        block_size=blocks.size,
+        attributes={"gather_axis": 0, "quantize_axis": 1, "bits": blocks.bits, "block_size": blocks.size},
     )
     rewriter.take_over_output(node, new)
