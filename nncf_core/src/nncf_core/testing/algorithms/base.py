@@ -1,0 +1,131 @@
+"""What the tests of an algorithm share: running it, step by step, on the toy backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from attrs import frozen
+
+from nncf_core.contracts import Algorithm, CompressionRequest, Context
+from nncf_core.graph import Constant, Graph
+from nncf_core.numerics.formats import FORMATS
+from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.structuring import structure
+from nncf_core.testing.cases import ModelCase
+from nncf_core.testing.numpy_backend.aggregator import NumpyStatisticsAggregator
+from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
+from nncf_core.testing.numpy_backend.inserter import NumpyTargetPointInserter
+from nncf_core.testing.numpy_backend.model import NumpyModel
+from nncf_core.testing.numpy_backend.samples import all_samples
+from nncf_core.testing.suite import ConformanceError, Suite, expect, registry_with
+from nncf_core.transformations import Transformation
+
+
+@frozen
+class SectionArgument:
+    """A config section, shown as its keys and values."""
+
+    section: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return ",".join(f"{key}={value}" for key, value in self.section.items()) or "defaults"
+
+
+@frozen
+class Round:
+    """What an algorithm did in a round.
+
+    :param graph: the model at its beginning.
+    """
+
+    graph: Graph
+    requests: tuple[StatisticsRequest, ...]
+    edits: tuple[Transformation, ...]
+
+
+class OnlyAsked(Statistics):
+    """Statistics that answer what was requested in this round and nothing else."""
+
+    def __getitem__(self, request: StatisticsRequest) -> np.ndarray:
+        if request not in self:
+            raise ConformanceError(
+                f"transformations() read the statistic {request.key}, which requests() did not ask for in this round"
+            )
+        return super().__getitem__(request)
+
+
+class AlgorithmSuite(Suite):
+    """An algorithm, config sections, and models to run it on."""
+
+    algorithm: ClassVar[str]
+    """Name of the algorithm."""
+
+    plugin: ClassVar[object | None] = None
+    """Module or object with the algorithm's hook; ``None``: an installed plugin brings it."""
+
+    def sections(self) -> Sequence[Mapping[str, Any]]:
+        """Config sections, without the key ``algorithm``, to try the algorithm with."""
+        return ({},)
+
+    def cases(self) -> Sequence[ModelCase]:
+        """Models of the toy framework."""
+        return all_samples()
+
+    def arguments(self) -> Mapping[str, Sequence[Any]]:
+        """Cases and sections."""
+        return {"case": self.cases(), "section": [SectionArgument(section) for section in self.sections()]}
+
+    @property
+    def subject(self) -> Algorithm:
+        """The algorithm under test."""
+        known = registry_with(self.plugin).algorithms
+        expect(
+            self.algorithm in known,
+            f"no plugin provides the algorithm {self.algorithm!r}; there are {sorted(known)}. Set `algorithm`, and "
+            "`plugin` when it is not installed.",
+        )
+        return known[self.algorithm]
+
+    def parameters_of(self, section: Mapping[str, Any]) -> Any:
+        """An instance of the algorithm's parameters, as the pipeline makes it."""
+        return structure(dict(section), self.subject.parameters, f"compression.{self.algorithm}")
+
+    def run(
+        self,
+        model: NumpyModel,
+        section: Mapping[str, Any],
+        feeds: Sequence[Mapping[str, np.ndarray]],
+        *,
+        executor: Executor | None = None,
+        ignored: frozenset[str] = frozenset(),
+        refuse_all: bool = False,
+    ) -> tuple[list[Round], NumpyModel]:
+        """Run all rounds on a model, as the pipeline does; the model is not changed."""
+        algorithm, params = self.subject, self.parameters_of(section)
+        builder = NumpyGraphBuilder()
+        inserter = NumpyTargetPointInserter(frozenset(FORMATS) if refuse_all else frozenset())
+        working = builder.open(model, {})
+        rounds: list[Round] = []
+        graph = builder.build(working)
+        while len(rounds) < algorithm.rounds(graph, params):
+            requests = tuple(algorithm.requests(graph, params, len(rounds)))
+            statistics: Statistics = OnlyAsked()
+            if requests:
+                statistics.merge(NumpyStatisticsAggregator().collect(working, graph, requests, feeds))
+            refusal = partial(_refusal, inserter, graph)
+            context = Context(executor, ignored=ignored, refusal=refusal)
+            edits = tuple(algorithm.transformations(graph, statistics, params, context, len(rounds)))
+            working = inserter.apply(working, graph, edits, {})
+            rounds.append(Round(graph, requests, edits))
+            graph = builder.build(working)
+        return rounds, working
+
+
+def _refusal(
+    inserter: NumpyTargetPointInserter, graph: Graph, constant: Constant, request: CompressionRequest
+) -> str | None:
+    return inserter.refusal(graph, constant, request, {})

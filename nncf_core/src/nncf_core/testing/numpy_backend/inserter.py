@@ -1,0 +1,166 @@
+"""Carries out transformations on the toy framework's models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from attrs import evolve, frozen
+
+from nncf_core.contracts import CompressionRequest, Runner
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.graph import Constant, Graph
+from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder, array_of
+from nncf_core.testing.numpy_backend.model import Input, NumpyModel, Operation
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    PointKind,
+    ReplaceConstant,
+    TargetPoint,
+    Transformation,
+)
+
+
+@frozen
+class NumpyTargetPointInserter:
+    """Changes :class:`~nncf_core.testing.numpy_backend.NumpyModel`, which stores every format.
+
+    :param refused: number formats that it refuses all the same, to see what algorithms make of that.
+    """
+
+    refused: frozenset[str] = frozenset()
+    framework: ClassVar[str] = "numpy"
+
+    def refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Nothing is refused but what :attr:`refused` names."""
+        if request.format not in self.refused:
+            return None
+        return f"this backend was told to refuse {request.format}. Choose another format."
+
+    def apply(
+        self,
+        model: NumpyModel,
+        graph: Graph,
+        transformations: Iterable[Transformation],
+        options: Mapping[str, Any],
+    ) -> NumpyModel:
+        """Change ``model`` in place and return it.
+
+        :raises ValidationError: when a transformation names what the model lacks.
+        """
+        for transformation in transformations:
+            if isinstance(transformation, InsertMultiply):
+                _multiply(model, transformation)
+                continue
+            name = transformation.constant
+            if name not in model.constants:
+                raise ValidationError(f"The model has no constant {name!r}.")
+            new = transformation.tensor if isinstance(transformation, CompressConstant) else transformation.value
+            if tuple(new.shape) != tuple(model.constants[name].shape):
+                raise ValidationError(
+                    f"The constant {name!r} has shape {model.constants[name].shape}, its new values {new.shape}."
+                )
+            if isinstance(transformation, ReplaceConstant):
+                model.constants[name] = array_of(transformation.value, model.constants[name])
+            elif transformation.tensor.format.name in self.refused:
+                raise ParameterNotSupportedError(f"{name!r} cannot be stored as {transformation.tensor.format.name}.")
+            else:
+                model.constants[name] = transformation.tensor
+        return model
+
+    def extract(self, model: NumpyModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> NumpyModel:
+        """A sub-model whose inputs and outputs are named ``str(target_point)``.
+
+        :raises ValidationError: when a point does not exist, or an output needs more than the inputs.
+        """
+        part = model.copy()
+        ends = [(str(point), _tensor_at(part, point)) for point in outputs]
+        if inputs:
+            ports = {
+                port.tensor: port for node in NumpyGraphBuilder().build(model) for port in (*node.inputs, *node.outputs)
+            }
+            starts = [(point, ports[_tensor_at(part, point)]) for point in inputs]
+            part.inputs = {str(p): Input(port.dtype or "float32", port.shape or ()) for p, port in starts}
+            for point, port in starts:
+                _feed_from(part, point, port.tensor)
+        part.operations += [Operation(f"{name}/output", "Identity", (tensor,), name) for name, tensor in ends]
+        part.outputs = [name for name, _ in ends]
+        _prune(part)
+        return part
+
+    def runner(self, model: NumpyModel) -> Runner:
+        """The model's own :meth:`~nncf_core.testing.numpy_backend.NumpyModel.run`."""
+        return model.run
+
+
+def _position(model: NumpyModel, point: TargetPoint) -> int:
+    for index, operation in enumerate(model.operations):
+        if operation.name == point.node:
+            ports = len(operation.inputs) if point.kind is PointKind.INPUT else 1
+            if 0 <= point.port < ports:
+                return index
+    raise ValidationError(f"The model has no point {point}.")
+
+
+def _tensor_at(model: NumpyModel, point: TargetPoint) -> str:
+    operation = model.operations[_position(model, point)]
+    return operation.inputs[point.port] if point.kind is PointKind.INPUT else operation.output
+
+
+def _feed_from(model: NumpyModel, point: TargetPoint, tensor: str) -> None:
+    """Let a new input of the model take the place of the tensor at a point."""
+    if point.kind is PointKind.INPUT:
+        _redirect(model, _position(model, point), point.port, str(point))
+        return
+    for index, operation in enumerate(model.operations):
+        for port, name in enumerate(operation.inputs):
+            if name == tensor:
+                _redirect(model, index, port, str(point))
+
+
+def _redirect(model: NumpyModel, index: int, port: int, tensor: str) -> None:
+    operation = model.operations[index]
+    inputs = (*operation.inputs[:port], tensor, *operation.inputs[port + 1 :])
+    model.operations[index] = evolve(operation, inputs=inputs)
+
+
+def _prune(model: NumpyModel) -> None:
+    needed = set(model.outputs)
+    kept = []
+    for operation in reversed(model.operations):
+        if operation.output in needed:
+            needed.update(operation.inputs)
+            kept.append(operation)
+    model.operations = kept[::-1]
+    model.constants = {name: stored for name, stored in model.constants.items() if name in needed}
+    made = {operation.output for operation in kept}
+    unknown = needed - made - set(model.constants) - set(model.inputs)
+    if unknown:
+        raise ValidationError(f"The outputs depend on {sorted(unknown)}, which are not among the inputs given.")
+    model.inputs = {name: spec for name, spec in model.inputs.items() if name in needed}
+
+
+def _multiply(model: NumpyModel, command: InsertMultiply) -> None:
+    point = command.target
+    index = _position(model, point)
+    tensor = _tensor_at(model, point)
+    name = _free_name(model, command.name or f"{point.node}/multiply")
+    model.constants[f"{name}/factor"] = command.factor
+    if point.kind is PointKind.INPUT:
+        model.operations.insert(index, Operation(name, "Multiply", (tensor, f"{name}/factor"), f"{name}/product"))
+        _redirect(model, index + 1, point.port, f"{name}/product")
+        return
+    # users and outputs keep asking for the tensor by its name
+    model.operations[index] = evolve(model.operations[index], output=f"{name}/before")
+    model.operations.insert(index + 1, Operation(name, "Multiply", (f"{name}/before", f"{name}/factor"), tensor))
+
+
+def _free_name(model: NumpyModel, wanted: str) -> str:
+    taken = {operation.name for operation in model.operations}
+    name, number = wanted, 1
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
