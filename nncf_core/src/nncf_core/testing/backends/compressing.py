@@ -82,10 +82,16 @@ class CompressingTests(BackendSuite):
                     "it could be compressed twice",
                 )
                 assert constant.compressed is not None
-                _same_tensor(constant.compressed(), tensor, f"{what} the constant {name!r}")
+                found, layout = constant.compressed(), layout_of(graph, name)
+                _same_tensor(found, tensor, layout, f"{what} the constant {name!r}")
                 expect(
-                    comparable(np.array(constant.read())) == comparable(decompress(tensor)),
+                    comparable(np.array(constant.read())) == comparable(decompress(found)),
                     f"{what} Constant.read of {name!r} does not give the decompressed values",
+                )
+                expect(
+                    (found.dtype, found.shape) == (constant.dtype, constant.shape),
+                    f"{what} {name!r} is stated to be {constant.dtype} of shape {constant.shape}, but decompresses to "
+                    f"{found.dtype} of {found.shape}",
                 )
                 expect(
                     tensor.nbytes <= constant.stored_bytes < case.weights[name].nbytes + tensor.scale.nbytes,
@@ -103,8 +109,9 @@ class CompressingTests(BackendSuite):
                     name in graph.constants and graph.constants[name].is_float,
                     f"{what} the graph has no floating-point constant {name!r}",
                 )
+                got = _canonical(np.array(graph.constants[name].read()), layout_of(graph, name))
                 expect(
-                    comparable(np.array(graph.constants[name].read())) == comparable(decompress(tensor)),
+                    comparable(got) == comparable(_canonical(decompress(tensor), _layout(tensor))),
                     f"{what} {name!r} does not hold the decompressed values",
                 )
             weights = {name: decompress(tensor) for name, tensor in tensors.items()}
@@ -134,15 +141,26 @@ class CompressingTests(BackendSuite):
             yield size, self.apply(self.opened(case), edits), tensors
 
 
-def _same_tensor(got: CompressedTensor, want: CompressedTensor, what: str) -> None:
+def _same_tensor(got: CompressedTensor, want: CompressedTensor, layout: WeightLayout, what: str) -> None:
+    """Fail unless two tensors mean the same; the first may have another order of axes, if its layout says so."""
+    expect(got.dtype == want.dtype, f"{what} decompresses to {got.dtype}; the constant was {want.dtype}")
+    values = _canonical(decompress(want, np.float32), _layout(want))
+    found = _canonical(decompress(got, np.float32), layout)
+    expect(found.shape == values.shape, f"{what} reads with channels × reduced axes {found.shape}, not {values.shape}")
     expect(
-        got.shape == want.shape and got.dtype == want.dtype,
-        f"{what} reads as {got.dtype} of shape {got.shape}; it should be {want.dtype} of {want.shape}",
-    )
-    if got.format == want.format:
-        # a backend may store another format that means the same, such as unsigned codes with a zero point
-        expect(np.array_equal(got.codes, want.codes), f"{what} does not read back with the codes that were given")
-    expect(
-        comparable(decompress(got, np.float32)) == comparable(decompress(want, np.float32)),
+        comparable(found) == comparable(values),
         f"{what} does not read back with the values that were given: codes, scales or zero points are lost",
     )
+    if got.format == want.format and got.shape == want.shape:
+        # a backend may store another format that means the same, such as unsigned codes with a zero point
+        expect(np.array_equal(got.codes, want.codes), f"{what} does not read back with the codes that were given")
+
+
+def _canonical(values: np.ndarray, layout: WeightLayout) -> np.ndarray:
+    """Axes in the order: all that remain, then those that are summed over."""
+    kept = [axis for axis in range(values.ndim) if axis not in layout.reduction_axes]
+    return np.ascontiguousarray(values.transpose([*kept, *layout.reduction_axes]))
+
+
+def _layout(tensor: CompressedTensor) -> WeightLayout:
+    return WeightLayout(tuple(tensor.reduction_axes), ())
