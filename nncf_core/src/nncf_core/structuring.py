@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from functools import cache, partial
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,12 +27,8 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     # JSON's numbers and strings are checked, never cast: "4" is not 4
     configure_union_passthrough(str | bool | int | float | None, converter)
-    # by identity: a hook for str would also take enumerations, which are strings
-    for kind in (str, bool, int):
-        converter.register_structure_hook_func(partial(operator.is_, kind), _strict)
-    converter.register_structure_hook_func(
-        partial(operator.is_, float), lambda value, _: float(_strict(value, (int, float)))
-    )
+    for kind in (str, bool, int, float):
+        converter.register_structure_hook(kind, _strict)
     either = QuantizationParameters | FP8QuantizationParameters | None
     converter.register_structure_hook(either, lambda value, _: _quantizer(converter, value))
     converter.register_unstructure_hook_func(
@@ -52,10 +48,13 @@ def _quantizer(converter: Converter, value: Any) -> Any:
     return converter.structure(value, cls)
 
 
-def _strict(value: Any, kind: Any) -> Any:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise TypeError(f"expected {' or '.join(k.__name__ for k in kinds)}, got {value!r}")
+def _strict(value: Any, cls: type) -> Any:
+    if issubclass(cls, Enum):
+        return cls(value)
+    if cls is float and type(value) is int:
+        return float(value)
+    if type(value) is not cls:
+        raise TypeError(f"expected {cls.__name__}, got {value!r}")
     return value
 
 

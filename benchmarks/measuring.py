@@ -1,0 +1,72 @@
+"""Running commands as whole processes, and what the operating system says of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from attrs import frozen
+
+
+@frozen
+class Measured:
+    """One run of a command.
+
+    :param wall: seconds.
+    :param cpu: seconds of user and system time, of all threads.
+    :param peak: largest resident set in bytes, pages of mapped files included.
+    """
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+def measure(command: Sequence[str]) -> Measured:
+    """Run a command to its end.
+
+    :raises SystemExit: when it fails; its output is shown.
+    """
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert child.stdout is not None
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nfailed with status {child.returncode}:\n{output[-3000:]}")
+    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def interleaved(commands: dict[str, Sequence[str]], runs: int) -> dict[str, list[Measured]]:
+    """Runs of several commands in turn, after one of each that is not counted: all see the same machine."""
+    result: dict[str, list[Measured]] = {name: [] for name in commands}
+    for index in range(runs + 1):
+        for name, command in commands.items():
+            print(f"run {index}/{runs}: {name}", file=sys.stderr, flush=True)
+            done = measure(command)
+            if index:
+                result[name].append(done)
+    return result
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, with minimum and maximum."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def machine() -> str:
+    """The processor and the number of cores that may be used."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        name = lines[0] if lines else name
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, {platform.system()}, Python {platform.python_version()}"

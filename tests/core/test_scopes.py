@@ -1,0 +1,82 @@
+"""Ignored scopes."""
+
+import pytest
+
+import nncf
+from nncf_core.graph import Graph, Node, OpKind, Port
+from nncf_core.scopes import from_legacy, ignored_names
+
+
+def chain(*edges: str, types: dict[str, str] | None = None) -> Graph:
+    """A graph from edges such as ``a>b``; nodes in the order in which they appear."""
+    names = list(dict.fromkeys(name for edge in edges for name in edge.split(">")))
+    into = {name: [edge.split(">")[0] for edge in edges if edge.split(">")[1] == name] for name in names}
+    return Graph(
+        "by hand",
+        [
+            Node(n, (types or {}).get(n, "Op"), OpKind.OTHER, [Port(f"{p}.out") for p in into[n]], [Port(f"{n}.out")])
+            for n in names
+        ],
+    )
+
+
+GRAPH = chain("a>b", "b>c", "a>d", "d>c", "c>e", types={"b": "Relu", "d": "Relu"})
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (nncf.IgnoredScope(), ""),
+        (nncf.IgnoredScope(names=["a", "e"]), "ae"),
+        (nncf.IgnoredScope(patterns=["[ab]"]), "ab"),
+        (nncf.IgnoredScope(types=["Relu"]), "bd"),
+        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["a"], ["c"])]), "abcd"),
+        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["b", "d"], ["e"])]), "bcde"),
+        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["b"], ["b"])]), "b"),
+        (nncf.IgnoredScope(names=["a"], types=["Relu"]), "abd"),
+        (nncf.IgnoredScope(names=["nothing"], validate=False), ""),
+    ],
+)
+def test_what_is_ignored(scope: nncf.IgnoredScope, expected: str) -> None:
+    assert ignored_names(GRAPH, scope) == set(expected)
+
+
+def test_patterns_match_from_the_start_of_a_name() -> None:
+    graph = chain("first_conv>conv_second")
+    assert ignored_names(graph, nncf.IgnoredScope(patterns=["conv"])) == {"conv_second"}
+
+
+@pytest.mark.parametrize(
+    ("scope", "part"),
+    [
+        (nncf.IgnoredScope(names=["x"]), "name 'x'"),
+        (nncf.IgnoredScope(types=["Rellu"]), "did you mean 'Relu'"),
+        (nncf.IgnoredScope(patterns=["x.*"]), "pattern 'x.*'"),
+        (nncf.IgnoredScope(patterns=["("]), "not a regular expression"),
+        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["c"], ["a"])]), "subgraph"),
+        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["a"], ["x"])]), "subgraph"),
+    ],
+)
+def test_rules_that_match_nothing_are_errors(scope: nncf.IgnoredScope, part: str) -> None:
+    with pytest.raises(nncf.ValidationError) as caught:
+        ignored_names(GRAPH, scope)
+    assert part in str(caught.value)
+
+
+def test_a_string_in_place_of_a_list() -> None:
+    with pytest.raises(nncf.ValidationError, match=r"\['conv'\]"):
+        nncf.IgnoredScope(names="conv")
+
+
+def test_a_ladder_of_diamonds_takes_no_time() -> None:
+    # 2^200 simple paths
+    edges = []
+    for i in range(200):
+        edges += [f"n{i}>l{i}", f"n{i}>r{i}", f"l{i}>n{i + 1}", f"r{i}>n{i + 1}"]
+    graph = chain(*edges)
+    assert len(ignored_names(graph, nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["n0"], ["n200"])]))) == 601
+
+
+def test_the_notation_of_configs() -> None:
+    assert from_legacy(["a", "{re}b.*"]) == nncf.IgnoredScope(names=["a"], patterns=["b.*"])
+    assert from_legacy("a", validate=False) == nncf.IgnoredScope(names=["a"], validate=False)
