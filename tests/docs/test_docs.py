@@ -1,0 +1,90 @@
+"""The documentation is true: links lead somewhere, examples run, commands exist."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nncf_core.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    first = blocks(ROOT / "README.md", "")[0].splitlines()
+    assert [line.split("#")[0].strip() for line in first] == ["make demo", "make test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "\ndemo:" in makefile
+    assert "\ntest:" in makefile
+
+
+def test_the_readmes_script_runs(tmp_path: Path) -> None:
+    pytest.importorskip("nncf_onnx")
+    (script,) = blocks(ROOT / "README.md", "python")
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, check=True)
+    small, whole = (tmp_path / "small.onnx").stat().st_size, (ROOT / "models/digits_transformer.onnx").stat().st_size
+    assert small < 0.3 * whole
+
+
+def test_the_readmes_config_is_valid() -> None:
+    pytest.importorskip("nncf_weight_compression")
+    import nncf
+
+    (text,) = blocks(ROOT / "README.md", "json")
+    nncf.NNCFConfig.from_dict(json.loads(text))
+
+
+def test_the_commands_exist() -> None:
+    for page in PAGES:
+        for line in re.findall(r"^nncf .*$", page.read_text(), re.MULTILINE):
+            words = line.split("#")[0].split()
+            command = main.commands[words[1]]
+            known = {option for parameter in command.params for option in parameter.opts}
+            assert {word for word in words if word.startswith("-")} <= known, line
+
+
+def test_the_plugin_of_the_guide_works() -> None:
+    import numpy as np
+
+    from nncf_core.pipeline import run
+    from nncf_core.registry import registry
+
+    pytest.importorskip("nncf_onnx")
+    from tests.backends.onnx import models
+
+    code = blocks(ROOT / "docs/plugins.md", "python")[0]
+    module = type(sys)("guide")
+    exec(compile(code, "docs/plugins.md", "exec"), module.__dict__)  # noqa: S102
+    registry().register(module, "guide")
+    try:
+        weight = models.random(64, 32)
+        config = {"compression": {"algorithm": "weight_clipping", "k": 1.0}}
+        result = run(config, models.matmul(weight))
+        (stored,) = result.model.graph.initializer
+        limit = float(weight.std())
+        np.testing.assert_allclose(np.abs(np.frombuffer(stored.raw_data, np.float32)).max(), limit, rtol=1e-6)
+        assert result.report.entries[0].reason.startswith("clipped to")
+    finally:
+        registry().unregister("guide")
+
+
+def test_help_is_shown_for_every_command() -> None:
+    for name in main.commands:
+        assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
