@@ -88,7 +88,7 @@ class Registry:
             record = PluginRecord(point.name, dist, version, point.value)
             try:
                 plugin = point.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 record.error = f"{type(error).__name__}: {error}"
                 self._records.setdefault(record.name, record)
             else:
@@ -131,10 +131,12 @@ class Registry:
             hooks = [name for name in dir(plugin) if name.startswith("nncf_")]
             unknown = [n for n in hooks if n not in _HOOKS and callable(getattr(plugin, n))]
             if unknown:
-                self._manager.unregister(plugin)
                 raise PluginError(f"implements unknown hooks {', '.join(unknown)}; known: {', '.join(_HOOKS)}")
         except Exception as error:
             record.error = f"{type(error).__name__}: {error}"
+            # pluggy keeps the hooks that it took before it met the wrong one
+            if self._manager.get_plugin(record.name) is plugin:
+                self._manager.unregister(plugin)
 
     def _collect(self) -> dict[str, dict[str, Any]]:
         if self._providers is None:
@@ -153,7 +155,7 @@ class Registry:
                 provided = list(implementation.function())
                 for item in provided:
                     _check_protocol(item, protocol, what)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 record.error = f"hook {hook}: {type(error).__name__}: {error}"
                 continue
             for item in provided:
