@@ -41,6 +41,8 @@ def compressed_weight(graph: Graph, scheme: str, group_size: int) -> CompressedT
 def check(proto: onnx.ModelProto, scheme: str, group_size: int = -1, **options: object) -> onnx.ModelProto | str:
     """Compress ``w``; compare with the float model that has the decompressed weight. Returns the refusal or model."""
     before = proto.SerializeToString()
+    # activations as exact as the weights' codes
+    options = {"accuracy_level": 0, **options}
     working = BUILDER.open(proto, {})
     graph = BUILDER.build(working)
     tensor = compressed_weight(graph, scheme, group_size)

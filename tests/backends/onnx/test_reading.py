@@ -473,3 +473,21 @@ def test_weights_that_are_not_finite(value: float, mode: str, tmp_path: Path) ->
     w[5, 7] = value
     more = {} if mode.startswith("int8") else {"all_layers": True}
     assert "'w'" in broken(models.matmul(w), tmp_path, mode=mode, **more)
+
+
+def test_weights_that_other_tools_compressed_are_recognised() -> None:
+    """DequantizeLinear of constants, without any shape of what lies between."""
+    codes, scale = np.arange(64, dtype=np.int8).reshape(16, 4), np.linspace(0.5, 1, 4, dtype=np.float32)
+    points = np.array([1, -2, 3, 0], np.int8)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], name="dq", axis=1),
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="matmul"),
+    ]
+    proto = models.model(nodes, {"q": codes, "s": scale, "z": points}, {"x": [3, 16]}, {"y": [3, 4]})
+    graph = graph_of(proto)
+    port = graph.node("matmul").inputs[1]
+    constant = graph.constants[port.constant]
+    assert (constant.compressed_format, constant.granularity, constant.shape) == ("int8", "per channel", (16, 4))
+    assert port.layout == WeightLayout((0,), (1,))
+    np.testing.assert_array_equal(constant.read(), (codes.astype(np.float32) - points) * scale)
+    assert nncf.compress_weights(proto).SerializeToString() == ir.to_proto(BUILDER.open(proto, {})).SerializeToString()

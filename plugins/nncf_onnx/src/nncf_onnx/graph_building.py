@@ -77,9 +77,9 @@ def _input(
     known = compressed.get(constant)
     if known is not None and known.layout is not None:
         layout = known.layout
-    elif Trait.WEIGHTED in traits_of(kind) and permutation is not None:
-        layout = layout_of(node, index, len(permutation), kind)
-        layout = layout and permuted(layout, permutation)
+    elif Trait.WEIGHTED in traits_of(kind):
+        layout = layout_of(node, index, _rank(constant, known), kind)
+        layout = layout and (permuted(layout, permutation) if permutation else layout)
     if layout is not None and known is None and _element_count(constant) == 0 and constant.dtype in _FLOATS:
         raise UnsupportedModelError(f"The weight {constants[constant]!r} of node {name!r} has no elements.")
     return Port(value.name or "", _dtype(value), _shape(value), constants[constant], layout)
@@ -90,8 +90,8 @@ def constant_behind(
 ) -> tuple[ir.Value | None, tuple[int, ...] | None]:
     """The constant that a value is, but for copies, transposes and casts between floating-point types.
 
-    :return: the constant, and for each axis of ``value`` the axis of the constant; ``None`` for each when there
-        is none.
+    :return: the constant, ``None`` when there is none; and for each axis of ``value`` the axis of the constant,
+        ``None`` when they are the same.
     """
     permutation: tuple[int, ...] | None = None
     while value not in constants:
@@ -112,9 +112,14 @@ def constant_behind(
         elif node.op_type != "Identity":
             return None, None
         value = source
-    if permutation is None and value.shape is not None:
-        permutation = tuple(range(len(value.shape)))
     return value, permutation
+
+
+def _rank(value: ir.Value, known: CompressedConstant | None) -> int:
+    if known is not None:
+        return len(known.shape)
+    tensor = value.const_value
+    return 0 if tensor is None else len(tensor.shape)
 
 
 def _permutation(node: ir.Node, source: ir.Value) -> tuple[int, ...] | None:
