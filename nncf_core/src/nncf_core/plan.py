@@ -7,6 +7,8 @@ stored as JSON and arrays, looked at, and applied to the same model elsewhere.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,21 +137,22 @@ class Plan:
         """
         try:
             data = json.loads((folder / "plan.json").read_text())
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+            # a file of our own: numpy leaves the one it opens open when the archive is broken
+            with (folder / "arrays.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if data["version"] != _VERSION:
                     raise ValidationError(f"{folder} holds a plan of version {data['version']}, not {_VERSION}.")
                 steps = tuple(
                     (step["algorithm"], tuple(_decode(t, arrays) for t in step["transformations"]))
                     for step in data["steps"]
                 )
+            entries = tuple(PlanEntry(**_tuples(entry)) for entry in data["entries"])
+            return cls(data["framework"], entries, steps)
         except FileNotFoundError as error:
             raise InvalidPathError(f"{folder} holds no plan: {error.filename} is missing.") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, ValidationError):
                 raise
             raise ValidationError(f"{folder} does not hold a readable plan: {error}") from None
-        entries = tuple(PlanEntry(**_tuples(entry)) for entry in data["entries"])
-        return cls(data["framework"], entries, steps)
 
 
 def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-import numpy as np
-
 from nncf_core.contracts import CompressionRequest
 from nncf_core.graph import Constant, Graph
 from nncf_core.numerics.tensor import CompressedTensor
@@ -36,7 +34,7 @@ def choose(
     if request.format in codebook.FORMATS:
         reason = codebook.refusal(request, opset)
         return (Form.CODEBOOK, "") if reason is None else (None, f"{reason}. {_REMEDY.format(opset=21)}.")
-    standard = dequantize_linear.refusal(request, opset, _scale_axes(graph, constant))
+    standard = dequantize_linear.refusal(request, opset)
     own = nbits.refusal(graph, constant, request)
     if options.weight_format == "matmul_nbits" and own is None:
         return Form.NBITS, ""
@@ -56,16 +54,6 @@ def refusal(graph: Graph, constant: Constant, request: CompressionRequest, optio
 def request_for(tensor: CompressedTensor) -> CompressionRequest:
     """The request that a compressed tensor answers."""
     return CompressionRequest("", tensor.format.name, tensor.group_axis, tensor.group_size)
-
-
-def _scale_axes(graph: Graph, constant: Constant) -> int:
-    """Along how many axes scales of a whole channel differ."""
-    layouts = [node.inputs[index].layout for node, index in graph.users(constant.name)]
-    layout = next((found for found in layouts if found is not None), None)
-    if layout is None:
-        return 1
-    axes = [axis for axis in range(len(constant.shape)) if axis not in layout.reduction_axes]
-    return int(np.sum([constant.shape[axis] != 1 for axis in axes]))
 
 
 def _explain(request: CompressionRequest, standard: str, own: str | None) -> str:

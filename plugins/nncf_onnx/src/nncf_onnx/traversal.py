@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
 def dims(shape: ir.ShapeProtocol) -> tuple[int, ...]:
     """A shape of numbers."""
     return tuple(shape.numpy())
@@ -14,11 +17,11 @@ def dims(shape: ir.ShapeProtocol) -> tuple[int, ...]:
 
 def bodies(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs in a node's attributes (If, Loop, Scan), in the order of their names."""
-    for name in sorted(node.attributes):
-        attribute = node.attributes[name]
+    found = [a for a in node.attributes.values() if a.type in _GRAPHS]
+    for attribute in sorted(found, key=lambda a: a.name):
         if attribute.type == ir.AttributeType.GRAPH:
             yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
+        else:
             yield from attribute.as_graphs()
 
 
@@ -32,6 +35,8 @@ def walk(graph: ir.Graph, scope: tuple[ir.Node, ...] = ()) -> Iterator[tuple[ir.
 
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """The main graph and all bodies."""
-    yield model.graph
-    for node, _ in walk(model.graph):
-        yield from bodies(node)
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop(0)
+        yield graph
+        waiting.extend(body for node in graph for body in bodies(node))

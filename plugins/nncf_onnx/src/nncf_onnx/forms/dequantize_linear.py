@@ -14,17 +14,12 @@ from nncf_onnx.forms.common import BLOCKED_OPSET, CODE_DTYPES, HALF_SCALE_OPSET,
 from nncf_onnx.rewriting import Rewriter, codes_tensor
 
 
-def refusal(request: CompressionRequest, opset: int, scale_axes: int) -> str | None:
-    """Why this form cannot hold a constant.
-
-    :param scale_axes: number of axes along which scales differ, not counting groups.
-    """
+def refusal(request: CompressionRequest, opset: int) -> str | None:
+    """Why this form cannot hold a constant."""
     known = CODE_DTYPES.get(request.format)
     if known is None:
         return f"DequantizeLinear knows no {request.format}"
-    needed = known[1]
-    if request.group_size != -1 or (scale_axes > 1 and needed >= BLOCKED_OPSET):
-        needed = max(needed, BLOCKED_OPSET)
+    needed = known[1] if request.group_size == -1 else max(known[1], BLOCKED_OPSET)
     if opset >= needed:
         return None
     grouped = "" if request.group_size == -1 else " in groups"
@@ -41,11 +36,11 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
         scale = tensor.scale.astype(np.float32)
     computed = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
     codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_dtype, tensor.shape))
-    attributes, shape = _granularity(tensor)
-    if attributes is None and rewriter.opset < BLOCKED_OPSET:
+    granularity = _granularity(tensor, rewriter.opset)
+    if granularity is None:
         nodes = _arithmetic(rewriter, graph, name, codes, tensor, scale)
     else:
-        nodes = [_node(rewriter, graph, name, codes, tensor, scale, computed, attributes or _whole(tensor), shape)]
+        nodes = [_node(rewriter, graph, name, codes, tensor, scale, computed, *granularity)]
     if computed != dtype:
         cast = rewriter.node(
             "Cast",
@@ -62,8 +57,8 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
     rewriter.drop_constant(target.value)
 
 
-def _granularity(tensor: CompressedTensor) -> tuple[dict[str, int] | None, tuple[int, ...]]:
-    """Attributes of the node and shape of the scales; no attributes when more than one axis has scales."""
+def _granularity(tensor: CompressedTensor, opset: int) -> tuple[dict[str, int], tuple[int, ...]] | None:
+    """Attributes of the node and shape of the scales; ``None`` when DequantizeLinear has no such scales."""
     if tensor.group_axis is not None and tensor.group_size != -1:
         return {"axis": tensor.group_axis, "block_size": tensor.group_size}, tensor.scale.shape
     axes = [axis for axis in range(len(tensor.shape)) if axis not in tensor.reduction_axes]
@@ -72,13 +67,11 @@ def _granularity(tensor: CompressedTensor) -> tuple[dict[str, int] | None, tuple
         return {}, ()
     if len(varying) == 1:
         return {"axis": varying[0]}, (tensor.shape[varying[0]],)
-    return None, tensor.scale.shape
-
-
-def _whole(tensor: CompressedTensor) -> dict[str, int]:
-    """One group as long as the reduction axis: scales may then differ along all other axes."""
-    axis = tensor.reduction_axes[-1]
-    return {"axis": axis, "block_size": tensor.shape[axis]}
+    shared = [axis for axis in tensor.reduction_axes if tensor.shape[axis] != 1] or [tensor.reduction_axes[-1]]
+    if len(shared) > 1 or opset < BLOCKED_OPSET:
+        return None
+    # one group as long as the axis: scales may then differ along all others
+    return {"axis": shared[0], "block_size": tensor.shape[shared[0]]}, tensor.scale.shape
 
 
 def _node(
@@ -116,7 +109,7 @@ def _arithmetic(
     tensor: CompressedTensor,
     scale: np.ndarray,
 ) -> list[ir.Node]:
-    """``(codes - zero_point) · scale`` in single operators, for scales along several axes below opset 21."""
+    """``(codes - zero_point) · scale`` in single operators, for scales that DequantizeLinear does not know."""
     dtype = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
     nodes = [
         rewriter.node(

@@ -52,7 +52,7 @@ def refusal(graph: Graph, constant: Constant, request: CompressionRequest) -> st
         return f"MatMulNBits knows no {constant.dtype} activations"
     users = replaceable_users(graph, constant)
     if users is None:
-        return "MatMulNBits is for a matrix that only MatMul or Gemm use, as their second operand"
+        return "MatMulNBits is for a matrix that only MatMul or Gemm use, as their second operand and in one orientation"
     layout = users[0].inputs[_operand(users[0])].layout
     assert layout is not None
     columns = constant.shape[layout.reduction_axes[-1]]
@@ -67,18 +67,21 @@ def refusal(graph: Graph, constant: Constant, request: CompressionRequest) -> st
 def replaceable_users(graph: Graph, constant: Constant) -> tuple[Node, ...] | None:
     """The operators that take a constant, when all of them can be replaced; ``None`` otherwise.
 
-    They are MatMul and Gemm, also behind transposes that nothing else uses, or Gather.
+    They are MatMul and Gemm that all sum over the same axis, also behind transposes that nothing else uses, or
+    Gather.
     """
     if len(constant.shape) != 2:
         return None
     found: list[Node] = []
+    meanings = set()
     for node, index in graph.users(constant.name):
         if _is_direct_gather(node, index, constant.name) or _is_plain_product(node, index):
             found.append(node)
+            meanings.add((node.kind, node.inputs[index].layout))
         elif node.op_type not in ("Transpose", "Identity"):
             return None
-    kinds = {node.kind for node in found}
-    return tuple(found) if len(kinds) == 1 else None
+    # x·W and x·Wᵀ cannot share blocks
+    return tuple(found) if len(meanings) == 1 else None
 
 
 def _is_direct_gather(node: Node, index: int, constant: str) -> bool:
