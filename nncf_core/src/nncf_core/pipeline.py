@@ -70,8 +70,9 @@ class _Run:
         graph = first = self.backend.builder.build(model)
         fresh = True
         for step in steps:
-            index = 0
-            while index < step.algorithm.rounds(graph, step.params):
+            if not fresh:
+                graph, fresh = self.backend.builder.build(model), True
+            for index in range(step.algorithm.rounds(graph, step.params)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
                 statistics = self._statistics(step, model, graph, index)
@@ -80,7 +81,6 @@ class _Run:
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 model = consume(model, step.algorithm.name, graph, edits)
                 fresh = False
-                index += 1
         return model, first
 
     def _statistics(self, step: _Step, model: Model, graph: Graph, index: int) -> Statistics:
@@ -112,11 +112,19 @@ class _Run:
             able = [
                 other.builder.title
                 for name, other in self.registry.backends.items()
-                if name != self.backend.framework and other.inserter.refusal(graph, constant, request, {}) is None
+                if name != self.backend.framework and _can(other, graph, constant, request)
             ]
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
         return ask
+
+
+def _can(backend: Backend, graph: Graph, constant: Constant, request: CompressionRequest) -> bool:
+    """Whether another backend could store a constant; the graph is not its own, so that it may not know."""
+    try:
+        return backend.inserter.refusal(graph, constant, request, {}) is None
+    except Exception:
+        return False
 
 
 def run(
@@ -177,7 +185,7 @@ def make_plan(
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
             described = describe(name, edits, graph, entries)
-            if not keep_arrays and len(steps) == 1:
+            if not keep_arrays and len(steps) == 1 and steps[0].algorithm.rounds(graph, steps[0].params) == 1:
                 deque(described, maxlen=0)
                 return model
             # a later round or algorithm sees the model after this one
