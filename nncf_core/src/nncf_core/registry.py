@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 from nncf_core import __version__, contracts, hookspecs
 from nncf_core.catalogue import FRAMEWORKS, framework_of, framework_of_suffix
 from nncf_core.errors import PluginError, UnsupportedBackendError
+from nncf_core.log import nncf_logger
 
 _HOOKS: Mapping[str, tuple[str, type, str]] = {
     # hook: (what it registers, protocol, attribute that names a provider)
@@ -210,7 +211,7 @@ class Registry:
         else:
             what = f"models of type {type(source).__module__}.{type(source).__qualname__}"
             known = framework_of(source)
-            takes = lambda builder: builder.accepts(source)  # noqa: E731
+            takes = lambda builder: _accepts(builder, source)  # noqa: E731
         for backend in self.backends.values():
             if takes(backend.builder):
                 return backend
@@ -227,6 +228,15 @@ class Registry:
             return f"{info.distribution} {record.version} is installed but does not provide a {info.title} backend yet."
         installed = ", ".join(b.builder.title for b in self.backends.values()) or "none"
         return f"Installed backends: {installed}."
+
+
+def _accepts(builder: contracts.GraphBuilder, model: object) -> bool:
+    """What a builder answers; one that fails on other frameworks' models hides no other backend."""
+    try:
+        return builder.accepts(model)
+    except Exception as error:
+        nncf_logger.warning("The %s backend failed to look at a model: %r", builder.title, error)
+        return False
 
 
 def _check_protocol(item: object, protocol: type, what: str) -> None:
