@@ -260,6 +260,23 @@ class TestBackends:
         for source in (samples.perceptron().model(), "a.npmodel", tmp_path / "B.NPMODEL"):
             assert known.backend_for(source).framework == "numpy"
 
+    def test_a_builder_that_fails_hides_no_other(self, caplog):
+        class Fails(NumpyGraphBuilder):
+            framework, title = "a", "A Broken One"
+
+            def accepts(self, model):
+                raise AttributeError("model.layers")
+
+        class Inserter(NumpyTargetPointInserter):
+            framework = "a"
+
+        known = Registry()
+        known.register(numpy_plugin, "numpy")
+        known.register(plugin(nncf_graph_builders=[Fails()], nncf_target_point_inserters=[Inserter()]), "a")
+        assert list(known.backends) == ["a", "numpy"]
+        assert known.backend_for(samples.perceptron().model()).framework == "numpy"
+        assert "A Broken One" in caplog.text
+
     def test_what_nobody_reads_names_what_is_installed(self):
         known = Registry()
         with pytest.raises(UnsupportedBackendError, match=r"builtins\.dict.*Installed backends: none"):
