@@ -68,7 +68,7 @@ class _Run:
     def execute(self, steps: Iterable[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
         graph = first = self.backend.builder.build(model)
-        fresh = True
+        fresh, used_data = True, False
         for step in steps:
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
@@ -76,11 +76,14 @@ class _Run:
                 if not fresh:
                     graph = self.backend.builder.build(model)
                 statistics = self._statistics(step, model, graph, index)
+                used_data |= len(statistics) > 0
                 ignored = ignored_names(graph, step.ignored)
                 context = Context(self.executor, self.progress, ignored, self._refusal(graph))
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 model = consume(model, step.algorithm.name, graph, edits)
                 fresh = False
+        if self.dataset is not None and not used_data:
+            nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
         return model, first
 
     def _statistics(self, step: _Step, model: Model, graph: Graph, index: int) -> Statistics:

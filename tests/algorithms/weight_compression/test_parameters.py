@@ -84,5 +84,12 @@ def test_a_codebook_is_taken_from_the_advanced_parameters() -> None:
     np.testing.assert_array_equal(found.codebook, np.array(table, np.float32))
 
 
+def test_a_codebook_that_is_no_list_of_numbers() -> None:
+    with pytest.raises(nncf.ValidationError, match="list of numbers"):
+        settings(
+            mode=nncf.CompressWeightsMode.CODEBOOK, advanced_parameters=AdvancedCompressionParameters(codebook="abc")
+        )
+
+
 def test_every_mode_is_in_the_schema() -> None:
     assert SCHEMA["properties"]["mode"]["enum"] == [str(mode) for mode in nncf.CompressWeightsMode]

@@ -213,4 +213,7 @@ def _codebook(params: WeightCompressionParameters) -> np.ndarray | None:
         return None
     if codebook is None:
         raise ValidationError("Mode codebook needs the table: set advanced_parameters.codebook.")
-    return np.asarray(codebook, np.float32)
+    try:
+        return np.asarray(codebook, np.float32)
+    except (TypeError, ValueError):
+        raise ValidationError(f"advanced_parameters.codebook is {codebook!r}; it must be a list of numbers.") from None
