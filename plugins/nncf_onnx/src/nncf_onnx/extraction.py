@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from nncf_core.errors import ValidationError
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_onnx.naming import named_nodes
+from nncf_onnx.running import element_types
 
 
 def extract(model: ir.Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> ir.Model:
@@ -16,7 +17,9 @@ def extract(model: ir.Model, inputs: Sequence[TargetPoint], outputs: Sequence[Ta
     copy = model.clone()
     graph, nodes = copy.graph, named_nodes(copy)
     if inputs:
-        starts = [_start(copy, nodes, point) for point in inputs]
+        values = [value_at(copy, nodes, point) for point in inputs]
+        types = element_types(model) if any(value.dtype is None for value in values) else {}
+        starts = [_start(nodes, point, value, types) for point, value in zip(inputs, values, strict=True)]
         graph.inputs.clear()
         graph.inputs.extend(starts)
     ends = []
@@ -50,10 +53,13 @@ def value_at(model: ir.Model, nodes: dict[str, ir.Node], point: TargetPoint) -> 
     return value
 
 
-def _start(model: ir.Model, nodes: dict[str, ir.Node], point: TargetPoint) -> ir.Value:
+def _start(
+    nodes: Mapping[str, ir.Node], point: TargetPoint, value: ir.Value, types: Mapping[str, ir.DataType]
+) -> ir.Value:
     """A new graph input in place of the tensor at a point."""
-    value = value_at(model, nodes, point)
-    new = ir.Value(name=str(point), type=value.type, shape=value.shape)
+    known = types.get(value.name or "")
+    type_ = value.type or (None if known is None else ir.TensorType(known))
+    new = ir.Value(name=str(point), type=type_, shape=value.shape)
     if point.kind is PointKind.INPUT:
         nodes[point.node].replace_input_with(point.port, new)
     else:

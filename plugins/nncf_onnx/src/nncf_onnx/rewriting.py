@@ -27,6 +27,7 @@ class Rewriter:
         self._order = {node: index for index, node in enumerate(self._scopes)}
         self._names = {value.name for node in self._scopes for value in node.outputs}
         self._node_names = {node.name for node in self._scopes}
+        self._replaced: dict[ir.Node, tuple[ir.Node, ir.Node]] = {}
         graphs = {id(graph): graph for graph in all_graphs(model)}
         for graph in graphs.values():
             self._names |= set(graph.initializers) | {value.name for value in graph.inputs}
@@ -52,6 +53,11 @@ class Rewriter:
             result = f"{name}_{count}"
         self._names.add(result)
         return result
+
+    def free(self, value: ir.Value) -> None:
+        """Let another value have the name of one that is about to go."""
+        name, value.name = value.name, self.unique(f"{value.name}_replaced")
+        self._names.discard(name)
 
     def constant(self, graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
         """A new initializer."""
@@ -119,6 +125,7 @@ class Rewriter:
             raise InternalError(f"The node {old.name!r} belongs to no graph.")
         self._scopes[new] = self._scopes[end] = self._scopes[old]
         self._order[new] = self._order[end] = self._order[old]
+        self._replaced[old] = new, end
         graph.insert_before(old, [new] if last is None else [new, last])
         output, before = end.outputs[0], old.outputs[0]
         name = before.name
@@ -126,6 +133,10 @@ class Rewriter:
         output.name, output.type, output.shape = name, before.type, before.shape
         ir.convenience.replace_all_uses_with(before, output, replace_graph_outputs=True)
         self.drop(old)
+
+    def now(self, node: ir.Node, last: bool) -> ir.Node:
+        """What stands in a node's place: the first, or the last, of a chain that replaced it."""
+        return self._replaced[node][last] if node in self._replaced else node
 
     def drop(self, node: ir.Node) -> None:
         """Remove a node that nothing uses, and what only it used."""

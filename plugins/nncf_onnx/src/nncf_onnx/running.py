@@ -3,51 +3,124 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
+from attrs import frozen
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedModelError
-from nncf_onnx.saving import LIMIT, save, stored_bytes
+from nncf_onnx.saving import LIMIT, save, without_large
+
+_ELEMENT_TYPES = frozenset(
+    {
+        ir.DataType.FLOAT,
+        ir.DataType.DOUBLE,
+        ir.DataType.FLOAT16,
+        ir.DataType.INT8,
+        ir.DataType.UINT8,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+    }
+)
+"""Types of weights that onnxruntime takes as numpy arrays."""
 
 
-def session_for(model: ir.Model) -> Any:
-    """An onnxruntime session on the CPU; outputs do not depend on the number of threads' scheduling.
+@frozen
+class Session:
+    """An onnxruntime session on the CPU.
 
+    :param session: ``onnxruntime.InferenceSession``.
+    :param weights: memory that the session reads weights from.
+    """
+
+    session: Any
+    weights: tuple[np.ndarray, ...]
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Element type and shape of each input, in order, for people."""
+        return {value.name: f"{value.type} {value.shape}" for value in self.session.get_inputs()}
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, dict(feed)), strict=True))
+
+
+def session_for(model: ir.Model, optimized: bool = True) -> Session:
+    """A session for a model, which computes with activations as they are and the same each time.
+
+    Large weights are not copied: the session reads them where they are, in memory or in a mapped file.
+
+    :param optimized: whether onnxruntime may rewrite the graph first, which takes time and memory.
     :raises UnsupportedModelError: when onnxruntime does not take the model.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    providers = ["CPUExecutionProvider"]
+    options.use_deterministic_compute = True
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # by default, a DequantizeLinear that is fused with its MatMul makes onnxruntime round activations to 8 bits
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     try:
-        if stored_bytes(model) < LIMIT:
-            serialized = ir.to_proto(model).SerializeToString()
-            return onnxruntime.InferenceSession(serialized, options, providers=providers)
+        proto, weights = _without_weights(model)
+        if proto is not None:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), values)
+            session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            return Session(session, tuple(weights.values()))
         with tempfile.TemporaryDirectory(prefix="nncf_") as folder:
             path = Path(folder) / "model.onnx"
             save(model, path)
-            return onnxruntime.InferenceSession(path, options, providers=providers)
+            return Session(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), ())
     except Exception as error:
         # onnxruntime's own errors have no common public base
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 
+def element_types(model: ir.Model) -> dict[str, ir.DataType]:
+    """Element types of the main graph's tensors that the model itself does not state, by name.
+
+    onnxruntime infers them, since it knows its own operators, too. Nothing is run.
+    """
+    copy = model.clone()
+    graph = copy.graph
+    for node in graph:
+        graph.outputs.extend(o for o in node.outputs if o.dtype is None and o.name and not o.is_graph_output())
+    types: dict[str, ir.DataType] = {}
+    for value in session_for(copy, optimized=False).session.get_outputs():
+        kind = value.type.removeprefix("tensor(").removesuffix(")")
+        if kind.isalnum():  # not a sequence or an optional
+            types[value.name] = ir.DataType[kind.upper()]
+    return types
+
+
 def runner(model: ir.Model) -> Runner:
     """A callable from arrays by input name to arrays by output name."""
-    session = session_for(model)
-    names = [output.name for output in session.get_outputs()]
-
-    def run(feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        return dict(zip(names, session.run(names, dict(feed)), strict=True))
-
-    return run
+    return session_for(model).run
 
 
-def input_names(session: Any) -> Sequence[str]:
-    """Names of a session's inputs, in order."""
-    return [value.name for value in session.get_inputs()]
+def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto | None, dict[str, np.ndarray]]:
+    """The model with its large weights as references, and their arrays by name.
+
+    Weights of types that numpy lacks stay in the model; there is none when they exceed what protobuf can hold.
+    """
+    with without_large(model) as large:
+        inside = {name: tensor for name, tensor in large.items() if tensor.dtype not in _ELEMENT_TYPES}
+        if sum(tensor.nbytes for tensor in inside.values()) >= LIMIT:
+            return None, {}
+        proto = ir.to_proto(model)
+    for header in proto.graph.initializer:
+        if header.name in inside:
+            header.ClearField("external_data")
+            header.ClearField("data_location")
+            header.raw_data = inside[header.name].tobytes()
+    return proto, {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in large.items() if name not in inside}

@@ -49,7 +49,7 @@ def stored_bytes(model: ir.Model) -> int:
 
 
 def _write_single(model: ir.Model, file: IO[bytes]) -> None:
-    with _without_large(model) as large:
+    with without_large(model) as large:
         proto = ir.to_proto(model)
     _restore_headers(proto.graph, large)
     headers = [t for t in proto.graph.initializer if t.name in large]
@@ -82,7 +82,7 @@ def _padded_varint(value: int) -> bytes:
 
 
 def _write_pair(model: ir.Model, path: Path, data_path: Path, location: str) -> None:
-    with _without_large(model) as large:
+    with without_large(model) as large:
         proto = ir.to_proto(model)
     _restore_headers(proto.graph, large)
     with data_path.open("wb") as data:
@@ -112,7 +112,7 @@ def _write(tensor: ir.TensorProtocol, file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _without_large(model: ir.Model) -> Iterator[dict[str, ir.TensorProtocol]]:
+def without_large(model: ir.Model) -> Iterator[dict[str, ir.TensorProtocol]]:
     """Within the block the large initializers of the main graph are placeholders; yields the tensors by name."""
     large: dict[str, ir.TensorProtocol] = {}
     values = model.graph.initializers

@@ -34,13 +34,12 @@ class OnnxStatisticsAggregator:
 
         points = list(dict.fromkeys(request.target for request in requests))
         session = session_for(extract(model, (), points))
-        expected = {value.name: f"{value.type} {value.shape}" for value in session.get_inputs()}
-        names = [str(point) for point in points]
+        expected = session.inputs
         statistics = Statistics()
         count = 0
         for item in inputs:
             try:
-                arrays = dict(zip(names, session.run(names, feed_for(item, expected)), strict=True))
+                arrays = session.run(feed_for(item, expected))
             except UnsupportedDatasetError:
                 raise
             except Exception as error:

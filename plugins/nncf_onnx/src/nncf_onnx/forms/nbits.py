@@ -52,7 +52,7 @@ def refusal(graph: Graph, constant: Constant, request: CompressionRequest) -> st
         return f"MatMulNBits knows no {constant.dtype} activations"
     users = replaceable_users(graph, constant)
     if users is None:
-        return "MatMulNBits is for a matrix that only MatMul or Gemm use, as their second operand and in one orientation"
+        return "MatMulNBits is for a matrix that only MatMul or Gemm use, as second operand and in one orientation"
     layout = users[0].inputs[_operand(users[0])].layout
     assert layout is not None
     columns = constant.shape[layout.reduction_axes[-1]]
@@ -235,3 +235,36 @@ def _replace_gather(rewriter: Rewriter, node: ir.Node, inputs: list[ir.Value | N
         attributes={"gather_axis": 0, "quantize_axis": 1, "bits": blocks.bits, "block_size": blocks.size},
     )
     rewriter.take_over_output(node, new)
+
+
+def undo(rewriter: Rewriter, target: Target, matrix: np.ndarray, users: Sequence[ir.Node]) -> ir.Value:
+    """Put MatMul and Gather with a float weight in place of the operators that decompress it.
+
+    :param matrix: the weight, [rows, columns], as it lies in the codes.
+    :param users: the operators that take the codes.
+    """
+    weight: ir.Value | None = None
+    for node in users:
+        gather = node.op_type == "GatherBlockQuantized"
+        if weight is None:
+            tensor = ir.Tensor(matrix if gather else np.ascontiguousarray(matrix.T))
+            weight = rewriter.constant(rewriter.graph_of(target.value), target.name, tensor)
+        output = node.outputs[0]
+        label = (node.name or output.name or "").removesuffix("_compressed_matmul").removesuffix("_compressed_gather")
+        if gather:
+            inputs = [weight, node.inputs[1]]
+            gathered = rewriter.node(
+                "Gather", inputs, label, f"{output.name}_gathered", output.dtype, attributes={"axis": 0}
+            )
+            rewriter.take_over_output(node, gathered)
+            continue
+        product = rewriter.node("MatMul", [node.inputs[0], weight], label, f"{output.name}_product", output.dtype)
+        bias = node.inputs[5] if len(node.inputs) > 5 else None
+        if bias is None:
+            rewriter.take_over_output(node, product)
+        else:
+            add = rewriter.node("Add", [product.outputs[0], bias], f"{label}_bias", f"{output.name}_sum", output.dtype)
+            rewriter.take_over_output(node, product, add)
+    if weight is None:
+        raise InternalError(f"Nothing takes the codes of {target.name!r}.")
+    return weight

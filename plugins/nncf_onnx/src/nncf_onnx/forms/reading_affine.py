@@ -43,8 +43,9 @@ def dequantize_linear(node: ir.Node) -> Found | None:
     block = integer(node, "block_size", 0)
     axis = integer(node, "axis", 1) % len(shape) if shape else 0
     grouped = False
+    reduction: tuple[int, ...] = (axis,)
     if block:
-        kept, reduction = dims(scale.shape), (axis,)
+        kept = dims(scale.shape)
         if kept != tuple(size // block if i == axis else size for i, size in enumerate(shape)) or shape[axis] % block:
             return None
         grouped = block < shape[axis]

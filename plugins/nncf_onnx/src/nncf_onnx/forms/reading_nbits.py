@@ -20,17 +20,11 @@ _DEFAULT_BLOCK = 128
 def nbits(node: ir.Node) -> tuple[ir.Value, CompressedConstant] | None:
     """The weight, [rows, columns], by its codes; ``None`` for variants that this backend does not write."""
     gather = node.op_type == "GatherBlockQuantized"
-    places = (0, 2, 3) if gather else (1, 2, 3)
-    stands_for = node.inputs[places[0]]
-    codes, scale, zero_point = (constant_input(node, place) for place in places)
+    place = 0 if gather else 1
+    stands_for = node.inputs[place]
+    codes, scale, zero_point = (constant_input(node, index) for index in (place, 2, 3))
     bits, block = integer(node, "bits", 4), integer(node, "block_size", _DEFAULT_BLOCK)
-    if stands_for is None or codes is None or scale is None or codes.dtype != ir.DataType.UINT8 or bits not in (2, 4, 8):
-        return None
-    if _reorders(node, gather) or (places[2] < len(node.inputs) and node.inputs[places[2]] is not None) != (
-        zero_point is not None
-    ):
-        return None
-    if zero_point is not None and (zero_point.dtype != ir.DataType.UINT8 or bits == 2):
+    if stands_for is None or codes is None or scale is None or not _is_ours(node, gather, codes, zero_point, bits):
         return None
     if gather:
         rows, width = dims(codes.shape)
@@ -87,10 +81,17 @@ def nbits(node: ir.Node) -> tuple[ir.Value, CompressedConstant] | None:
     )
 
 
-def _reorders(node: ir.Node, gather: bool) -> bool:
-    """Whether blocks do not lie along the last axis of a matrix in the order of its columns."""
+def _is_ours(
+    node: ir.Node, gather: bool, codes: ir.TensorProtocol, zero_point: ir.TensorProtocol | None, bits: int
+) -> bool:
+    """Whether codes and zero points are packed in bytes, with blocks along the columns of a matrix in their order."""
+    if codes.dtype != ir.DataType.UINT8 or bits not in (2, 4, 8):
+        return False
+    given = len(node.inputs) > 3 and node.inputs[3] is not None
+    if given and (zero_point is None or zero_point.dtype != ir.DataType.UINT8 or bits == 2):
+        return False
     if gather:
-        codes = constant_input(node, 0)
-        plain = codes is not None and len(codes.shape) == 2 and integer(node, "gather_axis", 0) == 0
-        return not plain or integer(node, "quantize_axis", 1) not in (1, -1)
-    return len(node.inputs) > 4 and node.inputs[4] is not None
+        axes = integer(node, "gather_axis", 0), integer(node, "quantize_axis", 1)
+        return len(codes.shape) == 2 and axes in ((0, 1), (0, -1))
+    reordered = len(node.inputs) > 4 and node.inputs[4] is not None
+    return not reordered
