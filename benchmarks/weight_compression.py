@@ -228,7 +228,7 @@ def main() -> None:
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("nncf-core", "nncf-onnx", "onnx", "onnxruntime", "numpy")
     )
-    date = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    date = datetime.datetime.now(tz=datetime.UTC).date()
     lines = [
         "# Benchmarks", "",
         "Written by `make benchmark`. Figures are medians, with minimum and maximum in brackets; the commands ran in",
