@@ -227,6 +227,7 @@ class TestReport:
     def test_other_edits_do_not_count_as_compression(self):
         edits = ReplaceConstant("embedding", CASE.weights["embedding"]), InsertMultiply(POINT, np.asarray(2.0))
         report = self.report(*edits)
+        assert [share.label for share in report.shares] == ["float32"]
         assert report.bits_per_weight == 32
         assert [entry.action for entry in report.entries] == ["replace", "multiply"]
 

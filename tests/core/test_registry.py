@@ -78,8 +78,9 @@ class TestRegister:
         assert known.records == ()
         assert known.strip_formats == {}
 
-    def test_a_rejected_plugin_leaves_nothing_behind(self):
-        module = plugin(nncf_algorithms=[], nncf_strip_formats=lambda wrong: [])
+    @pytest.mark.parametrize("wrong", [{"nncf_strip_formats": lambda wrong: []}, {"nncf_unknown": []}])
+    def test_a_rejected_plugin_leaves_nothing_behind(self, wrong):
+        module = plugin(nncf_algorithms=[], **wrong)
         known = Registry()
         with pytest.raises(PluginError):
             known.register(module, "bad")

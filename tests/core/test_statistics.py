@@ -100,9 +100,10 @@ def test_merging_changes_only_the_receiver(kind, stream):
     arrays, axis = stream
     other = aggregated(kind, arrays, axis)
     before = {name: array.copy() for name, array in other.state.items()}
-    receiver = aggregated(kind, arrays, axis)
+    receiver = AGGREGATORS[kind](axis=axis)
     receiver.merge(other)
     receiver.update(arrays[0] * 2)
+    receiver.merge(other)
     assert other.state.keys() == before.keys()
     for name, array in other.state.items():
         np.testing.assert_array_equal(array, before[name])

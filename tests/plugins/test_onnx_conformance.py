@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import onnx_ir
 import onnxruntime
-import pytest
 from attrs import evolve
 from onnx import TensorProto, helper, numpy_helper
 
@@ -93,10 +92,6 @@ class OnnxConformance(BackendConformance):
         names = [output.name for output in session.get_outputs()]
         return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in case.feeds]
 
-    @pytest.mark.xfail(reason="ReplaceConstant gives the constant another name", strict=False)
-    def test_replace_is_exact(self, case):
-        super().test_replace_is_exact(case)
-
 
 class TestOnnx(OnnxConformance):
     options = {"accuracy_level": 0}  # noqa: RUF012
@@ -121,15 +116,3 @@ class TestOnnxWithoutTypes(OnnxConformance):
 
     def cases(self):
         return [language_model("float16", 21), convolution()]
-
-    @pytest.mark.xfail(reason="the inputs of an extracted model have no types", strict=False)
-    def test_a_layer_alone_computes_the_same(self, case):
-        super().test_a_layer_alone_computes_the_same(case)
-
-    @pytest.mark.xfail(reason="the factor is float32 where the type is not known", strict=False)
-    def test_multiply_at_an_input(self, case):
-        super().test_multiply_at_an_input(case)
-
-    @pytest.mark.xfail(reason="the factor is float32 where the type is not known", strict=False)
-    def test_multiply_at_an_output(self, case):
-        super().test_multiply_at_an_output(case)

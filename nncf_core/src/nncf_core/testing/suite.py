@@ -14,6 +14,7 @@ from unittest import SkipTest
 import numpy as np
 from attrs import fields, frozen, has
 
+from nncf_core.errors import ValidationError
 from nncf_core.registry import Registry, registry
 
 
@@ -87,8 +88,13 @@ def _outcomes(suite: Suite, name: str) -> Iterator[Outcome]:
 
 @contextmanager
 def registered(plugin: object, name: str) -> Iterator[Registry]:
-    """The process's registry with one more plugin, which need not be installed, until the block ends."""
+    """The process's registry with one more plugin, which need not be installed, until the block ends.
+
+    :raises ValidationError: when a plugin of this name is there already.
+    """
     known = registry()
+    if name in {record.name for record in known.records}:
+        raise ValidationError(f"A plugin named {name!r} is registered already.")
     known.register(plugin, name)
     try:
         yield known

@@ -78,7 +78,10 @@ class BackendSuite(Suite):
         return self.backend.inserter.apply(model, graph, iter(transformations), self.options)
 
     def outputs(self, model: Any, case: ModelCase) -> list[dict[str, np.ndarray]]:
-        """Outputs of a working model for each feed."""
+        """Outputs of a working model for each feed, by the backend's own runner.
+
+        Override it where the runner computes less exactly than the model says, e.g. with rounded activations.
+        """
         run = self.backend.inserter.runner(model)
         return [{name: np.asarray(array) for name, array in run(feed).items()} for feed in case.feeds]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nncf_core.graph import Trait
 from nncf_core.report import weight_constants
 from nncf_core.testing.backends.base import BackendSuite, layout_of, weight_uses
 from nncf_core.testing.cases import ModelCase
@@ -166,6 +167,11 @@ class ReadingTests(BackendSuite):
                 f"the weight {name!r} is not among the constants that the graph's nodes use as weights ({used}); its "
                 "port needs `constant` and `layout`, and its node a weighted OpKind",
             )
+            for user, index in graph.users(name):
+                expect(
+                    Trait.WEIGHTED not in user.traits or user.inputs[index].layout is not None,
+                    f"input {index} of node {user.name!r} is the weight {name!r}; its port needs a layout there, too",
+                )
             constant = graph.constants[name]
             expect(
                 comparable(np.array(constant.read())) == comparable(array),
