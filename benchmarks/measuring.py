@@ -35,6 +35,8 @@ def measure(command: Sequence[str]) -> Measured:
 
     :raises SystemExit: when it fails; its output is shown.
     """
+    # what the command before wrote is on the disk: nobody waits for another's pages
+    os.sync()
     start = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert child.stdout is not None
