@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from attrs import Attribute, Factory, define, field
+from attrs import Factory, define, field
 
-from nncf_core.errors import ValidationError
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
 from nncf_core.range_estimator import RangeEstimatorParameters
+from nncf_core.validators import member_of, positive
 
 
 class RestoreMode(StrEnum):
@@ -42,17 +42,12 @@ class QuantizerPropagationRule(StrEnum):
     MERGE_ALL_IN_ONE = "3"
 
 
-def _positive(_: object, attribute: Attribute[Any], value: int) -> None:
-    if value <= 0:
-        raise ValidationError(f"{attribute.name} is {value}; it must be positive.")
-
-
 @define
 class QuantizationParameters:
     """Restrictions of a quantizer; ``None`` leaves the choice to the algorithm."""
 
     num_bits: int | None = None
-    mode: QuantizationScheme | None = None
+    mode: QuantizationScheme | None = field(default=None, validator=member_of(QuantizationScheme))
     signedness_to_force: bool | None = None
     per_channel: bool | None = None
     narrow_range: bool | None = None
@@ -62,7 +57,7 @@ class QuantizationParameters:
 class FP8QuantizationParameters:
     """Restrictions of an 8-bit float quantizer."""
 
-    destination_type: FP8Type | None = None
+    destination_type: FP8Type | None = field(default=None, validator=member_of(FP8Type))
 
 
 @define
@@ -89,7 +84,7 @@ class AdvancedSmoothQuantParameters:
 class AdvancedQuantizationParameters:
     """Advanced parameters of :func:`nncf.quantize`."""
 
-    overflow_fix: OverflowFix | None = None
+    overflow_fix: OverflowFix | None = field(default=None, validator=member_of(OverflowFix))
     quantize_outputs: bool = False
     inplace_statistics: bool = True
     disable_channel_alignment: bool = True
@@ -97,7 +92,9 @@ class AdvancedQuantizationParameters:
     batchwise_statistics: bool | None = None
     activations_quantization_params: QuantizationParameters | FP8QuantizationParameters | None = None
     weights_quantization_params: QuantizationParameters | FP8QuantizationParameters | None = None
-    quantizer_propagation_rule: QuantizerPropagationRule = QuantizerPropagationRule.MERGE_ALL_IN_ONE
+    quantizer_propagation_rule: QuantizerPropagationRule = field(
+        default=QuantizerPropagationRule.MERGE_ALL_IN_ONE, validator=member_of(QuantizerPropagationRule)
+    )
     activations_range_estimator_params: RangeEstimatorParameters = Factory(RangeEstimatorParameters)
     weights_range_estimator_params: RangeEstimatorParameters = Factory(RangeEstimatorParameters)
     bias_correction_params: AdvancedBiasCorrectionParameters = Factory(AdvancedBiasCorrectionParameters)
@@ -118,11 +115,11 @@ class AdvancedAWQParameters:
     :param prefer_data_aware_scaling: use data when there is any.
     """
 
-    subset_size: int = field(default=32, validator=_positive)
+    subset_size: int = field(default=32, validator=positive)
     percent_to_apply: float = 0.002
     alpha_min: float = 0.0
     alpha_max: float = 1.0
-    steps: int = field(default=100, validator=_positive)
+    steps: int = field(default=100, validator=positive)
     prefer_data_aware_scaling: bool = True
 
 
@@ -130,7 +127,7 @@ class AdvancedAWQParameters:
 class AdvancedScaleEstimationParameters:
     """Scale estimation."""
 
-    subset_size: int = field(default=64, validator=_positive)
+    subset_size: int = field(default=64, validator=positive)
     initial_steps: int = 5
     scale_steps: int = 5
     weight_penalty: float = -1.0
@@ -141,18 +138,18 @@ class AdvancedGPTQParameters:
     """GPTQ (https://arxiv.org/abs/2210.17323)."""
 
     damp_percent: float = 0.1
-    block_size: int = field(default=128, validator=_positive)
-    subset_size: int = field(default=128, validator=_positive)
+    block_size: int = field(default=128, validator=positive)
+    subset_size: int = field(default=128, validator=positive)
 
 
 @define
 class AdvancedLoraCorrectionParameters:
     """Low-rank correction of the quantization error."""
 
-    adapter_rank: int = field(default=8, validator=_positive)
+    adapter_rank: int = field(default=8, validator=positive)
     num_iterations: int = 3
     apply_regularization: bool = True
-    subset_size: int = field(default=128, validator=_positive)
+    subset_size: int = field(default=128, validator=positive)
     use_int8_adapters: bool = True
 
 
@@ -162,7 +159,7 @@ class AdvancedAdaptiveCodebookParameters:
 
     value_type: str = "f8e4m3"
     across_blocks: bool = False
-    num_elements: int = field(default=16, validator=_positive)
+    num_elements: int = field(default=16, validator=positive)
 
 
 @define
@@ -182,11 +179,13 @@ class AdvancedCompressionParameters:
     scale_estimation_params: AdvancedScaleEstimationParameters = Factory(AdvancedScaleEstimationParameters)
     gptq_params: AdvancedGPTQParameters = Factory(AdvancedGPTQParameters)
     lora_correction_params: AdvancedLoraCorrectionParameters = Factory(AdvancedLoraCorrectionParameters)
-    lora_adapter_rank: int = field(default=256, validator=_positive)
+    lora_adapter_rank: int = field(default=256, validator=positive)
     backend_params: dict[str, Any] = Factory(dict)
     codebook: Any = field(default=None, eq=False)
-    group_size_fallback_mode: GroupSizeFallbackMode = GroupSizeFallbackMode.ERROR
-    min_adjusted_group_size: int = field(default=32, validator=_positive)
+    group_size_fallback_mode: GroupSizeFallbackMode = field(
+        default=GroupSizeFallbackMode.ERROR, validator=member_of(GroupSizeFallbackMode)
+    )
+    min_adjusted_group_size: int = field(default=32, validator=positive)
     adaptive_codebook_params: AdvancedAdaptiveCodebookParameters = Factory(AdvancedAdaptiveCodebookParameters)
 
 
@@ -199,4 +198,4 @@ class AdvancedAccuracyRestorerParameters:
     ranking_subset_size: int | None = None
     num_ranking_workers: int | None = None
     intermediate_model_dir: str | None = None
-    restore_mode: RestoreMode = RestoreMode.ACTIVATIONS_AND_WEIGHTS
+    restore_mode: RestoreMode = field(default=RestoreMode.ACTIVATIONS_AND_WEIGHTS, validator=member_of(RestoreMode))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from nncf_core.parameters import StrEnum
+from nncf_core.validators import member_of
 
 
 class StatisticsType(StrEnum):
@@ -41,8 +42,8 @@ class StatisticsCollectorParameters:
     :param quantile_outlier_prob: share of values outside of the quantile.
     """
 
-    statistics_type: StatisticsType | None = None
-    aggregator_type: AggregatorType | None = None
+    statistics_type: StatisticsType | None = field(default=None, validator=member_of(StatisticsType))
+    aggregator_type: AggregatorType | None = field(default=None, validator=member_of(AggregatorType))
     clipping_value: float | None = None
     quantile_outlier_prob: float = 1e-4
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
 import numpy as np
 
 from nncf_core.advanced import FP8QuantizationParameters, QuantizationParameters
 from nncf_core.errors import ValidationError
+from nncf_core.parameters import StrEnum
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
 T = TypeVar("T")
+
+_QUANTIZER = QuantizationParameters | FP8QuantizationParameters | None
 
 
 @cache
@@ -29,8 +35,11 @@ def _converter() -> Converter:
     configure_union_passthrough(str | bool | int | float | None, converter)
     for kind in (str, bool, int, float):
         converter.register_structure_hook(kind, _strict)
-    either = QuantizationParameters | FP8QuantizationParameters | None
-    converter.register_structure_hook(either, lambda value, _: _quantizer(converter, value))
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _object(converter, cls))
+    # a predicate: cattrs has a strategy of its own for unions of attrs classes, which hooks by type do not override
+    converter.register_structure_hook_func(lambda cls: cls == _QUANTIZER, lambda value, _: _quantizer(converter, value))
+    # by class, for members are strings, which cattrs leaves as they are
+    converter.register_unstructure_hook(StrEnum, _value)
     converter.register_unstructure_hook_func(
         lambda cls: isinstance(cls, type) and issubclass(cls, np.ndarray), lambda array: array.tolist()
     )
@@ -41,15 +50,36 @@ def _converter() -> Converter:
     return converter
 
 
+def _value(member: Any) -> Any:
+    return member.value if isinstance(member, Enum) else member
+
+
+def _object(converter: Converter, cls: type) -> Callable[[Any, type], Any]:
+    fill: Callable[[Any, type], Any] = converter.gen_structure_attrs_fromdict(cls)
+
+    def structure_object(value: Any, _: type) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object with the keys {_keys(cls)}, got {shortened(value)}")
+        return fill(value, cls)
+
+    return structure_object
+
+
 def _quantizer(converter: Converter, value: Any) -> Any:
     if value is None:
         return None
-    cls = FP8QuantizationParameters if "destination_type" in value else QuantizationParameters
-    return converter.structure(value, cls)
+    is_fp8 = isinstance(value, Mapping) and "destination_type" in value
+    return converter.structure(value, FP8QuantizationParameters if is_fp8 else QuantizationParameters)
+
+
+def _keys(cls: type) -> str:
+    return ", ".join(sorted(f.name for f in attrs.fields(cls)))
 
 
 def _strict(value: Any, cls: type) -> Any:
     if issubclass(cls, Enum):
+        if value not in [member.value for member in cls]:
+            raise ValueError(f"expected one of {', '.join(repr(member.value) for member in cls)}, got {value!r}")
         return cls(value)
     if cls is float and type(value) is int:
         return float(value)
@@ -79,10 +109,8 @@ def _describe(error: BaseException, cls: type | None) -> str:
     from cattrs import ForbiddenExtraKeysError
 
     if isinstance(error, ForbiddenExtraKeysError):
-        import attrs
-
-        known = sorted(f.name for f in attrs.fields(error.cl)) if attrs.has(error.cl) else []
-        return f"unknown key {', '.join(sorted(error.extra_fields))} (known: {', '.join(known)})"
+        known = _keys(error.cl) if attrs.has(error.cl) else ""
+        return f"unknown key {', '.join(sorted(error.extra_fields))} (known: {known})"
     if isinstance(error, KeyError):
         return f"missing key {error}"
     return str(error)

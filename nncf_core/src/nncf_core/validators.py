@@ -1,0 +1,37 @@
+"""Validators of the fields of public parameter classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+from attrs import Attribute
+
+from nncf_core.errors import ValidationError
+from nncf_core.parameters import StrEnum
+
+
+def positive(_: object, attribute: Attribute[Any], value: object) -> None:
+    """The field holds an integer above zero.
+
+    :raises ValidationError: otherwise.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) <= 0:
+        raise ValidationError(f"{attribute.name} is {value!r}; it must be a positive integer.")
+
+
+def member_of(kind: type[StrEnum]) -> Callable[[object, Attribute[Any], Any], None]:
+    """The field holds a member of an enumeration or its value; or ``None``, where that is the default.
+
+    The validator raises ValidationError otherwise.
+    """
+    allowed = [member.value for member in kind]
+
+    def check(_: object, attribute: Attribute[Any], value: Any) -> None:
+        if value not in allowed and not (value is None and attribute.default is None):
+            raise ValidationError(
+                f"{attribute.name} is {value!r}; it must be one of {', '.join(map(repr, allowed))} ({kind.__name__})."
+            )
+
+    return check
