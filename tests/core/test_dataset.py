@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import nncf
@@ -50,6 +51,64 @@ def test_a_generator_can_be_read_more_than_once() -> None:
     assert list(data.get_data()) == [0, 1, 2]
     assert list(data.get_data([1])) == [1]
     assert drawn == [0, 1, 2]
+
+
+def test_an_iterator_that_resets_itself() -> None:
+    class Resetting:
+        def __iter__(self) -> "Resetting":
+            self.left = 3
+            return self
+
+        def __next__(self) -> int:
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return self.left
+
+    data = nncf.Dataset(Resetting())
+    assert list(data.get_data()) == list(data.get_data()) == [2, 1, 0]
+
+
+def test_a_generator_that_failed_is_not_a_shorter_one() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("no such disk")
+
+    data = nncf.Dataset(source())
+    with pytest.raises(OSError, match="no such disk"):
+        list(data.get_data())
+    with pytest.raises(nncf.UnsupportedDatasetError, match="after 1 items"):
+        list(data.get_data())
+
+
+def test_what_a_source_inherits_but_does_not_implement() -> None:
+    class Stream(Loader):
+        def __len__(self) -> int:
+            raise NotImplementedError
+
+        def __getitem__(self, index: int) -> int:
+            raise NotImplementedError
+
+    data = nncf.Dataset(Stream([5, 6, 7]), lambda x: 10 * x)
+    assert list(data.get_inference_data([2, 0])) == [50, 70]
+    assert data.get_length() is None
+
+
+def test_the_cause_of_a_missing_item_is_kept() -> None:
+    class Broken:
+        def __getitem__(self, index: int) -> int:
+            return {}["label"]
+
+    with pytest.raises(nncf.ValidationError, match="no item 0") as caught:
+        list(nncf.Dataset(Broken()).get_data([0]))
+    assert repr(caught.value.__cause__) == "KeyError('label')"
+
+
+def test_indices_are_checked_at_once() -> None:
+    for indices in (["a"], [0.5], [-1]):
+        with pytest.raises(nncf.ValidationError, match="indices"):
+            nncf.Dataset([1, 2]).get_data(indices)
+    assert list(nncf.Dataset([1, 2]).get_data(np.array([1]))) == [2]
 
 
 def test_a_transformation_is_lazy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -38,14 +39,16 @@ class Dataset(Generic[DataItem, ModelInput]):
     def get_data(self, indices: list[int] | None = None) -> Iterable[DataItem]:
         """The items, all or those at the given zero-based indices, as they are.
 
-        :raises ValidationError: when an index is negative or beyond the end.
+        :param indices: those of a source without ``__getitem__`` are taken in ascending order.
+        :raises ValidationError: when an index is negative or not an integer; while iterating, beyond the end.
         """
         return _Selection(self._source, indices, None)
 
     def get_inference_data(self, indices: list[int] | None = None) -> Iterable[ModelInput]:
         """The model's inputs, all or those at the given zero-based indices.
 
-        :raises ValidationError: when an index is negative or beyond the end.
+        :param indices: those of a source without ``__getitem__`` are taken in ascending order.
+        :raises ValidationError: when an index is negative or not an integer; while iterating, beyond the end.
         """
         return _Selection(self._source, indices, self._transform)
 
@@ -53,7 +56,7 @@ class Dataset(Generic[DataItem, ModelInput]):
         """Number of items, ``None`` when the source does not tell."""
         try:
             return len(self._original)  # type: ignore[arg-type]
-        except TypeError:
+        except (TypeError, NotImplementedError):
             return None
 
     def get_batch_size(self) -> int | None:
@@ -69,7 +72,9 @@ class _Replayed(Generic[DataItem]):
     """An iterator that can be read more than once."""
 
     def __init__(self, iterator: Iterator[DataItem]) -> None:
-        self._iterator = iterator
+        self._source = iterator
+        self._iterator: Iterator[DataItem] | None = None
+        self._failure: Exception | None = None
         self._seen: list[DataItem] = []
 
     def __iter__(self) -> Iterator[DataItem]:
@@ -77,11 +82,29 @@ class _Replayed(Generic[DataItem]):
         while True:
             if index == len(self._seen):
                 try:
-                    self._seen.append(next(self._iterator))
+                    self._seen.append(self._next())
                 except StopIteration:
                     return
             yield self._seen[index]
             index += 1
+
+    def _next(self) -> DataItem:
+        if self._failure is not None:
+            # a generator that raised is over: without this, later passes would quietly be shorter
+            raise UnsupportedDatasetError(
+                f"The dataset's {type(self._source).__name__} failed after {len(self._seen)} items and cannot be "
+                f"read further: {self._failure!r}. Make a new dataset."
+            ) from self._failure
+        if self._iterator is None:
+            # iter() resets loaders that are iterators of themselves
+            self._iterator = iter(self._source)
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._failure = error
+            raise
 
 
 class _Selection:
@@ -89,28 +112,30 @@ class _Selection:
 
     def __init__(self, source: Any, indices: Sequence[int] | None, transform: Callable[[Any], Any] | None) -> None:
         self._source = source
-        self._indices = indices
+        self._indices = None if indices is None else _checked(indices)
         self._transform = transform
 
     def __iter__(self) -> Iterator[Any]:
-        items = self._source if self._indices is None else self._selected(list(self._indices))
+        items = self._source if self._indices is None else self._selected(self._indices)
         return iter(items) if self._transform is None else map(self._transform, items)
 
     def _selected(self, indices: list[int]) -> Iterator[Any]:
-        if any(index < 0 for index in indices):
-            raise ValidationError(f"Dataset indices must not be negative: {min(indices)}.")
-        if hasattr(self._source, "__getitem__"):
-            for index in indices:
-                try:
-                    item = self._source[index]
-                except (IndexError, KeyError):
-                    raise ValidationError(f"The dataset has no item {index}.") from None
-                yield item
+        if not hasattr(self._source, "__getitem__"):
+            yield from self._read(indices)
             return
-        yield from self._read(indices)
+        for position, index in enumerate(indices):
+            try:
+                item = self._source[index]
+            except (IndexError, KeyError) as error:
+                raise ValidationError(f"The dataset has no item {index}.") from error
+            except NotImplementedError:
+                # torch's IterableDataset inherits a __getitem__ that it does not implement
+                yield from self._read(indices[position:])
+                return
+            yield item
 
     def _read(self, indices: list[int]) -> Iterator[Any]:
-        # sorted, as a pass over the source gives them
+        # ascending, as a pass over the source gives them
         wanted = sorted(indices)
         position = 0
         for index, item in enumerate(self._source):
@@ -121,3 +146,13 @@ class _Selection:
                 return
         if position < len(wanted):
             raise ValidationError(f"The dataset has no item {wanted[position]}.")
+
+
+def _checked(indices: Sequence[int]) -> list[int]:
+    try:
+        checked = [operator.index(index) for index in indices]
+    except TypeError as error:
+        raise ValidationError(f"Dataset indices must be integers: {error}.") from None
+    if any(index < 0 for index in checked):
+        raise ValidationError(f"Dataset indices must not be negative: {min(checked)}.")
+    return checked
