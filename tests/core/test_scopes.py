@@ -54,13 +54,36 @@ def test_patterns_match_from_the_start_of_a_name() -> None:
         (nncf.IgnoredScope(patterns=["x.*"]), "pattern 'x.*'"),
         (nncf.IgnoredScope(patterns=["("]), "not a regular expression"),
         (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["c"], ["a"])]), "subgraph"),
-        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["a"], ["x"])]), "subgraph"),
+        (nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["a"], ["x"])]), "which needs 'x'"),
     ],
 )
 def test_rules_that_match_nothing_are_errors(scope: nncf.IgnoredScope, part: str) -> None:
     with pytest.raises(nncf.ValidationError) as caught:
         ignored_names(GRAPH, scope)
     assert part in str(caught.value)
+
+
+def test_missing_ends_of_a_subgraph_get_close_matches() -> None:
+    graph = chain("first_conv>second_conv")
+    with pytest.raises(nncf.ValidationError, match=r"needs 'second_cnv' \(did you mean 'second_conv'"):
+        ignored_names(graph, nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["first_conv"], ["second_cnv"])]))
+
+
+def test_every_unmatched_rule_is_listed() -> None:
+    names = [f"missing_{i}" for i in range(30)]
+    with pytest.raises(nncf.ValidationError) as caught:
+        ignored_names(GRAPH, nncf.IgnoredScope(names=names, types=["Missing"]))
+    assert all(f"name {name!r}" in str(caught.value) for name in names)
+    assert "type 'Missing'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"names": None}, {"names": [1]}, {"types": 3}, {"subgraphs": nncf.Subgraph(["a"], ["b"])}, {"subgraphs": ["a"]}],
+)
+def test_what_is_not_a_list_of_the_right_things(arguments: dict) -> None:
+    with pytest.raises(nncf.ValidationError, match="Expected a list of"):
+        nncf.IgnoredScope(**arguments)
 
 
 def test_a_string_in_place_of_a_list() -> None:
