@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import logging
+from typing import TextIO
 
 nncf_logger = logging.getLogger("nncf")
 """Logger of everything the framework says; level and handlers are the application's to choose."""
 
 
+class _Fallback(logging.StreamHandler[TextIO]):
+    """Writes to stderr until the application sets up logging; then messages are not shown twice."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            super().emit(record)
+
+
 def set_log_level(level: int) -> None:
-    """Show messages of this level and above.
+    """Show messages of this level and above: on stderr, unless the application handles messages itself.
 
     :param level: a level of the ``logging`` module.
     """
+    if not nncf_logger.hasHandlers():
+        fallback = _Fallback()
+        fallback.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
+        nncf_logger.addHandler(fallback)
     nncf_logger.setLevel(level)
     for handler in nncf_logger.handlers:
         handler.setLevel(level)
