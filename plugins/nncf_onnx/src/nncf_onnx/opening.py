@@ -107,8 +107,7 @@ def _prepared(model: ir.Model, what: str) -> ir.Model:
         nncf_logger.debug("%s: inlining %d functions", what, len(model.functions))
         InlinePass()(model)
     try:
-        for graph in all_graphs(model):
-            graph.sort()
+        model.graph.sort()  # and the bodies with it, which alone could not be: they use what the graph produces
     except ValueError:
         raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
     for node, _ in walk(model.graph):

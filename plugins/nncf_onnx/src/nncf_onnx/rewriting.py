@@ -56,6 +56,8 @@ class Rewriter:
 
     def free(self, value: ir.Value) -> None:
         """Let another value have the name of one that is about to go."""
+        # the tensor may be the user's own, and would be renamed with its value
+        value.const_value = None
         name, value.name = value.name, self.unique(f"{value.name}_replaced")
         self._names.discard(name)
 
