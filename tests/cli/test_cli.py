@@ -220,3 +220,27 @@ def test_in_a_pipe_progress_is_plain_lines_on_standard_error(model: Path, tmp_pa
     )
     assert "Compressing weights to int8_asym: 2/2" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "not an .npz"), (b"PK\x03\x04 cut off", "not an .npz"), (b"text", "not an .npz"), (None, "no dataset file")],
+)
+def test_a_broken_dataset_file(model: Path, tmp_path: Path, content: bytes | None, message: str) -> None:
+    config, data = tmp_path / "config.json", tmp_path / "data.npz"
+    config.write_text(json.dumps({"compression": {"algorithm": "weight_compression"}}))
+    if content is not None:
+        data.write_bytes(content)
+    result = nncf("run", config, model, "-o", tmp_path / "out.onnx", "--dataset", data)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_a_dataset_that_nothing_needs(model: Path, tmp_path: Path) -> None:
+    config, data = tmp_path / "config.json", tmp_path / "data.npz"
+    config.write_text(json.dumps({"compression": {"algorithm": "weight_compression"}}))
+    np.savez(data, x=np.zeros((4, 64), np.float32))
+    assert nncf("run", config, model, "-o", tmp_path / "out.onnx", "--dataset", data).exit_code == 0
+    np.savez(data, x=np.zeros((4, 64)), y=np.zeros((3, 2)))
+    result = nncf("run", config, model, "-o", tmp_path / "out.onnx", "--dataset", data)
+    assert "different numbers of samples" in result.stderr

@@ -3,7 +3,6 @@
 import inspect
 import json
 
-import attrs
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from nncf_core.advanced import FP8QuantizationParameters, FP8Type, QuantizationP
 from nncf_core.range_estimator import StatisticsCollectorParameters
 from nncf_core.structuring import structure, unstructure
 
-CLASSES = [cls for cls in vars(advanced).values() if inspect.isclass(cls) and attrs.has(cls)]
+CLASSES = [cls for cls in vars(advanced).values() if inspect.isclass(cls) and hasattr(cls, "__attrs_attrs__")]
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

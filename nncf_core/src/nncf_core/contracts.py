@@ -114,7 +114,8 @@ class TargetPointInserter(Protocol):
     def extract(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Model:
         """A runnable sub-model from the input points to the output points; ``model`` is not changed.
 
-        Its outputs are named ``str(target_point)``, in the order given. Empty ``inputs`` means the model's own.
+        Its inputs and outputs are named ``str(target_point)``, in the order given. Empty ``inputs`` means the
+        model's own.
         """
 
     def runner(self, model: Model) -> Runner:

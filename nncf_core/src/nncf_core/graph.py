@@ -143,7 +143,7 @@ class Port:
     :param shape: dimensions, ``None`` in place of a dimension that is not known; ``None`` when even the
         rank is not known.
     :param constant: name of the constant that feeds this input, looking through transposes, casts and
-        copies; ``None`` for activations.
+        copies; ``None`` for activations. An input with neither constant nor producer is an input of the model.
     :param layout: meaning of that constant's axes here; ``None`` unless the input is a weight.
     """
 

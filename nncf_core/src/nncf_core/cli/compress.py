@@ -222,17 +222,19 @@ def _numbers(text: str) -> Any:
 
 
 def _dataset(path: Path) -> Dataset[Any, Any]:
+    from zipfile import BadZipFile
+
     import numpy as np
 
     from nncf_core.dataset import Dataset
     from nncf_core.errors import InvalidPathError, UnsupportedDatasetError
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InvalidPathError(f"There is no dataset file {path}.") from None
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, AttributeError, BadZipFile) as error:
         raise UnsupportedDatasetError(f"{path} is not an .npz file of plain arrays: {error}") from None
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
