@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import SCHEMES
 from tests.backends.onnx.models import gather, matmul, random
-from tests.backends.onnx.writing.reference import BUILDER, compressed, meaning, recognised, written
+from tests.backends.onnx.writing.reference import BUILDER, compressed, meaning, recognised, refusal, written
 
 node = helper.make_node
 RNG = np.random.default_rng(3)
@@ -21,8 +21,6 @@ RNG = np.random.default_rng(3)
 @pytest.mark.parametrize("opset", [13, 21, 25])
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
 def test_what_is_written_is_read_back_bit_for_bit(scheme: str, opset: int, dtype: str) -> None:
-    from tests.backends.onnx.writing.reference import refusal
-
     w = random(64, 48, dtype=dtype)
     for size in [SCHEMES[scheme].fixed_group_size] if SCHEMES[scheme].fixed_group_size else [-1, 32]:
         tensor = compressed(w, scheme, 0, size)
