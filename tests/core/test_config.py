@@ -3,12 +3,13 @@
 import copy
 import json
 from pathlib import Path
+from types import MappingProxyType
 
 import jsonschema
 import pytest
 
 import nncf
-from nncf_core.config.schema import assemble
+from nncf_core.config.schema import assemble, section_schema
 from nncf_core.config.structures import BNAdaptationInitArgs, ModelEvaluationArgs, QuantizationRangeInitArgs
 from nncf_core.config.validation import validate
 
@@ -87,6 +88,11 @@ def test_valid(config: dict) -> None:
         ({"compresion": {}}, ["compresion", "'compression'"]),
         ({"target_device": "VPU"}, ["target_device", '"VPU"', '"CPU_SPR"']),
         ({"log_dir": 3}, ["log_dir: 3", "string"]),
+        ({"compression_lr_multiplier": float("nan")}, ["compression_lr_multiplier: NaN", "number"]),
+        (
+            {"compression": {"algorithm": "magnitude_sparsity", "params": {"power": float("inf")}}},
+            ["compression.params.power: Infinity", "number"],
+        ),
         ({"input_info": {"size": 3}}, ["input_info", "sample_size"]),
         ({"accuracy_aware_training": {"mode": "never"}}, ["accuracy_aware_training.mode", "'early_exit'"]),
         (
@@ -114,6 +120,56 @@ def test_the_assembled_schema_is_a_schema() -> None:
     jsonschema.Draft7Validator.check_schema(nncf.NNCFConfig.schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"compression": {"algorithm": "quantization"}}, assemble({}))
+    # sections are looked into
+    with pytest.raises(jsonschema.SchemaError):
+        jsonschema.Draft7Validator.check_schema(assemble({"x": {"properties": {"a": {"type": "real"}}}}))
+
+
+def test_the_schema_is_the_callers_own() -> None:
+    first = nncf.NNCFConfig.schema()
+    kept = json.dumps(first)
+    first["properties"]["log_dir"]["type"] = "number"
+    first["properties"]["accuracy_aware_training"]["oneOf"].clear()
+    for section in first["definitions"].values():
+        section["properties"]["ignored_scopes"].clear()
+        section["properties"].clear()
+    assert json.dumps(nncf.NNCFConfig.schema()) == kept
+    json.dumps(assemble({"x": MappingProxyType({"required": ("a",), "properties": MappingProxyType({"a": {}})})}))
+
+
+def test_a_fragment_cannot_take_the_cores_place() -> None:
+    section = section_schema("x", {"required": ["algorithm"], "properties": {"algorithm": {}}})
+    assert section["properties"]["algorithm"] == {"const": "x"}
+    assert section["required"] == ["algorithm"]
+
+
+def test_keys_of_the_users_own_are_kept_and_noted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "nncf"):
+        assert nncf.NNCFConfig.from_dict({"epochs": 3}) == {"epochs": 3}
+    assert "'epochs'" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["early_exit", "adaptive_compression_level"])
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_exactly_one_limit_of_the_accuracy(mode: str, given: int) -> None:
+    limits = ["maximal_relative_accuracy_degradation", "maximal_absolute_accuracy_degradation"][:given]
+    epochs = ["initial_training_phase_epochs", "patience_epochs", "maximal_total_epochs"]
+    params = dict.fromkeys(limits + (epochs[2:] if mode == "early_exit" else epochs), 1)
+    config = {"accuracy_aware_training": {"mode": mode, "params": params}}
+    if given == 1:
+        validate(config, FRAGMENTS)
+        jsonschema.validate(config, assemble(FRAGMENTS))
+    else:
+        assert "accuracy_aware_training.params: give exactly one of" in message(config)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(config, assemble(FRAGMENTS))
+
+
+def test_no_more_than_five_errors_are_shown() -> None:
+    text = message({"compression": [{"algorithm": f"none_{i}"} for i in range(8)]})
+    assert "'none_4'" in text
+    assert "'none_5'" not in text
+    assert "(and 3 more)" in text
 
 
 def test_a_config_is_a_dict_and_a_copy() -> None:
@@ -135,12 +191,20 @@ def test_from_json(tmp_path: Path) -> None:
         ('{"a": 1,\n  b: 2}', "line 2, column 3"),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"a": NaN}', "NaN"),
+        ('{"a": -Infinity}', "-Infinity"),
+        ('{"a": [1e999]}', "1e999 is too large"),
+        ("[" * 100_000, "nested too deeply"),
         ("[1]", "list"),
         ('{"target_device": "VPU"}', "target_device"),
     ]:
         path.write_text(text)
         with pytest.raises(nncf.ValidationError, match=part):
             nncf.NNCFConfig.from_json(path)
+    path.write_text('{"epochs": 1}', encoding="utf-8-sig")
+    assert nncf.NNCFConfig.from_json(path) == {"epochs": 1}
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(nncf.InvalidPathError, match="decode"):
+        nncf.NNCFConfig.from_json(path)
     with pytest.raises(nncf.InvalidPathError, match=r"missing\.json"):
         nncf.NNCFConfig.from_json(tmp_path / "missing.json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -46,17 +47,21 @@ class NNCFConfig(dict[str, Any]):
         :raises ValidationError: when it is not JSON, or not a valid config.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidPathError(f"Cannot read the config {path}: {error}.") from None
         try:
-            data = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+            data = json.loads(
+                text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite
+            )
         except json.JSONDecodeError as error:
             raise ValidationError(
                 f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
             ) from None
         except ValueError as error:
             raise ValidationError(f"{path}: {error}") from None
+        except RecursionError:
+            raise ValidationError(f"{path} is nested too deeply for a config.") from None
         if not isinstance(data, dict):
             raise ValidationError(f"{path} holds a {type(data).__name__}; a config is an object {{...}}.")
         return cls.from_dict(data)
@@ -139,6 +144,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key!r} is given twice in one object.")
         result[key] = value
     return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text} is too large.")
+    return number
 
 
 def _no_constant(name: str) -> Any:

@@ -85,6 +85,11 @@ def _accuracy_aware(mode: str, required: list[str], **properties: Any) -> dict[s
 
 _NUMBER = {"type": "number"}
 
+
+def _default(value: float) -> dict[str, Any]:
+    return {**_NUMBER, "default": value}
+
+
 ACCURACY_AWARE: Mapping[str, Mapping[str, Any]] = {
     "early_exit": _accuracy_aware("early_exit", ["maximal_total_epochs"], maximal_total_epochs=_NUMBER),
     "adaptive_compression_level": _accuracy_aware(
@@ -92,11 +97,11 @@ ACCURACY_AWARE: Mapping[str, Mapping[str, Any]] = {
         ["initial_training_phase_epochs", "patience_epochs"],
         initial_training_phase_epochs=_NUMBER,
         patience_epochs=_NUMBER,
-        initial_compression_rate_step=_NUMBER,
-        compression_rate_step_reduction_factor=_NUMBER,
-        lr_reduction_factor=_NUMBER,
-        minimal_compression_rate_step=_NUMBER,
-        maximal_total_epochs=_NUMBER,
+        initial_compression_rate_step=_default(0.1),
+        compression_rate_step_reduction_factor=_default(0.5),
+        lr_reduction_factor=_default(0.5),
+        minimal_compression_rate_step=_default(0.025),
+        maximal_total_epochs=_default(10000),
     ),
 }
 """Schemas of the accuracy-aware training modes."""
@@ -132,22 +137,36 @@ def installed_fragments() -> dict[str, Mapping[str, Any]]:
 
 
 def section_schema(name: str, fragment: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an algorithm's section: its fragment, its name, and the scoping properties."""
-    return {
+    """The schema of an algorithm's section: its fragment, its name, and the scoping properties.
+
+    It shares nothing with the fragment.
+    """
+    own = {"algorithm": {"const": name}}
+    section = {
         **fragment,
         "type": "object",
-        "properties": {"algorithm": {"const": name}, **SCOPING, **fragment.get("properties", {})},
-        "required": ["algorithm", *fragment.get("required", [])],
+        "properties": {**own, **SCOPING, **fragment.get("properties", {}), **own},
+        "required": list(dict.fromkeys(["algorithm", *fragment.get("required", [])])),
         "additionalProperties": False,
     }
+    return {key: _plain(value) for key, value in section.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A copy of JSON data made of dicts and lists, whatever a plugin made it of."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def assemble(fragments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The whole schema.
+    """The whole schema, a new one at each call.
 
     :param fragments: schema fragment of each algorithm, by its name.
     """
-    sections = [{"$ref": f"#/$defs/{name}"} for name in fragments]
+    sections = [{"$ref": f"#/definitions/{name}"} for name in fragments]
     # JSON schema forbids an empty oneOf; with no algorithm installed no section is valid
     section: Any = {"oneOf": sections} if sections else False
     return {
@@ -155,15 +174,16 @@ def assemble(fragments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "title": "NNCF configuration",
         "type": "object",
         "properties": {
-            **TOP_LEVEL,
+            **_plain(TOP_LEVEL),
             "compression": {
                 "description": "One algorithm, or several in the order in which they run.",
                 "oneOf": [section, {"type": "array", "items": section}],
             },
             "accuracy_aware_training": {
                 "description": "Training loop that ends when the accuracy is within a limit.",
-                "oneOf": list(ACCURACY_AWARE.values()),
+                "oneOf": _plain(list(ACCURACY_AWARE.values())),
             },
         },
-        "$defs": {name: section_schema(name, fragment) for name, fragment in fragments.items()},
+        # draft-07's word: it checks schemas under "definitions", and looks into no "$defs"
+        "definitions": {name: section_schema(name, fragment) for name, fragment in fragments.items()},
     }

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.schema import ACCURACY_AWARE, TOP_LEVEL, section_schema
 from nncf_core.errors import ValidationError
+from nncf_core.log import nncf_logger
 
 _SHOWN = 5
 
@@ -37,9 +40,13 @@ def _problems(config: Mapping[str, Any], fragments: Mapping[str, Mapping[str, An
     known = [*TOP_LEVEL, "compression", "accuracy_aware_training"]
     for key in config:
         # other keys are the user's own, but a slip of the pen must not be lost
+        if key in known:
+            continue
         close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
-        if key not in known and close:
+        if close:
             yield f"{key}: unknown key; did you mean {close[0]!r}?"
+        else:
+            nncf_logger.debug("The config's key %r means nothing here; it is kept.", key)
     top = {"type": "object", "properties": dict(TOP_LEVEL)}
     yield from _check(config, top, ())
     if "compression" in config:
@@ -118,11 +125,23 @@ def _accuracy_aware(section: Any) -> Iterator[str]:
         yield f"{path[0]}.params: give exactly one of {pair[0]!r} and {pair[1]!r}."
 
 
-def _check(data: Any, schema: Mapping[str, Any], path: Sequence[str | int]) -> Iterator[str]:
+@cache
+def _validator() -> Any:
+    """A validator of draft-07 for which NaN and infinity are no numbers: JSON has none."""
     # imported here: it takes 50 ms, and only runs with a config pay
     from jsonschema import Draft7Validator
+    from jsonschema.validators import extend
 
-    errors = Draft7Validator(schema).iter_errors(data)
+    numbers = Draft7Validator.TYPE_CHECKER
+
+    def is_number(_: object, value: object) -> bool:
+        return numbers.is_type(value, "number") and math.isfinite(value)  # type: ignore[arg-type]
+
+    return extend(Draft7Validator, type_checker=numbers.redefine("number", is_number))
+
+
+def _check(data: Any, schema: Mapping[str, Any], path: Sequence[str | int]) -> Iterator[str]:
+    errors = _validator()(schema).iter_errors(data)
     for error in sorted(errors, key=lambda e: [str(part) for part in e.absolute_path]):
         yield from _message(error, path)
 
