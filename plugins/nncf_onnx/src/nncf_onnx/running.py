@@ -58,7 +58,7 @@ def session_for(model: ir.Model, optimized: bool = True) -> Session:
 
     Large weights are not copied: the session reads them where they are, in memory or in a mapped file.
 
-    :param optimized: whether onnxruntime may rewrite the graph first, which takes time and memory.
+    :param optimized: whether onnxruntime may first rewrite the graph and reorder weights, which takes time and memory.
     :raises UnsupportedModelError: when onnxruntime does not take the model.
     """
     options = onnxruntime.SessionOptions()
@@ -66,6 +66,7 @@ def session_for(model: ir.Model, optimized: bool = True) -> Session:
     options.use_deterministic_compute = True
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
     # by default, a DequantizeLinear that is fused with its MatMul makes onnxruntime round activations to 8 bits
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     try:
