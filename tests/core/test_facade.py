@@ -1,5 +1,6 @@
 """The public names: what they are, and that importing them costs nothing."""
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -87,14 +88,69 @@ def test_all_errors_have_one_base() -> None:
 
 MODULES = (
     "api", "common", "common.logging", "config", "config.structures", "data", "data.dataset", "errors", "experimental",
+    "onnx", "onnx.quantization.backend_parameters", "openvino", "openvino.quantization.backend_parameters",
     "parameters", "quantization", "quantization.advanced_parameters", "quantization.quantize_model",
-    "quantization.range_estimator", "scopes",
+    "quantization.range_estimator", "scopes", "torch",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_documented_modules(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import nncf.{module}"], check=True)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_attributes(module: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import nncf; assert nncf.{module}.__name__ == 'nncf.{module}'"], check=True)
+
+
+def test_modules_offer_what_the_top_level_offers() -> None:
+    assert nncf.quantization.advanced_parameters.AdvancedAWQParameters is nncf.AdvancedAWQParameters
+    assert nncf.quantization.quantize_model.compress_weights is nncf.compress_weights
+    assert nncf.parameters.ModelType is nncf.ModelType
+    assert nncf.data.dataset.Dataset is nncf.data.Dataset is nncf.Dataset
+    assert nncf.config.structures.ModelEvaluationArgs.get_id() == "model_evaluation_args"
+    assert {"quantization", "parameters", "Dataset"} <= set(dir(nncf))
+    assert {"advanced_parameters", "quantize"} <= set(dir(nncf.quantization))
+
+
+def test_keys_of_backend_parameters() -> None:
+    from nncf.onnx.quantization.backend_parameters import BackendParameters
+
+    assert BackendParameters.EXTERNAL_DATA_DIR == "external_data_dir"
+    assert BackendParameters.COMPRESS_WEIGHTS == "compress_weights"
+    assert nncf.openvino.quantization.backend_parameters.BackendParameters.COMPRESS_WEIGHTS == "compress_weights"
+
+
+def test_a_plugins_module_offers_what_its_package_does() -> None:
+    plugin = importlib.import_module("nncf_onnx.plugin")
+    assert nncf.onnx.plugin is plugin
+    assert "plugin" in dir(nncf.onnx)
+    assert not hasattr(nncf.onnx, "no_such_name")
+    assert nncf.onnx is importlib.import_module("nncf.onnx")
+
+
+def test_a_plugin_that_is_not_installed() -> None:
+    code = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "nncf_torch" else find(name, package)
+import nncf
+assert not hasattr(nncf, "torch")
+assert hasattr(nncf, "onnx")
+for use in ("nncf.torch", "import nncf.torch", "from nncf.torch import wrap_model", "from nncf import torch"):
+    try:
+        exec(use)
+    except (ImportError, AttributeError) as error:
+        print(type(error).__name__, isinstance(error, nncf.NNCFError), "pip install nncf-torch" in str(error))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines() == [
+        "AttributeError False True",
+        "ModuleNotFoundError True True",
+        "ModuleNotFoundError True True",
+        "ModuleNotFoundError True True",
+    ]
 
 
 def loaded(statement: str) -> set[str]:
@@ -112,6 +168,8 @@ def test_using_the_names_loads_no_framework() -> None:
     frameworks = {"onnx", "onnx_ir", "onnxruntime", "openvino", "torch"}
     assert not loaded("import nncf; [getattr(nncf, n) for n in nncf.__all__]") & frameworks
     assert not loaded("import nncf; nncf.NNCFConfig.schema()") & frameworks
+    for name in ("onnx", "openvino", "torch"):
+        assert not loaded(f"import nncf.{name}; dir(nncf.{name})") & frameworks
 
 
 def test_what_no_installed_plugin_provides_says_so() -> None:

@@ -8,6 +8,15 @@ from nncf_core import __version__
 from nncf_core.lazy import lazy_module
 
 if TYPE_CHECKING:
+    from nncf import api as api
+    from nncf import common as common
+    from nncf import config as config
+    from nncf import data as data
+    from nncf import errors as errors
+    from nncf import experimental as experimental
+    from nncf import parameters as parameters
+    from nncf import quantization as quantization
+    from nncf import scopes as scopes
     from nncf_core.advanced import (
         AdvancedAccuracyRestorerParameters as AdvancedAccuracyRestorerParameters,
     )
@@ -219,12 +228,9 @@ _NAMES = {
     "nncf_logger": "nncf_core.log",
     "set_log_level": "nncf_core.log",
 }
-_PLUGINS = {
-    "onnx": ("nncf_onnx", "nncf-onnx"),
-    "openvino": ("nncf_openvino", "nncf-openvino"),
-    "torch": ("nncf_torch", "nncf-torch"),
-}
+_SUBMODULES = ("api", "common", "config", "data", "errors", "experimental", "parameters", "quantization", "scopes")
+_PLUGINS = ("onnx", "openvino", "torch")
 
 __all__ = ["__version__", *_NAMES]
 
-__getattr__, __dir__ = lazy_module(__name__, _NAMES, _PLUGINS)
+__getattr__, __dir__ = lazy_module(__name__, _NAMES, _SUBMODULES, _PLUGINS)

@@ -1,1 +1,10 @@
 """What the backends have in common."""
+
+from typing import TYPE_CHECKING
+
+from nncf_core.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from nncf.common import logging as logging
+
+__getattr__, __dir__ = lazy_module(__name__, submodules=("logging",))

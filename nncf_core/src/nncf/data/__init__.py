@@ -1,9 +1,17 @@
 """Datasets."""
 
+from typing import TYPE_CHECKING
+
 from nncf_core.dataset import (
     Dataset,
 )
+from nncf_core.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from nncf.data import dataset as dataset
 
 __all__ = [
     "Dataset",
 ]
+
+__getattr__, __dir__ = lazy_module(__name__, submodules=("dataset",))
