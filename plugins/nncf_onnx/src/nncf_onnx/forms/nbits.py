@@ -167,7 +167,7 @@ def _blocks(tensor: CompressedTensor, exact: bool) -> _Blocks:
     if tensor.zero_point is not None:
         zero_point = np.moveaxis(tensor.zero_point, axis, 1).repeat(repeats, axis=1)
     elif exact:
-        # GatherBlockQuantized takes another zero point than half of the range when none is given
+        # written out: the definition of GatherBlockQuantized does not promise half of the range when none is given
         zero_point = np.full(scale.shape, shift, np.uint8)
     return _Blocks(
         rows,
