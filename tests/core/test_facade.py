@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
@@ -96,12 +98,9 @@ MODULES = (
 
 @pytest.mark.parametrize("module", MODULES)
 def test_documented_modules(module: str) -> None:
-    subprocess.run([sys.executable, "-c", f"import nncf.{module}"], check=True)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_are_attributes(module: str) -> None:
-    subprocess.run([sys.executable, "-c", f"import nncf; assert nncf.{module}.__name__ == 'nncf.{module}'"], check=True)
+    # an attribute first: nothing else may have imported the module
+    code = f"import nncf; first = nncf.{module}; import nncf.{module}; assert nncf.{module} is first"
+    subprocess.run([sys.executable, "-c", f"{code}; assert first.__name__ == 'nncf.{module}'"], check=True)
 
 
 def test_modules_offer_what_the_top_level_offers() -> None:
@@ -187,3 +186,29 @@ def test_what_no_installed_plugin_provides_says_so() -> None:
         nncf.strip(object(), strip_format="thin")
     with pytest.raises(nncf.UnsupportedDatasetError, match=r"nncf\.Dataset"):
         nncf.compress_weights(object(), dataset=[1])
+
+
+def test_type_checkers_know_the_names(tmp_path: Path) -> None:
+    lines = {
+        "nncf.Dataset([1, 2])": "Dataset[int, int]",
+        "nncf.Dataset([1, 2], None)": "Dataset[int, int]",
+        "nncf.Dataset([1, 2], lambda item: str(item)).get_inference_data()": "Iterable[str]",
+        "nncf.quantization.advanced_parameters.AdvancedAWQParameters().steps": "int",
+        "nncf.IgnoredScope(names=['a']).names": "list[str]",
+        "nncf.config.structures.ModelEvaluationArgs.get_id()": "str",
+        "nncf.no_such_name": "has no attribute",
+        "nncf.quantization.no_such_name": "has no attribute",
+    }
+    script = tmp_path / "user.py"
+    script.write_text("import nncf\n" + "".join(f"reveal_type({line})\n" for line in lines))
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--no-color-output", "user.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(Path(nncf.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    answers = {int(line.split(":")[1]): line for line in reversed(checked.stdout.splitlines()) if line.count(":") > 2}
+    for number, (line, expected) in enumerate(lines.items(), start=2):
+        assert expected in answers[number], (line, checked.stdout)

@@ -233,4 +233,6 @@ _PLUGINS = ("onnx", "openvino", "torch")
 
 __all__ = ["__version__", *_NAMES]
 
-__getattr__, __dir__ = lazy_module(__name__, _NAMES, _SUBMODULES, _PLUGINS)
+if not TYPE_CHECKING:
+    # type checkers know the names above, and see slips
+    __getattr__, __dir__ = lazy_module(__name__, _NAMES, _SUBMODULES, _PLUGINS)

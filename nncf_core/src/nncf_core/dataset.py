@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
 
@@ -21,10 +21,21 @@ class Dataset(Generic[DataItem, ModelInput]):
     :raises UnsupportedDatasetError: when the source cannot be iterated.
     """
 
+    @overload
+    def __init__(self: Dataset[DataItem, DataItem], data_source: Iterable[DataItem]) -> None: ...
+
+    @overload
+    def __init__(self: Dataset[DataItem, DataItem], data_source: Iterable[DataItem], transform_func: None) -> None: ...
+
+    @overload
+    def __init__(
+        self, data_source: Iterable[DataItem], transform_func: Callable[[DataItem], ModelInput] | None
+    ) -> None: ...
+
     def __init__(
         self,
         data_source: Iterable[DataItem],
-        transform_func: Callable[[DataItem], ModelInput] | None = None,
+        transform_func: Callable[[DataItem], Any] | None = None,
     ) -> None:
         if not isinstance(data_source, Iterable) and not hasattr(data_source, "__getitem__"):
             raise UnsupportedDatasetError(

@@ -14,4 +14,6 @@ __all__ = [
     "NNCFConfig",
 ]
 
-__getattr__, __dir__ = lazy_module(__name__, submodules=("structures",))
+if not TYPE_CHECKING:
+    # type checkers know the names above, and see slips
+    __getattr__, __dir__ = lazy_module(__name__, submodules=("structures",))

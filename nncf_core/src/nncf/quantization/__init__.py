@@ -24,11 +24,13 @@ __all__ = [
     "quantize_with_accuracy_control",
 ]
 
-__getattr__, __dir__ = lazy_module(
-    __name__,
-    submodules=(
-        "advanced_parameters",
-        "quantize_model",
-        "range_estimator",
-    ),
-)
+if not TYPE_CHECKING:
+    # type checkers know the names above, and see slips
+    __getattr__, __dir__ = lazy_module(
+        __name__,
+        submodules=(
+            "advanced_parameters",
+            "quantize_model",
+            "range_estimator",
+        ),
+    )
