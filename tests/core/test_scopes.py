@@ -1,9 +1,14 @@
 """Ignored scopes."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import nncf
-from nncf_core.graph import Graph, Node, OpKind, Port
+from nncf_core.graph import Constant, Graph, Node, OpKind, Port
 from nncf_core.scopes import from_legacy, ignored_names
 
 
@@ -98,6 +103,43 @@ def test_a_ladder_of_diamonds_takes_no_time() -> None:
         edges += [f"n{i}>l{i}", f"n{i}>r{i}", f"l{i}>n{i + 1}", f"r{i}>n{i + 1}"]
     graph = chain(*edges)
     assert len(ignored_names(graph, nncf.IgnoredScope(subgraphs=[nncf.Subgraph(["n0"], ["n200"])]))) == 601
+
+
+def simple_paths(edges: set[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, ...]]:
+    """All simple paths, one by one: the definition."""
+    if start == end:
+        yield (end,)
+        return
+    for first, second in edges:
+        if first == start:
+            yield from ((start, *rest) for rest in simple_paths(edges, second, end))
+
+
+@given(
+    edges=st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda e: e[0] < e[1]), max_size=16),
+    inputs=st.lists(st.integers(0, 7), min_size=1, max_size=3),
+    outputs=st.lists(st.integers(0, 7), min_size=1, max_size=3),
+)
+def test_subgraphs_are_all_simple_paths(edges: set[tuple[int, int]], inputs: list[int], outputs: list[int]) -> None:
+    graph = Graph(
+        "by hand",
+        [
+            Node(str(n), "Op", OpKind.OTHER, [Port(f"{a}.out") for a, b in sorted(edges) if b == n], [Port(f"{n}.out")])
+            for n in range(8)
+        ],
+    )
+    expected = {str(n) for i in inputs for o in outputs for path in simple_paths(edges, i, o) for n in path}
+    subgraph = nncf.Subgraph([str(i) for i in inputs], [str(o) for o in outputs])
+    assert ignored_names(graph, nncf.IgnoredScope(subgraphs=[subgraph], validate=False)) == expected
+
+
+def test_names_of_constants() -> None:
+    constants = {name: Constant(name, "float32", (1,), lambda: np.zeros(1)) for name in ("layer.weight", "layer.bias")}
+    node = Node("layer", "MatMul", OpKind.MATMUL, [Port("layer.weight", constant="layer.weight")], [Port("y")])
+    graph = Graph("by hand", [node], constants)
+    assert ignored_names(graph, nncf.IgnoredScope(names=["layer.weight"])) == {"layer.weight"}
+    assert ignored_names(graph, nncf.IgnoredScope(patterns=[r"layer\."])) == {"layer.weight", "layer.bias"}
+    assert ignored_names(graph, nncf.IgnoredScope(names=["layer"])) == {"layer"}
 
 
 def test_the_notation_of_configs() -> None:
