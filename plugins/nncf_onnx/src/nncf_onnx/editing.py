@@ -55,9 +55,6 @@ class _Editor:
         if tensor.shape != constant.shape:
             raise ValidationError(f"The constant {target.name!r} has shape {constant.shape}, its codes {tensor.shape}.")
         form, reason = choose(self._graph, constant, request_for(tensor), self._options)
-        if form is Form.NBITS and not nbits.fits(tensor, target.dtype):
-            # scales that float16 does not hold: only float32 activations could take them
-            form, reason = choose(self._graph, constant, request_for(tensor), WriteOptions("dequantize_linear"))
         if form is Form.DEQUANTIZE_LINEAR:
             dequantize_linear.emit(self._rewriter, target, tensor)
         elif form is Form.CODEBOOK:

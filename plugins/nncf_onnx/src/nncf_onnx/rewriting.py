@@ -99,6 +99,12 @@ class Rewriter:
             node.outputs[0].shape = ir.Shape(shape)
         return node
 
+    def cast(self, value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
+        """A new Cast, not yet in a graph."""
+        node = self.node("Cast", [value], name, f"{value.name}_{name}", to, attributes={"to": int(to)})
+        node.outputs[0].shape = value.shape
+        return node
+
     def insert_before_users(self, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
         """Put nodes into the graph of a constant, before the first node that uses it, itself or in its body."""
         graph = self.graph_of(value)
@@ -119,16 +125,15 @@ class Rewriter:
             if usage.node not in keep:
                 usage.node.replace_input_with(usage.idx, new)
 
-    def take_over_output(self, old: ir.Node, new: ir.Node, last: ir.Node | None = None) -> None:
-        """Replace a node by another (or by a chain that ends with ``last``), which takes over its output's name."""
-        end = new if last is None else last
-        graph = old.graph
+    def take_over_output(self, old: ir.Node, *chain: ir.Node) -> None:
+        """Replace a node by a chain of nodes, the last of which takes over its output's name."""
+        end, graph = chain[-1], old.graph
         if graph is None:
             raise InternalError(f"The node {old.name!r} belongs to no graph.")
-        self._scopes[new] = self._scopes[end] = self._scopes[old]
-        self._order[new] = self._order[end] = self._order[old]
-        self._replaced[old] = new, end
-        graph.insert_before(old, [new] if last is None else [new, last])
+        for new in chain:
+            self._scopes[new], self._order[new] = self._scopes[old], self._order[old]
+        self._replaced[old] = chain[0], end
+        graph.insert_before(old, chain)
         output, before = end.outputs[0], old.outputs[0]
         name = before.name
         before.name = None

@@ -12,7 +12,7 @@ pytest.importorskip("nncf_onnx")
 from onnx import TensorProto, helper
 
 from nncf_core.numerics.formats import SCHEMES
-from tests.backends.onnx.models import model, random, run
+from tests.backends.onnx.models import gather, model, random, run
 from tests.backends.onnx.writing.reference import (
     compressed,
     meaning,
@@ -184,17 +184,34 @@ def test_blocks_hold_exactly_the_codes(bits: int, size: int) -> None:
             np.testing.assert_array_equal(run(result, x=np.eye(columns, dtype=np.float32))[0], meaning(tensor))
 
 
+@pytest.mark.parametrize("opset", [13, 21])
 @pytest.mark.parametrize("scheme", ["int8_asym", "int4_sym", "int4_asym", "nf4", "mxfp4", "mxfp8_e4m3", "nvfp4"])
-def test_float16_holds_scales_or_the_product_is_cast(scheme: str) -> None:
-    """Weights so small that their scales are no float16 numbers; opset 21."""
+def test_scales_that_are_no_float16_numbers(scheme: str, opset: int) -> None:
+    """The weight is decompressed, or the product computed, in float32."""
     w = (random(64, 24) * np.float32(2.0**-14)).astype(np.float16)
-    size = SCHEMES[scheme].fixed_group_size or -1
-    proto = model([node("MatMul", ["x", "w"], ["y"])], {"w": w}, {"x": [64, 64]}, {"y": [64, 24]}, 21, "float16")
-    tensor = compressed(w, scheme, 0, size)
-    for weight_format in ("auto", "matmul_nbits"):
-        result = written(proto, tensor, weight_format=weight_format)
-        got = run(result, x=np.eye(64, dtype=np.float16))[0]
-        np.testing.assert_allclose(got, meaning(tensor).astype(np.float16), rtol=0, atol=2.0**-24)
+    size = SCHEMES[scheme].fixed_group_size or 32
+    bias, eye = random(24, dtype="float16") / np.float16(2**10), np.eye(64, dtype=np.float16)
+    shapes = {"x": [64, 64]}, {"y": [64, 24]}
+    protos = {
+        "product": (model([node("MatMul", ["x", "w"], ["y"])], {"w": w}, *shapes, opset, "float16"), 0),
+        "bias": (model([node("Gemm", ["x", "w", "b"], ["y"])], {"w": w, "b": bias}, *shapes, opset, "float16"), 0),
+        "rows": (gather(np.ascontiguousarray(w.T), opset), 1),
+    }
+    for place, (proto, axis) in protos.items():
+        weight = onnx.numpy_helper.to_array(proto.graph.initializer[0])
+        tensor = compressed(weight, scheme, axis, size)
+        assert tensor.scale.dtype == np.float32 or not scheme.startswith("int")
+        indices = np.arange(6).reshape(2, 3)
+        feed = {"i": indices} if place == "rows" else {"x": eye}
+        want = meaning(tensor)[indices] if place == "rows" else meaning(tensor) + (bias if place == "bias" else 0)
+        for weight_format in ("auto", "matmul_nbits"):
+            if refusal(proto, tensor, weight_format=weight_format) is not None:
+                assert opset == 13
+                assert not scheme.startswith("int4")
+                continue
+            got = run(written(proto, tensor, weight_format=weight_format), **feed)[0]
+            assert got.dtype == np.float16
+            np.testing.assert_allclose(got, want.astype(np.float16), rtol=1e-3, atol=2.0**-24)
 
 
 @pytest.mark.parametrize("opset", [13, 21])

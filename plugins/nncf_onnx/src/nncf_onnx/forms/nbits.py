@@ -128,7 +128,10 @@ def emit(
     gather = users[0].op_type == "Gather"
     blocks = _blocks(tensor, exact=gather)
     codes = blocks.codes.reshape(blocks.rows, -1) if gather else blocks.codes
-    scale = blocks.scale.astype(np.float16 if target.dtype == ir.DataType.FLOAT16 else np.float32)
+    half = target.dtype == ir.DataType.FLOAT16
+    # scales that float16 does not hold need activations in float32
+    wide = half and scale_in(tensor, ir.DataType.FLOAT16) is None
+    scale = blocks.scale.astype(np.float16 if half and not wide else np.float32)
     inputs = [
         rewriter.constant(graph, f"{name}_quantized", ir.Tensor(codes)),
         rewriter.constant(graph, f"{name}_scale", ir.Tensor(scale)),
@@ -138,15 +141,10 @@ def emit(
     ]
     for node in users:
         if gather:
-            _replace_gather(rewriter, node, inputs, blocks)
+            _replace_gather(rewriter, node, inputs, blocks, wide)
         else:
-            _replace_matmul(rewriter, node, inputs, blocks, accuracy_level)
+            _replace_matmul(rewriter, node, inputs, blocks, accuracy_level, wide)
     rewriter.drop_constant(target.value)
-
-
-def fits(tensor: CompressedTensor, dtype: ir.DataType) -> bool:
-    """Whether the scales can be held in the type of the activations."""
-    return scale_in(tensor, dtype) is not None
 
 
 def _blocks(tensor: CompressedTensor, exact: bool) -> _Blocks:
@@ -190,51 +188,56 @@ def _packed_rows(zero_point: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _replace_matmul(
-    rewriter: Rewriter, node: ir.Node, inputs: list[ir.Value | None], blocks: _Blocks, accuracy_level: int
+    rewriter: Rewriter, node: ir.Node, inputs: list[ir.Value | None], blocks: _Blocks, accuracy_level: int, wide: bool
 ) -> None:
-    bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-    own_bias = bias is not None and bias.shape is not None and tuple(bias.shape) == (blocks.rows,)
-    operands: list[ir.Value | None] = [node.inputs[0], *inputs]
+    activations, bias = node.inputs[0], node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
+    own_bias = not wide and bias is not None and bias.shape is not None and tuple(bias.shape) == (blocks.rows,)
+    output = node.outputs[0]
+    name = f"{node.name or output.name}_compressed_matmul"
+    chain: list[ir.Node] = []
+    if wide and activations is not None:
+        chain.append(rewriter.cast(activations, ir.DataType.FLOAT, f"{name}_float32"))
+        activations = chain[0].outputs[0]
+    operands: list[ir.Value | None] = [activations, *inputs]
     if own_bias:
         operands += [None, bias]
     while operands[-1] is None:
         operands.pop()
-    output = node.outputs[0]
-    new = rewriter.node(
-        "MatMulNBits",
-        operands,
-        f"{node.name or output.name}_compressed_matmul",
-        f"{output.name}_product",
-        output.dtype,
-        domain=DOMAIN,
-        attributes={
-            "K": blocks.columns,
-            "N": blocks.rows,
-            "bits": blocks.bits,
-            "block_size": blocks.size,
-            "accuracy_level": accuracy_level,
-        },
-    )
-    if bias is None or own_bias:
-        rewriter.take_over_output(node, new)
-        return
-    add = rewriter.node("Add", [new.outputs[0], bias], f"{new.name}_bias", f"{output.name}_sum", output.dtype)
-    rewriter.take_over_output(node, new, add)
+    attributes = {
+        "K": blocks.columns,
+        "N": blocks.rows,
+        "bits": blocks.bits,
+        "block_size": blocks.size,
+        "accuracy_level": accuracy_level,
+    }
+    dtype = ir.DataType.FLOAT if wide else output.dtype
+    product = f"{output.name}_product"
+    chain.append(rewriter.node("MatMulNBits", operands, name, product, dtype, domain=DOMAIN, attributes=attributes))
+    if wide:
+        chain.append(rewriter.cast(chain[-1].outputs[0], ir.DataType.FLOAT16, f"{name}_float16"))
+    if bias is not None and not own_bias:
+        inputs = [chain[-1].outputs[0], bias]
+        chain.append(rewriter.node("Add", inputs, f"{name}_bias", f"{output.name}_sum", output.dtype))
+    rewriter.take_over_output(node, *chain)
 
 
-def _replace_gather(rewriter: Rewriter, node: ir.Node, inputs: list[ir.Value | None], blocks: _Blocks) -> None:
+def _replace_gather(
+    rewriter: Rewriter, node: ir.Node, inputs: list[ir.Value | None], blocks: _Blocks, wide: bool
+) -> None:
     codes, scale, zero_point = inputs
     output = node.outputs[0]
+    name = f"{node.name or output.name}_compressed_gather"
     new = rewriter.node(
         "GatherBlockQuantized",
         [codes, node.inputs[1], scale, zero_point],
-        f"{node.name or output.name}_compressed_gather",
+        name,
         f"{output.name}_gathered",
-        output.dtype,
+        ir.DataType.FLOAT if wide else output.dtype,
         domain=DOMAIN,
         attributes={"gather_axis": 0, "quantize_axis": 1, "bits": blocks.bits, "block_size": blocks.size},
     )
-    rewriter.take_over_output(node, new)
+    chain = [new, rewriter.cast(new.outputs[0], ir.DataType.FLOAT16, f"{name}_float16")] if wide else [new]
+    rewriter.take_over_output(node, *chain)
 
 
 def undo(rewriter: Rewriter, target: Target, matrix: np.ndarray, users: Sequence[ir.Node]) -> ir.Value:
