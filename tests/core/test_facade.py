@@ -114,6 +114,8 @@ def test_modules_offer_what_the_top_level_offers() -> None:
 
 
 def test_keys_of_backend_parameters() -> None:
+    pytest.importorskip("nncf_onnx")
+    pytest.importorskip("nncf_openvino")
     from nncf.onnx.quantization.backend_parameters import BackendParameters
 
     assert BackendParameters.EXTERNAL_DATA_DIR == "external_data_dir"
@@ -122,6 +124,7 @@ def test_keys_of_backend_parameters() -> None:
 
 
 def test_a_plugins_module_offers_what_its_package_does() -> None:
+    pytest.importorskip("nncf_onnx")
     plugin = importlib.import_module("nncf_onnx.plugin")
     assert nncf.onnx.plugin is plugin
     assert "plugin" in dir(nncf.onnx)
@@ -130,6 +133,7 @@ def test_a_plugins_module_offers_what_its_package_does() -> None:
 
 
 def test_a_plugin_that_is_not_installed() -> None:
+    pytest.importorskip("nncf_onnx")
     code = """
 import importlib.util, sys
 find = importlib.util.find_spec

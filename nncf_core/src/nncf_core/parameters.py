@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
-
-class StrEnum(str, Enum):
-    """An enumeration whose members are strings; ``str(member)`` is the value."""
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(str(self.value), spec)
+__all__ = [
+    "BackupMode",
+    "CompressWeightsMode",
+    "CompressionFormat",
+    "DropType",
+    "GroupSizeFallbackMode",
+    "ModelType",
+    "OverflowFix",
+    "PruneMode",
+    "QuantizationMode",
+    "QuantizationPreset",
+    "SensitivityMetric",
+    "StrEnum",
+    "StripFormat",
+    "TargetDevice",
+]
 
 
 class TargetDevice(StrEnum):

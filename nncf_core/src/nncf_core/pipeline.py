@@ -35,6 +35,8 @@ from nncf_core.transformations import Transformation
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
 """Takes a model, an algorithm's name, the graph and the edits; returns the edited model."""
 
+_TRAINING_KEYS = ("accuracy_aware_training", "compression_lr_multiplier", "input_info", "log_dir", "target_device")
+
 _SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes")
 
 
@@ -240,6 +242,9 @@ def _prepared(
     # validates; a NNCFConfig may have been filled by hand since it was made
     checked = NNCFConfig.from_dict(dict(config))
     steps = _steps(checked, known)
+    idle = [key for key in _TRAINING_KEYS if key in checked]
+    if idle:
+        nncf_logger.warning("Keys of the config that have no effect in this run: %s.", ", ".join(idle))
     options = _backend_options(checked)
     own = ThreadPoolExecutor(available_cores()) if executor is None else None
     try:

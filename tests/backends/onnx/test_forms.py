@@ -100,7 +100,7 @@ def op_types(proto: onnx.ModelProto) -> list[str]:
     [
         lambda opset, dtype: models.matmul(random(64, 32, dtype=dtype), opset),
         lambda opset, dtype: models.gemm(random(32, 64, dtype=dtype), opset),
-        lambda opset, dtype: models.gemm(random(64, 32, dtype=dtype), opset, transposed=False, bias=random(32, dtype=dtype)),
+        lambda opset, dtype: models.gemm(random(64, 32, dtype=dtype), opset, False, random(32, dtype=dtype)),
         lambda opset, dtype: models.gather(random(32, 64, dtype=dtype), opset),
         lambda opset, dtype: models.tied(random(32, 64, dtype=dtype), opset),
         lambda opset, dtype: models.matmul(random(4, 64, 32, dtype=dtype), opset),
