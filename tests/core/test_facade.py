@@ -96,7 +96,15 @@ MODULES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(name, marks=pytest.mark.needs(f"nncf_{name.partition('.')[0]}"))
+        if name.startswith(("onnx", "openvino", "torch"))
+        else name
+        for name in MODULES
+    ],
+)
 def test_documented_modules(module: str) -> None:
     # an attribute first: nothing else may have imported the module
     code = f"import nncf; first = nncf.{module}; import nncf.{module}; assert nncf.{module} is first"
@@ -113,9 +121,8 @@ def test_modules_offer_what_the_top_level_offers() -> None:
     assert {"advanced_parameters", "quantize"} <= set(dir(nncf.quantization))
 
 
+@pytest.mark.needs("nncf_onnx", "nncf_openvino")
 def test_keys_of_backend_parameters() -> None:
-    pytest.importorskip("nncf_onnx")
-    pytest.importorskip("nncf_openvino")
     from nncf.onnx.quantization.backend_parameters import BackendParameters
 
     assert BackendParameters.EXTERNAL_DATA_DIR == "external_data_dir"
@@ -123,8 +130,8 @@ def test_keys_of_backend_parameters() -> None:
     assert nncf.openvino.quantization.backend_parameters.BackendParameters.COMPRESS_WEIGHTS == "compress_weights"
 
 
+@pytest.mark.needs("nncf_onnx")
 def test_a_plugins_module_offers_what_its_package_does() -> None:
-    pytest.importorskip("nncf_onnx")
     plugin = importlib.import_module("nncf_onnx.plugin")
     assert nncf.onnx.plugin is plugin
     assert "plugin" in dir(nncf.onnx)
@@ -132,8 +139,8 @@ def test_a_plugins_module_offers_what_its_package_does() -> None:
     assert nncf.onnx is importlib.import_module("nncf.onnx")
 
 
+@pytest.mark.needs("nncf_onnx")
 def test_a_plugin_that_is_not_installed() -> None:
-    pytest.importorskip("nncf_onnx")
     code = """
 import importlib.util, sys
 find = importlib.util.find_spec
@@ -167,6 +174,7 @@ def test_importing_loads_next_to_nothing() -> None:
     assert len(loaded("import nncf") - loaded("pass")) < 60
 
 
+@pytest.mark.needs("nncf_onnx", "nncf_openvino", "nncf_torch")
 def test_using_the_names_loads_no_framework() -> None:
     frameworks = {"onnx", "onnx_ir", "onnxruntime", "openvino", "torch"}
     assert not loaded("import nncf; [getattr(nncf, n) for n in nncf.__all__]") & frameworks
@@ -175,6 +183,7 @@ def test_using_the_names_loads_no_framework() -> None:
         assert not loaded(f"import nncf.{name}; dir(nncf.{name})") & frameworks
 
 
+@pytest.mark.needs("nncf_weight_compression")
 def test_what_no_installed_plugin_provides_says_so() -> None:
     data = nncf.Dataset([1])
     for call in (
@@ -192,6 +201,7 @@ def test_what_no_installed_plugin_provides_says_so() -> None:
         nncf.compress_weights(object(), dataset=[1])
 
 
+@pytest.mark.needs("mypy")
 def test_type_checkers_know_the_names(tmp_path: Path) -> None:
     lines = {
         "nncf.Dataset([1, 2])": "Dataset[int, int]",

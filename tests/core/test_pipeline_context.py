@@ -155,12 +155,14 @@ class TestOptions:
         assert backend.named("open") == [("open", {"key": 1})]
         assert backend.named("apply") == [("apply", {"key": 1})]
 
+    @pytest.mark.needs("nncf_weight_compression")
     def test_advanced_parameters_carry_them_too(self, backend):
         section = {"algorithm": "weight_compression", "advanced_parameters": {"backend_params": {"key": 2}}}
         run({"compression": section, "backend_params": {"key": 1, "other": 3}}, CASE.model())
         assert backend.named("apply") == [("apply", {"key": 2, "other": 3})]
         assert {call[2]["key"] for call in backend.named("refusal")} == {2}
 
+    @pytest.mark.needs("nncf_weight_compression")
     def test_a_refusal_names_the_backends_that_can(self):
         section = {"algorithm": "weight_compression", "mode": "nf4", "group_size": 32}
 
@@ -181,6 +183,7 @@ class TestOptions:
             assert "Installed backends that can: " in str(error.value)
             assert "The Other" in str(error.value)
 
+    @pytest.mark.needs("nncf_weight_compression")
     def test_a_backend_that_fails_on_a_foreign_graph_is_left_out(self):
         class Fails(NumpyTargetPointInserter):
             framework = "other"

@@ -140,6 +140,7 @@ class TestBrokenFiles:
             Plan.load(folder)
 
 
+@pytest.mark.needs("nncf_weight_compression")
 class TestApplying:
     config = {  # noqa: RUF012
         "compression": {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 32, "ratio": 0.5}
@@ -231,6 +232,7 @@ class TestReport:
         assert report.bits_per_weight == 32
         assert [entry.action for entry in report.entries] == ["replace", "multiply"]
 
+    @pytest.mark.needs("nncf_weight_compression")
     def test_of_a_compressed_model(self):
         result = run({"compression": {"algorithm": "weight_compression"}}, CASE.model())
         again = describe_model(NumpyGraphBuilder().build(result.model))
