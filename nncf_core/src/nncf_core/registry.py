@@ -258,6 +258,6 @@ def registry() -> Registry:
     result = Registry()
     from nncf_core import strip_formats
 
-    result.register(strip_formats, "core")
+    result._add(strip_formats, PluginRecord("core", "nncf-core", __version__, strip_formats.__name__))
     result.load_installed()
     return result

@@ -69,7 +69,12 @@ def _shared(function: _F) -> _F:
 @click.option("--group-size", type=int, help="Weights that share a scale; -1: the whole channel.  [default: by mode]")
 @click.option("--all-layers", is_flag=True, help="Primary format for embeddings and the last layer too.")
 @click.option("--backup-mode", type=click.Choice([str(m) for m in BackupMode]), help="Format of the other weights.")
-@click.option("--sensitivity-metric", type=click.Choice([str(m) for m in SensitivityMetric]))
+@click.option(
+    "--sensitivity-metric",
+    type=click.Choice([str(m) for m in SensitivityMetric]),
+    metavar="METRIC",
+    help="How weights for the backup format are chosen when the ratio is below 1.  [default: weight_quantization_error]",
+)
 @click.option(
     "--group-size-fallback",
     type=click.Choice([str(m) for m in GroupSizeFallbackMode]),
@@ -122,7 +127,10 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
 )
 @_shared
 def run(config: Path, model: Path, dataset: Path | None, backend_params: tuple[str, ...], **options: Any) -> None:
-    """Compress MODEL as the NNCFConfig in the JSON file CONFIG says."""
+    """Compress MODEL as the file CONFIG says.
+
+    CONFIG is an NNCFConfig in JSON. Example: {"compression": {"algorithm": "weight_compression", "mode": "nf4"}}
+    """
     from nncf_core.config.nncf_config import NNCFConfig
 
     data = None if dataset is None else _dataset(dataset)

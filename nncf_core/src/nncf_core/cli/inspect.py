@@ -14,7 +14,10 @@ import click
 @click.option("--layers", is_flag=True, help="One line for each weight.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with one entry for each weight.")
 def inspect(model: Path, layers: bool, as_json: bool) -> None:
-    """Show which weights of MODEL are compressed, how, and what they take."""
+    """Show how the weights of MODEL are stored.
+
+    For each number format: how many weights, their share, bits per weight with scales and zero points, and bytes.
+    """
     from nncf_core.api import build_graph
     from nncf_core.report import describe_model, weight_constants
 

@@ -10,7 +10,10 @@ import click
 @click.command("plugins")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(as_json: bool) -> None:
-    """List installed plugins, what they provide, and why they failed if they did."""
+    """List installed plugins and what they provide.
+
+    Also shows what is not used because another plugin provides it, and why a plugin failed if it did.
+    """
     from attrs import asdict
 
     from nncf_core.registry import registry
@@ -20,7 +23,7 @@ def plugins(as_json: bool) -> None:
         click.echo(json.dumps([asdict(record) for record in records]))
         return
     for record in records:
-        origin = f"{record.distribution} {record.version}".strip() or "nncf-core"
+        origin = f"{record.distribution} {record.version}".strip() or "registered by a script"
         click.echo(f"{record.name}  ({origin})" + ("" if record.error is None else "  FAILED"))
         for item in record.registers:
             click.echo(f"    {item}")
