@@ -73,7 +73,7 @@ def _shared(function: _F) -> _F:
     "--sensitivity-metric",
     type=click.Choice([str(m) for m in SensitivityMetric]),
     metavar="METRIC",
-    help="How weights for the backup format are chosen when the ratio is below 1.  [default: weight_quantization_error]",
+    help="How weights for the backup format are chosen.  [default: weight_quantization_error]",
 )
 @click.option(
     "--group-size-fallback",
