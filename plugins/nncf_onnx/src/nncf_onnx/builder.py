@@ -68,17 +68,22 @@ class OnnxGraphBuilder:
             return ir.to_proto(model)
 
     def save(self, model: ir.Model | onnx.ModelProto, path: Path) -> None:
-        """Write a file, and external data beside it where the model needs it.
+        """Write a file, and external data beside it where the model had it, or needs it.
 
-        :raises InvalidPathError: when the folder is missing or not writable.
+        :raises InvalidPathError: when the folder is missing or not writable, or the disk is full.
+        :raises UnsupportedModelError: when a tensor does not have the data that its shape calls for.
         """
         import onnx
         import onnx_ir as ir
 
+        from nncf_onnx.external import map_tensors
         from nncf_onnx.saving import save
 
         with _valid_model():
-            save(ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model, Path(path))
+            if isinstance(model, onnx.ModelProto):
+                model = ir.from_proto(model)
+                map_tensors(model, Path.cwd(), None)
+            save(model, Path(path))
 
 
 @contextmanager

@@ -61,8 +61,17 @@ class MappedTensor(ir.LazyTensor):
         dtype: ir.DataType,
         shape: ir.Shape,
         name: str,
+        doc_string: str | None = None,
+        metadata_props: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(lambda: ir.Tensor(self.numpy(), dtype=dtype), dtype=dtype, shape=shape, name=name)
+        super().__init__(
+            lambda: ir.Tensor(self.numpy(), dtype=dtype),
+            dtype=dtype,
+            shape=shape,
+            name=name,
+            doc_string=doc_string,
+            metadata_props=metadata_props,
+        )
         self._file = file
         self._offset = offset
         self._length = self.nbytes if length is None else length
@@ -76,6 +85,23 @@ class MappedTensor(ir.LazyTensor):
                 f"Tensor {name!r} lies at bytes {offset} to {offset + self._length} of {file.path.name}, which has "
                 f"{file.size}: the file is truncated or belongs to another model."
             )
+
+    @classmethod
+    def of(cls, tensor: ir.ExternalTensor, file: MappedFile) -> MappedTensor:
+        """The same tensor, mapped.
+
+        :param file: the file that its location means.
+        """
+        return cls(
+            file,
+            tensor.offset or 0,
+            tensor.length,
+            tensor.dtype,
+            tensor.shape,
+            tensor.name or "",
+            tensor.doc_string,
+            dict(tensor.metadata_props),
+        )
 
     def numpy(self) -> np.ndarray:
         """The array: a read-only view of the file; 4-bit and 2-bit elements are unpacked into a copy."""

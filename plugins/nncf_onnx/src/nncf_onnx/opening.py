@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from google.protobuf.message import DecodeError
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError, UnsupportedVersionError, ValidationError
 from nncf_core.log import nncf_logger
-from nncf_onnx.mapped import MappedFile, MappedTensor
-from nncf_onnx.structure import check_structure
-from nncf_onnx.traversal import all_graphs, walk
-from nncf_onnx.wire import SELF, skeleton
+from nncf_onnx.external import EXTERNAL_DATA_DIR, map_tensors
+from nncf_onnx.mapped import MappedFile
+from nncf_onnx.structure import check_structure, check_values
+from nncf_onnx.traversal import walk
+from nncf_onnx.wire import skeleton
 
 OLDEST_OPSET = 13
-EXTERNAL_DATA_DIR = "external_data_dir"
 
 
 def open_path(path: Path) -> ir.Model:
@@ -61,28 +60,48 @@ def open_proto(proto: onnx.ModelProto, options: Mapping[str, Any]) -> ir.Model:
 def open_ir(model: ir.Model) -> ir.Model:
     """A copy of an onnx_ir model that shares its constants.
 
+    :raises InvalidPathError: when external data is missing or lies outside the model's folder.
     :raises UnsupportedModelError: when the model is malformed.
+    :raises UnsupportedVersionError: when its opset is not supported.
     """
-    copy = model.clone()
-    check_opset(copy, "the model")
-    return _prepared(copy, "the model")
+    check_values(model.graph, "the model")
+    try:
+        copy = model.clone()
+    except ValueError:
+        raise UnsupportedModelError(
+            "In the model a node takes what a later one produces: its graph has a cycle, or needs model.graph.sort()."
+        ) from None
+    return _prepared(copy, "the model", Path.cwd(), None)
 
 
 def _open(proto: onnx.ModelProto, folder: Path, itself: MappedFile | None, what: str) -> ir.Model:
     if not proto.HasField("graph"):
         raise UnsupportedModelError(f"Cannot read {what}: it has no graph.")
-    check_structure(proto.graph, what)
-    model = ir.from_proto(proto)
-    check_opset(model, what)
-    _map_tensors(model, folder, itself)
-    return _prepared(model, what)
+    check_structure(proto, what)
+    if proto.training_info:
+        nncf_logger.warning("%s: its training_info is left out, for the weights that it trains may change.", what)
+    return _prepared(ir.from_proto(proto), what, folder, itself)
 
 
-def check_opset(model: ir.Model, what: str) -> None:
-    """Whether the model's opset is one that can be processed.
+def _prepared(model: ir.Model, what: str, folder: Path, itself: MappedFile | None) -> ir.Model:
+    opsets = model.graph.opset_imports
+    if "ai.onnx" in opsets:
+        opsets[""] = opsets.pop("ai.onnx")  # the other name of the default domain
+    _check_versions(model, what)
+    if model.functions:
+        _inline(model, what)
+    try:
+        model.graph.sort()  # and the bodies with it, which alone could not be: they use what the graph produces
+    except ValueError:
+        raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
+    map_tensors(model, folder, itself)
+    for node, _ in walk(model.graph):
+        if node.op_type == "Constant" and node.domain == "":
+            _read_constant(node, what)
+    return model
 
-    :raises UnsupportedVersionError: when it is missing, too old, or unknown to the installed onnx.
-    """
+
+def _check_versions(model: ir.Model, what: str) -> None:
     opset = model.graph.opset_imports.get("")
     newest = onnx.defs.onnx_opset_version()
     if opset is None:
@@ -92,77 +111,40 @@ def check_opset(model: ir.Model, what: str) -> None:
             f"{what} has opset {opset}; {OLDEST_OPSET} or later is needed. Convert it: "
             f"onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
         )
-    if opset > newest:
-        raise UnsupportedVersionError(
-            f"{what} has opset {opset}, and the installed onnx {onnx.__version__} knows opsets up to {newest}. "
-            "Update onnx, or export the model with an older opset."
-        )
+    # what a newer format adds would be lost when the model is written
+    for title, version, known in (("opset", opset, newest), ("IR version", model.ir_version, onnx.IR_VERSION)):
+        if version > known:
+            raise UnsupportedVersionError(
+                f"{what} has {title} {version}; the installed onnx {onnx.__version__} knows versions up to {known}. "
+                f"Update onnx, or export the model with an older {title}."
+            )
 
 
-def _prepared(model: ir.Model, what: str) -> ir.Model:
-    if model.functions:
-        from onnx_ir.passes.common import InlinePass
+def _inline(model: ir.Model, what: str) -> None:
+    """Replace calls of functions by their bodies: weights reach operators through a function's inputs."""
+    from onnx_ir.passes.common import InlinePass
 
-        # weights reach the operators of a function through its inputs: seen only when it is inlined
-        nncf_logger.debug("%s: inlining %d functions", what, len(model.functions))
-        InlinePass()(model)
-    try:
-        model.graph.sort()  # and the bodies with it, which alone could not be: they use what the graph produces
-    except ValueError:
-        raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
-    for node, _ in walk(model.graph):
-        if node.op_type == "Constant" and node.domain == "" and "value" in node.attributes:
-            # initializers and Constant nodes are then read in the same way
-            output, tensor = node.outputs[0], node.attributes["value"].as_tensor()
-            output.const_value, output.dtype, output.shape = tensor, tensor.dtype, ir.Shape(tensor.shape.numpy())
-    return model
+    for function in model.functions.values():
+        for domain, version in function.opset_imports.items():
+            if model.graph.opset_imports.get(domain, version) != version:
+                raise UnsupportedModelError(
+                    f"In {what} the function {function.domain}::{function.name} imports opset {version} of the domain "
+                    f"{domain or 'ai.onnx'!r}, the model {model.graph.opset_imports[domain]}. Inline it first: "
+                    "onnx.inliner.inline_local_functions(model, convert_version=True)."
+                )
+    nncf_logger.debug("%s: inlining %d functions", what, len(model.functions))
+    InlinePass()(model)
 
 
-def _map_tensors(model: ir.Model, folder: Path, itself: MappedFile | None) -> None:
-    """Replace onnx_ir's external tensors by mapped ones."""
-    files: dict[str, MappedFile] = {}
-
-    def mapped(tensor: ir.ExternalTensor) -> MappedTensor:
-        location = str(tensor.location)
-        if location == SELF and itself is not None:
-            file = itself
-        else:
-            if location not in files:
-                files[location] = MappedFile(_inside(folder, location, tensor.name))
-            file = files[location]
-        offset = tensor.offset or 0
-        name = tensor.name or ""
-        return MappedTensor(file, offset, tensor.length, tensor.dtype, tensor.shape, name)
-
-    for graph in all_graphs(model):
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = mapped(value.const_value)
-    nodes = [node for owner in itertools.chain(all_graphs(model), model.functions.values()) for node in owner]
-    for node in nodes:
-        for name, attribute in list(node.attributes.items()):
-            if isinstance(attribute.value, ir.ExternalTensor):
-                node.attributes[name] = ir.AttrTensor(name, mapped(attribute.value))
-
-
-def _inside(folder: Path, location: str, tensor: str | None) -> Path:
-    """The path of external data, which must lie in the model's folder, links followed."""
-    path = (folder / location).resolve()
-    if Path(location).is_absolute() or not path.is_relative_to(folder.resolve()):
-        raise InvalidPathError(
-            f"The external data {location!r} of tensor {tensor!r} lies outside of the model's folder {folder}."
-        )
-    if not path.is_file():
-        raise InvalidPathError(
-            f"The external data {location!r} of tensor {tensor!r} is missing in {folder}. Where it lies elsewhere, "
-            f"give the absolute path of the folder in backend_params: {EXTERNAL_DATA_DIR}."
-        )
-    return path
-
-
-def tensors_of(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Every initializer's tensor."""
-    for graph in all_graphs(model):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                yield value.const_value
+def _read_constant(node: ir.Node, what: str) -> None:
+    """Let initializers and Constant nodes be read in the same way."""
+    output = node.outputs[0]
+    if "value" in node.attributes:
+        tensor = node.attributes["value"].as_tensor()
+    else:
+        # not for ``value``, whose tensor it would rename in the user's model
+        found = ir.convenience.get_const_tensor(output)
+        if found is None:
+            raise UnsupportedModelError(f"In {what} the Constant node that produces {output.name!r} has no value.")
+        tensor = found
+    output.const_value, output.dtype, output.shape = tensor, tensor.dtype, ir.Shape(tensor.shape.numpy())

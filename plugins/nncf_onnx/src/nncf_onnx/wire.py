@@ -1,28 +1,38 @@
-"""The protobuf wire format of ONNX files, read without reading the weights.
+"""The protobuf wire format of ONNX files, read and written without the weights.
 
-protobuf cannot parse a message partially: loading a model of several gigabytes copies all its weights. Here the
-file is walked over a memory map instead, and every large ``raw_data`` of a tensor is replaced by external data
-that refers to the model file itself, at the offset where the bytes are. What remains is a small *skeleton* that
-protobuf parses as usual.
+protobuf cannot parse or serialise a message partially: loading a model of several gigabytes copies all its weights,
+and so does saving. Here the file is walked over a memory map instead, and the data of every large tensor is replaced
+by external data that refers to the model file itself, at the offset where the bytes are. What remains is a small
+*skeleton* that protobuf parses as usual. On the way back, :func:`expand` tells which bytes of a skeleton to write, and
+where those of the tensors belong between them.
 
 Field numbers are those of onnx.proto; https://protobuf.dev/programming-guides/encoding describes the format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from nncf_core.errors import UnsupportedModelError
 
 LARGE = 1024
-"""Smallest ``raw_data``, in bytes, that is left in the file."""
+"""Smallest data of a tensor, in bytes, that is left in the file."""
 
 SELF = "<this file>"
 """Location of external data that is in the model file itself. It is no valid file name in a model."""
 
+STREAMED = "<streamed> "
+"""Location of external data, followed by the number of the tensor, that :func:`expand` puts into the model."""
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _TENSOR = "tensor"
-_RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
+_FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 4, 9, 10, 13, 14
+_AS_STORED = frozenset({_FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA})
+"""Fields whose bytes are those of the array: raw data, and packed floating-point numbers."""
+
+_MARK = STREAMED.encode()
+_NUMBER = re.compile(re.escape(_MARK) + rb"(\d+)")
 
 _CHILDREN: Mapping[str, Mapping[int, str]] = {
     # message: {field number: message}, as far as tensors lie beneath
@@ -35,7 +45,7 @@ _CHILDREN: Mapping[str, Mapping[int, str]] = {
 
 
 def skeleton(data: memoryview) -> bytes:
-    """A serialised ModelProto without large ``raw_data``.
+    """A serialised ModelProto without the data of large tensors.
 
     :param data: the bytes of a model file, memory-mapped.
     :raises UnsupportedModelError: when they are not in the wire format, or end too early.
@@ -71,8 +81,14 @@ def _rewrite(data: memoryview, start: int, end: int, message: str) -> Iterator[b
 
 
 def _tensor(data: memoryview, start: int, end: int) -> Iterator[bytes]:
-    for number, begin, body, stop in _fields(data, start, end):
-        if number != _RAW_DATA or stop - body < LARGE:
+    fields = list(_fields(data, start, end))
+    stored = [field for field in fields if field[0] in _AS_STORED]
+    # a repeated field may come in pieces, which only protobuf puts together
+    if len(stored) != 1 or stored[0][3] - stored[0][2] < LARGE:
+        yield bytes(data[start:end])
+        return
+    for number, begin, body, stop in fields:
+        if number not in _AS_STORED:
             yield bytes(data[begin:stop])
             continue
         for key, value in (("location", SELF), ("offset", str(body)), ("length", str(stop - body))):
@@ -83,7 +99,52 @@ def _tensor(data: memoryview, start: int, end: int) -> Iterator[bytes]:
         yield varint(_DATA_LOCATION << 3 | _VARINT) + varint(1)
 
 
-def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def expand(skeleton: bytes, sizes: Sequence[int]) -> list[bytes | int]:
+    """The parts of a model file: bytes, and numbers of tensors whose bytes come in their place.
+
+    :param skeleton: a serialised ModelProto, where tensor ``i`` is external data at the location ``STREAMED + str(i)``.
+    :param sizes: bytes of each tensor.
+    """
+    return _expand(skeleton, 0, len(skeleton), "model", sizes)[0]
+
+
+def _expand(data: bytes, start: int, end: int, message: str, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
+    """Parts and length of a message."""
+    children = _CHILDREN[message]
+    parts: list[bytes | int] = []
+    length, copied = 0, start
+    for number, begin, body, stop in _fields(data, start, end):
+        child = children.get(number)
+        if child is None or data.find(_MARK, body, stop) < 0:
+            continue
+        if child == _TENSOR:
+            inner, size = _with_data(data, body, stop, sizes)
+        else:
+            inner, size = _expand(data, body, stop, child, sizes)
+        header = data[copied:begin] + length_delimited(number, size)
+        parts += [header, *inner]
+        length += len(header) + size
+        copied = stop
+    parts.append(data[copied:end])
+    return parts, length + end - copied
+
+
+def _with_data(data: bytes, start: int, end: int, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
+    """Parts and length of a tensor."""
+    kept, tensor = b"", None
+    for number, begin, body, stop in _fields(data, start, end):
+        if number == _EXTERNAL_DATA:
+            found = _NUMBER.search(data, body, stop)
+            tensor = int(found[1]) if found else tensor
+        elif number != _DATA_LOCATION:
+            kept += data[begin:stop]
+    if tensor is None:
+        return [data[start:end]], end - start
+    kept += length_delimited(_RAW_DATA, sizes[tensor])
+    return [kept, tensor], len(kept) + sizes[tensor]
+
+
+def _fields(data: memoryview | bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Number, start of the tag, start of the value and end of every field of a message."""
     position = start
     while position < end:
@@ -108,7 +169,7 @@ def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, 
         position = stop
 
 
-def _read_varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
+def _read_varint(data: memoryview | bytes, position: int, end: int) -> tuple[int, int]:
     result = shift = 0
     while position < end and shift < 70:
         byte = data[position]
