@@ -43,8 +43,10 @@ def permuted(layout: WeightLayout, permutation: Sequence[int]) -> WeightLayout:
 
 
 def _matmul(index: int, rank: int) -> WeightLayout | None:
-    if rank < 2:
+    if rank == 0:
         return None
+    if rank == 1:
+        return WeightLayout((0,), ())
     batch = tuple(range(rank - 2))
     rows, columns = rank - 2, rank - 1
     return WeightLayout((columns,), (rows,), batch) if index == 0 else WeightLayout((rows,), (columns,), batch)

@@ -1,9 +1,11 @@
-"""Names of nodes and constants in the neutral graph, and the onnx_ir objects that they stand for.
+"""Names of nodes, constants and tensors in the neutral graph, and the onnx_ir objects that they stand for.
 
 The names depend on the model alone, so builder and inserter find the same objects.
 """
 
 from __future__ import annotations
+
+from collections.abc import Container, Mapping
 
 import onnx_ir as ir
 
@@ -54,9 +56,33 @@ def named_constants(
     return result
 
 
+def tensor_names(
+    model: ir.Model, constants: Mapping[str, ir.Value], compressed: Container[ir.Value]
+) -> dict[ir.Value, str]:
+    """Every tensor: bodies may use a name that another body has, and outputs that nothing uses may have none.
+
+    :param constants: what :func:`named_constants` gives; a tensor that is a constant is called like it.
+    :param compressed: the compressed ones, whose tensors are called otherwise.
+    """
+    result = {value: name for name, value in constants.items() if value not in compressed}
+    taken = set(result.values())
+    for graph in all_graphs(model):
+        outputs = [output for node in graph for output in node.outputs]
+        for value in (*graph.inputs, *graph.initializers.values(), *outputs):
+            if value not in result:
+                base = value.name or "unnamed"
+                result[value] = name = _free(base, taken)
+                taken.add(name)
+    return result
+
+
 def _put(result: dict[str, ir.Value], name: str, value: ir.Value) -> None:
-    base, count = name, 0
-    while name in result:
+    result[_free(name, result)] = value
+
+
+def _free(base: str, taken: Container[str]) -> str:
+    name, count = base, 0
+    while name in taken:
         count += 1
         name = f"{base}#{count}"
-    result[name] = value
+    return name
