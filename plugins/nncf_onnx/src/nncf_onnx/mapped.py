@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
+
+_CHUNK = 1 << 24
 
 
 class MappedFile:
@@ -23,10 +28,10 @@ class MappedFile:
         """
         self.path = path
         try:
-            with path.open("rb") as file:
-                file.seek(0, 2)
-                self.size = file.tell()
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
+            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            weakref.finalize(self, os.close, self._file)
+            self.size = os.fstat(self._file).st_size
+            self._map = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) if self.size else None
         except OSError as error:
             raise InvalidPathError(f"Cannot read {path}: {error.strerror}.") from None
 
@@ -44,6 +49,19 @@ class MappedFile:
         stop = (offset + length) // page * page
         if stop > start:
             self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+    def copy(self, offset: int, length: int, file: IO[bytes]) -> None:
+        """Write a range to another file: within the kernel where it can, otherwise in chunks that are given back."""
+        end = offset + length
+        file.flush()
+        # not on every system, between file systems, or to what is no file: the rest is copied below
+        with suppress(OSError, AttributeError):
+            while offset < end and (copied := os.copy_file_range(self._file, file.fileno(), end - offset, offset)):
+                offset += copied
+        for start in range(offset, end, _CHUNK):
+            count = min(_CHUNK, end - start)
+            file.write(self.view(start, count))
+            self.release(start, count)
 
 
 class MappedTensor(ir.LazyTensor):
@@ -111,16 +129,14 @@ class MappedTensor(ir.LazyTensor):
         return raw.view(self.dtype.numpy()).reshape(self.shape.numpy())
 
     def tobytes(self) -> bytes:
-        """The bytes as they are in the file."""
-        return bytes(self._view())
+        """The bytes as they are in the file, whose pages are given back."""
+        data = bytes(self._view())
+        self.release()
+        return data
 
     def tofile(self, file: IO[bytes]) -> None:
-        """Copy the bytes to a file in chunks, and give their pages back."""
-        chunk = 1 << 24
-        for start in range(0, self._length, chunk):
-            count = min(chunk, self._length - start)
-            file.write(self._file.view(self._offset + start, count))
-            self._file.release(self._offset + start, count)
+        """Copy the bytes to a file, without holding them in memory."""
+        self._file.copy(self._offset, self._length, file)
 
     def release(self) -> None:
         """Give the pages back to the system."""
