@@ -119,7 +119,12 @@ def _rank(value: ir.Value, known: CompressedConstant | None) -> int:
 
 def _permutation(transpose: ir.Node, rank: int) -> tuple[int, ...]:
     attribute = transpose.attributes.get("perm")
-    return tuple(reversed(range(rank))) if attribute is None else tuple(attribute.as_ints())
+    result = tuple(reversed(range(rank))) if attribute is None else tuple(attribute.as_ints())
+    if sorted(result) != list(range(rank)):
+        raise UnsupportedModelError(
+            f"Transpose {transpose.name!r} has perm {list(result)}, which is no order of the {rank} axes of its input."
+        )
+    return result
 
 
 def _constant(name: str, value: ir.Value, known: CompressedConstant | None) -> Constant:

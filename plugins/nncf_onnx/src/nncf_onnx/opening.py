@@ -67,7 +67,7 @@ def open_ir(model: ir.Model) -> ir.Model:
     check_values(model.graph, "the model")
     try:
         copy = model.clone()
-    except ValueError:
+    except (RuntimeError, ValueError):  # every value is there, so one is taken before it is produced
         raise UnsupportedModelError(
             "In the model a node takes what a later one produces: its graph has a cycle, or needs model.graph.sort()."
         ) from None

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from nncf_core.errors import UnsupportedModelError
 from nncf_onnx.tensor_checks import check_tensor
-from nncf_onnx.traversal import bodies
+from nncf_onnx.traversal import CONTROL_FLOW, bodies
 
 
 def check_structure(proto: onnx.ModelProto, what: str) -> None:
@@ -45,6 +45,8 @@ def _check_graph(graph: onnx.GraphProto, what: str, outer: Set[str]) -> None:
         _no_sparse(sparse.values.name, what)
     for tensor in graph.initializer:
         check_tensor(tensor, tensor.name, what)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        _check_type(value, what)
     inputs = [value.name for value in graph.input]
     outputs = [value.name for value in graph.output]
     _check_nodes(graph.node, inputs, [tensor.name for tensor in graph.initializer], outputs, what, outer)
@@ -82,6 +84,11 @@ def _check_nodes(
 
 
 def _check_attribute(attribute: onnx.AttributeProto, node: onnx.NodeProto, what: str, known: Set[str]) -> None:
+    has_bodies = attribute.HasField("g") or len(attribute.graphs) > 0
+    if has_bodies and node.domain in ("", "ai.onnx") and node.op_type not in CONTROL_FLOW:
+        raise UnsupportedModelError(
+            f"In {what} the node {_label(node)} has a body, which is for {', '.join(sorted(CONTROL_FLOW))} only."
+        )
     if attribute.HasField("t"):
         check_tensor(attribute.t, attribute.t.name or next(iter(node.output), ""), what)
     elif attribute.HasField("g"):
@@ -92,6 +99,19 @@ def _check_attribute(attribute: onnx.AttributeProto, node: onnx.NodeProto, what:
         check_tensor(tensor, tensor.name, what)
     for body in attribute.graphs:
         _check_graph(body, what, known)
+
+
+def _check_type(value: onnx.ValueInfoProto, what: str) -> None:
+    found, kind = value.type, value.type.WhichOneof("value")
+    while kind in ("sequence_type", "optional_type"):
+        found = getattr(found, kind).elem_type
+        kind = found.WhichOneof("value")
+    if kind not in (None, "tensor_type"):
+        # onnx_ir knows no others
+        raise UnsupportedModelError(
+            f"In {what} the value {value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}; only tensors, "
+            "sequences and optional values can be processed."
+        )
 
 
 def _check_inputs(names: Iterable[str], known: Set[str], taker: str, what: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 """The only standard operators with bodies; those of other domains are looked at one by one."""
 
 
@@ -18,7 +18,7 @@ def dims(shape: ir.ShapeProtocol) -> tuple[int, ...]:
 
 def bodies(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs in a node's attributes (If, Loop, Scan), in the order of their names."""
-    if node.domain == "" and node.op_type not in _CONTROL_FLOW:
+    if node.domain == "" and node.op_type not in CONTROL_FLOW:
         return
     found = [a for a in node.attributes.values() if a.type in _GRAPHS]
     for attribute in sorted(found, key=lambda a: a.name):
