@@ -247,7 +247,8 @@ def _prepared(
     if idle:
         nncf_logger.warning("Keys of the config that have no effect in this run: %s.", ", ".join(idle))
     options = _backend_options(checked)
-    own = ThreadPoolExecutor(available_cores()) if executor is None else None
+    # the calling thread works, too
+    own = ThreadPoolExecutor(max(available_cores() - 1, 1)) if executor is None else None
     thresholds = gc.get_threshold()
     # a graph is hundreds of thousands of objects that live to the end of the run: looking for garbage among them at
     # Python's usual pace takes a fifth of the time

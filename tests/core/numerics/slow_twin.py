@@ -78,8 +78,8 @@ def float32_scale(values, mode, table):
     else:
         peak = table[-1] if table[-1] > -table[0] else table[0]
     if peak < 0:
-        return (abs(lo) if abs(lo) >= hi else -hi) / -peak
-    return (hi if hi >= abs(lo) else -abs(lo)) / peak
+        return (-lo if -lo >= hi else -hi) / -peak
+    return (hi if hi >= -lo else lo) / peak
 
 
 def compress(weight, mode, axes, group_size=-1, codebook=None):

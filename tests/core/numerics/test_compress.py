@@ -291,3 +291,12 @@ def test_wrong_axes_and_groups(arguments, error, message):
 def test_types_that_are_not_floating_point(dtype):
     with pytest.raises(ValidationError, match="'w' is of type"):
         compress(np.zeros((2, 2), dtype), SCHEMES["int8_sym"], reduction_axes=1, name="w")
+
+
+@pytest.mark.parametrize("scheme", ["int8_sym", "int4_sym", "int2_sym", "nf4", "cb4"])
+@pytest.mark.parametrize("value", [0.75, -0.75])
+def test_a_constant_group_is_exact(scheme: str, value: float) -> None:
+    # the reference takes |min| for -min: a group of one positive value is then clipped, by an eighth in 4 bits
+    w = np.full((2, 32), value, np.float32)
+    # up to the rounding of the scale
+    np.testing.assert_allclose(decompress(compress(w, SCHEMES[scheme], reduction_axes=1)), w, rtol=2**-11)

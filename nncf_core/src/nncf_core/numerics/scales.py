@@ -62,7 +62,7 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
         lo, hi = np.minimum(lo, np.float32(0)), np.maximum(hi, np.float32(0))
         scale = (hi - lo) / np.float32(2**scheme.format.bits - 1)
     elif scheme.signed_scale:
-        scale = _signed(np.abs(lo), hi, peak) if peak < 0 else _signed(hi, np.abs(lo), peak)
+        scale = _signed(-lo, hi, peak) if peak < 0 else _signed(hi, -lo, peak)
     else:
         scale = hi / peak
     floored = np.abs(scale) < EPS
