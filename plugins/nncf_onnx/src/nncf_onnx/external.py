@@ -56,7 +56,8 @@ def _inside(folder: Path, location: str, tensor: str) -> Path:
         ) from None
     if not inside:
         raise InvalidPathError(
-            f"The external data {location!r} of tensor {tensor!r} lies outside of the model's folder {folder}."
+            f"The external data {location!r} of tensor {tensor!r} is {path}, outside of the model's folder {folder}; "
+            "only what lies in it is read. Copy both files to one folder."
         )
     if not found:
         raise InvalidPathError(

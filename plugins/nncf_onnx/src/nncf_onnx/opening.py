@@ -78,8 +78,9 @@ def _open(proto: onnx.ModelProto, folder: Path, itself: MappedFile | None, what:
     if not proto.HasField("graph"):
         raise UnsupportedModelError(f"Cannot read {what}: it has no graph.")
     check_structure(proto, what)
-    if proto.training_info:
-        nncf_logger.warning("%s: its training_info is left out, for the weights that it trains may change.", what)
+    for field in ("training_info", "configuration"):  # onnx_ir knows neither
+        if getattr(proto, field, ()):
+            nncf_logger.warning("The result will not have the %s of %s.", field, what)
     return _prepared(ir.from_proto(proto), what, folder, itself)
 
 

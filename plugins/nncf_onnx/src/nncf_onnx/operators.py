@@ -18,14 +18,14 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.DIVIDE: "Div",
     OpKind.ACTIVATION: (
         "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Sigmoid HardSigmoid HardSwish Swish Tanh Gelu Mish "
-        "Softplus Softsign Erf Clip Exp Log Sqrt Abs Neg Reciprocal Pow Sin Cos com.microsoft::Gelu "
+        "Softplus Softsign Erf Clip Exp Log Sqrt Abs Neg Reciprocal Pow Sin Cos Shrink com.microsoft::Gelu "
         "com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::BiasGelu"
     ),
     OpKind.SOFTMAX: "Softmax LogSoftmax",
     OpKind.NORMALIZATION: (
         "BatchNormalization LayerNormalization InstanceNormalization GroupNormalization RMSNormalization "
-        "LpNormalization LRN SimplifiedLayerNormalization com.microsoft::SkipLayerNormalization "
-        "com.microsoft::SkipSimplifiedLayerNormalization"
+        "MeanVarianceNormalization LpNormalization LRN SimplifiedLayerNormalization "
+        "com.microsoft::SkipLayerNormalization com.microsoft::SkipSimplifiedLayerNormalization"
     ),
     OpKind.POOL: "MaxPool AveragePool GlobalMaxPool GlobalAveragePool LpPool GlobalLpPool",
     OpKind.REDUCE: "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
