@@ -147,7 +147,7 @@ def run(
     :param config: an :class:`~nncf_core.config.nncf_config.NNCFConfig`, or a dict that is one.
     :param model: a framework's model, or the path of a model file. It is not changed.
     :param dataset: calibration data, for algorithms that need it.
-    :param executor: independent work is mapped over it; by default one thread for each available core.
+    :param executor: independent work is mapped over it; by default, with the calling thread, one thread for each core.
     :param progress: where to report progress; by default nowhere.
     :param output: where to save the result. The saved model is then not loaded into memory as a whole, and
         ``Result.model`` is ``None``.
