@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -97,6 +98,17 @@ def train(epochs: int) -> tuple[DigitsTransformer, float]:
     return model, accuracy
 
 
+def strip_notes(path: Path) -> None:
+    """Remove what the exporter notes beside the graph: source lines, and the paths of the machine that made it."""
+    model = onnx.load(path)
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    model.ClearField("producer_version")
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
 def main() -> None:
     """Train and export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,6 +126,7 @@ def main() -> None:
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     program.save(options.output, external_data=False)
+    strip_notes(options.output)
     parameters = sum(p.numel() for p in model.parameters())
     facts = {"data": "scikit-learn digits, 30 % held out", "accuracy": round(accuracy, 4), "parameters": parameters}
     options.output.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
