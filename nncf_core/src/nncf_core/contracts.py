@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -82,6 +83,20 @@ class GraphBuilder(Protocol):
 
     def save(self, model: Model, path: Path) -> None:
         """Write a working or exported model, atomically: to a temporary name first, then renamed."""
+
+
+@runtime_checkable
+class StreamingBuilder(Protocol):
+    """What a graph builder may do in addition, so that the codes of a large model need not fit into memory."""
+
+    def streaming(self, model: Model, path: Path) -> AbstractContextManager[None]:
+        """Within the block, new constants of a working model go to the file as they come.
+
+        The block ends with ``save(model, path)``. The file replaces an old one when the block is left, and not at
+        all when it is left by an error.
+
+        :raises InvalidPathError: when the folder is missing or not writable, or the disk is full.
+        """
 
 
 @runtime_checkable

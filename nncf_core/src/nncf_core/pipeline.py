@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from nncf_core.config.nncf_config import NNCFConfig
-from nncf_core.contracts import Algorithm, CompressionRequest, Context, Model
+from nncf_core.contracts import Algorithm, CompressionRequest, Context, GraphBuilder, Model, StreamingBuilder
 from nncf_core.dataset import Dataset
 from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Constant, Graph
@@ -162,13 +162,18 @@ def run(
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
             return this.backend.inserter.apply(model, graph, describe(name, edits, graph, entries), this.options)
 
-        working, first = this.execute(steps, working, consume)
+        with _streaming(builder, working, output):
+            working, first = this.execute(steps, working, consume)
+            if output is not None:
+                builder.save(working, output)
         plan = Plan(this.backend.framework, tuple(entries))
-        report = Report.of(first, plan)
-        if output is not None:
-            builder.save(working, output)
-            return Result(None, plan, report)
-        return Result(builder.export(working, model), plan, report)
+        return Result(None if output is not None else builder.export(working, model), plan, Report.of(first, plan))
+
+
+def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> AbstractContextManager[None]:
+    if output is not None and isinstance(builder, StreamingBuilder):
+        return builder.streaming(model, output)
+    return nullcontext()
 
 
 def make_plan(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, wait
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -51,3 +53,65 @@ def spread(
     finally:
         # Nobody may still be writing into a target when the caller goes on, after an error for instance.
         wait([future for future in futures.values() if not future.cancel()])
+
+
+class Call(NamedTuple):
+    """A call that is yet to be made.
+
+    :param here: only the calling thread makes it, in its turn; it may spread its own work over the executor.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    here: bool = False
+
+    def make(self) -> Any:
+        """Its result."""
+        return self.function(*self.arguments)
+
+
+def in_order(executor: Executor | None, calls: Iterable[Call], ahead: int) -> Generator[Any, None, None]:
+    """Make every call; yields the results in the order of the calls.
+
+    Workers run ahead of what is asked for, and the calling thread takes calls, too, rather than wait for them. The
+    results, and which error is raised first, do not depend on the executor.
+
+    :param executor: as for :func:`spread`.
+    :param calls: taken not much earlier than they are made.
+    :param ahead: how many calls and results are held at most.
+    """
+    if executor is None:
+        for call in calls:
+            yield call.make()
+        return
+    source, held = iter(calls), deque[tuple[Call, Future[Any] | None]]()
+    try:
+        while True:
+            for new in islice(source, ahead - len(held)):
+                held.append((new, None if new.here else executor.submit(new.function, *new.arguments)))
+            if not held:
+                return
+            call, future = held.popleft()
+            if future is None or future.cancel():
+                yield call.make()
+                continue
+            while not future.done() and _make_last(held):
+                pass
+            yield future.result()
+    finally:
+        wait([future for _, future in held if future is not None and not future.cancel()])
+
+
+def _make_last(held: deque[tuple[Call, Future[Any] | None]]) -> bool:
+    """Make the last call that no worker has begun; false when there is none."""
+    for index in reversed(range(len(held))):
+        call, future = held[index]
+        if future is not None and future.cancel():
+            made: Future[Any] = Future()
+            try:
+                made.set_result(call.make())
+            except Exception as error:
+                made.set_exception(error)
+            held[index] = call, made
+            return True
+    return False

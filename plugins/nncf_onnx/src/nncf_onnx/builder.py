@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,6 +84,15 @@ class OnnxGraphBuilder:
                 model = ir.from_proto(model)
                 map_tensors(model, Path.cwd(), None)
             save(model, Path(path))
+
+    def streaming(self, model: ir.Model, path: Path) -> AbstractContextManager[None]:
+        """Within the block, compressed weights go to the file as they come.
+
+        :raises InvalidPathError: when the folder is missing or not writable, or the disk is full.
+        """
+        from nncf_onnx.saving import streaming
+
+        return streaming(model, path)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from nncf_core.errors import InternalError
+from nncf_onnx.saving import stream
 from nncf_onnx.traversal import all_graphs, dims, walk
 
 _PACKED = {
@@ -65,6 +66,8 @@ class Rewriter:
         """A new initializer."""
         name = self.unique(name)
         tensor.name = name
+        if graph is self.model.graph:
+            tensor = stream(self.model, tensor)
         value = ir.Value(
             name=name, shape=ir.Shape(dims(tensor.shape)), type=ir.TensorType(tensor.dtype), const_value=tensor
         )

@@ -12,7 +12,8 @@ Field numbers are those of onnx.proto; https://protobuf.dev/programming-guides/e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from nncf_core.errors import UnsupportedModelError
 
@@ -26,6 +27,7 @@ STREAMED = "<streamed> "
 """Location of external data, followed by the number of the tensor, that :func:`expand` puts into the model."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GRAPH, _INITIALIZER = 7, 5
 _TENSOR = "tensor"
 _FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 4, 9, 10, 13, 14
 _AS_STORED = frozenset({_FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA})
@@ -53,19 +55,19 @@ def skeleton(data: memoryview) -> bytes:
     return b"".join(_rewrite(data, 0, len(data), "model"))
 
 
-def varint(value: int) -> bytes:
-    """A number in the base-128 encoding."""
+def varint(value: int, width: int = 0) -> bytes:
+    """A number in the base-128 encoding, in ``width`` bytes when it needs fewer."""
     out = bytearray()
-    while value > 0x7F:
+    while value > 0x7F or len(out) < width - 1:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
 
 
-def length_delimited(number: int, length: int) -> bytes:
-    """The tag and length that precede ``length`` bytes of field ``number``."""
-    return varint(number << 3 | _BYTES) + varint(length)
+def length_delimited(number: int, length: int, width: int = 0) -> bytes:
+    """The tag and length, in at least ``width`` bytes, that precede ``length`` bytes of field ``number``."""
+    return varint(number << 3 | _BYTES) + varint(length, width)
 
 
 def _rewrite(data: memoryview, start: int, end: int, message: str) -> Iterator[bytes]:
@@ -99,16 +101,55 @@ def _tensor(data: memoryview, start: int, end: int) -> Iterator[bytes]:
         yield varint(_DATA_LOCATION << 3 | _VARINT) + varint(1)
 
 
-def expand(skeleton: bytes, sizes: Sequence[int]) -> list[bytes | int]:
-    """The parts of a model file: bytes, and numbers of tensors whose bytes come in their place.
+class Parts(NamedTuple):
+    """Bytes, and numbers of tensors whose bytes come in their place; all of them take ``length`` bytes."""
+
+    parts: list[bytes | int]
+    length: int
+
+
+class Expanded(NamedTuple):
+    """A model file: the fields before the graph, those of the graph itself, and those after it."""
+
+    head: bytes
+    graph: Parts
+    tail: Parts
+
+
+def expand(skeleton: bytes, sizes: Sequence[int], written: Container[int] = ()) -> Expanded:
+    """What a model file consists of.
 
     :param skeleton: a serialised ModelProto, where tensor ``i`` is external data at the location ``STREAMED + str(i)``.
     :param sizes: bytes of each tensor.
+    :param written: tensors that are left out of the graph.
     """
-    return _expand(skeleton, 0, len(skeleton), "model", sizes)[0]
+    for number, begin, body, stop in _fields(skeleton, 0, len(skeleton)):
+        if number == _GRAPH:
+            graph = _expand(skeleton, body, stop, "graph", sizes, written)
+            return Expanded(skeleton[:begin], graph, _expand(skeleton, stop, len(skeleton), "model", sizes, written))
+    return Expanded(skeleton, Parts([], 0), Parts([], 0))
 
 
-def _expand(data: bytes, start: int, end: int, message: str, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
+def graph_start(length: int, width: int = 0) -> bytes:
+    """What precedes the fields of a graph of ``length`` bytes.
+
+    :param width: bytes for the length; more than it needs are filled up, which every reader of protobuf understands.
+    """
+    return length_delimited(_GRAPH, length, width)
+
+
+def initializer_start(tensor: bytes, size: int) -> bytes:
+    """What precedes the data of an initializer.
+
+    :param tensor: a serialised TensorProto, external data at the location ``STREAMED + "0"``.
+    :param size: bytes of the data.
+    """
+    (head, _), length = _with_data(tensor, 0, len(tensor), [size])
+    assert isinstance(head, bytes)
+    return length_delimited(_INITIALIZER, length) + head
+
+
+def _expand(data: bytes, start: int, end: int, message: str, sizes: Sequence[int], written: Container[int]) -> Parts:
     """Parts and length of a message."""
     children = _CHILDREN[message]
     parts: list[bytes | int] = []
@@ -117,19 +158,24 @@ def _expand(data: bytes, start: int, end: int, message: str, sizes: Sequence[int
         child = children.get(number)
         if child is None or data.find(_MARK, body, stop) < 0:
             continue
+        header = data[copied:begin]
+        copied = stop
         if child == _TENSOR:
             inner, size = _with_data(data, body, stop, sizes)
+            if inner[-1] in written:
+                parts.append(header)
+                length += len(header)
+                continue
         else:
-            inner, size = _expand(data, body, stop, child, sizes)
-        header = data[copied:begin] + length_delimited(number, size)
+            inner, size = _expand(data, body, stop, child, sizes, written)
+        header += length_delimited(number, size)
         parts += [header, *inner]
         length += len(header) + size
-        copied = stop
     parts.append(data[copied:end])
-    return parts, length + end - copied
+    return Parts(parts, length + end - copied)
 
 
-def _with_data(data: bytes, start: int, end: int, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
+def _with_data(data: bytes, start: int, end: int, sizes: Sequence[int]) -> Parts:
     """Parts and length of a tensor."""
     kept, tensor = b"", None
     for number, begin, body, stop in _fields(data, start, end):
@@ -139,9 +185,9 @@ def _with_data(data: bytes, start: int, end: int, sizes: Sequence[int]) -> tuple
         elif number != _DATA_LOCATION:
             kept += data[begin:stop]
     if tensor is None:
-        return [data[start:end]], end - start
+        return Parts([data[start:end]], end - start)
     kept += length_delimited(_RAW_DATA, sizes[tensor])
-    return [kept, tensor], len(kept) + sizes[tensor]
+    return Parts([kept, tensor], len(kept) + sizes[tensor])
 
 
 def _fields(data: memoryview | bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:

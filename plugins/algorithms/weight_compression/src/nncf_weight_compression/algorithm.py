@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any, ClassVar
+
+import numpy as np
 
 from nncf_core.contracts import CompressionRequest, Context
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.kernels import compress
+from nncf_core.numerics.many import TensorWork, map_tensors
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import CompressConstant
 from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
@@ -61,20 +67,27 @@ class WeightCompression:
             return
         _check_backend(assignments, context)
         description = f"Compressing weights to {settings.primary.name}"
-        for assignment in context.progress.track(assignments, description, len(assignments)):
-            weight = assignment.weight
-            tensor = compress(
-                weight.constant.read(),
-                assignment.scheme,
-                reduction_axes=weight.layout.reduction_axes,
-                group_axis=assignment.group_axis,
-                group_size=assignment.group_size,
-                codebook=settings.codebook if assignment.scheme is settings.primary else None,
-                executor=context.executor,
-                name=weight.constant.name,
-            )
-            weight.constant.release()
-            yield CompressConstant(weight.constant.name, tensor, assignment.reason)
+        tensors = map_tensors(context.executor, (_work(assignment, settings) for assignment in assignments))
+        shown = context.progress.track(assignments, description, len(assignments))
+        with closing(tensors):
+            for assignment, tensor in zip(shown, tensors, strict=True):
+                constant = assignment.weight.constant
+                constant.release()
+                yield CompressConstant(constant.name, tensor, assignment.reason)
+
+
+def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], np.ndarray]:
+    weight = assignment.weight
+    work = partial(
+        compress,
+        scheme=assignment.scheme,
+        reduction_axes=weight.layout.reduction_axes,
+        group_axis=assignment.group_axis,
+        group_size=assignment.group_size,
+        codebook=settings.codebook if assignment.scheme is settings.primary else None,
+        name=weight.constant.name,
+    )
+    return work, weight.constant.read()
 
 
 def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignment]:

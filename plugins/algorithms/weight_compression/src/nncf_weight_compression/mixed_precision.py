@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 
 import numpy as np
 
 from nncf_core.contracts import Context
 from nncf_core.numerics.kernels import quantization_error
+from nncf_core.numerics.many import map_tensors
 from nncf_weight_compression.selection import Weight
 
 
@@ -35,12 +38,20 @@ def weight_quantization_error(weights: Sequence[Weight], context: Context) -> di
     considered least sensitive to it.
     """
     eps = float(np.finfo(np.float32).eps)
+    errors = map_tensors(
+        context.executor,
+        (
+            (
+                partial(quantization_error, reduction_axes=weight.layout.reduction_axes, name=weight.constant.name),
+                weight.constant.read(),
+            )
+            for weight in weights
+        ),
+    )
     result = {}
-    for weight in context.progress.track(weights, "Sensitivity of weights", len(weights)):
-        constant = weight.constant
-        error = quantization_error(
-            constant.read(), weight.layout.reduction_axes, executor=context.executor, name=constant.name
-        )
-        constant.release()
-        result[constant.name] = 1.0 / (error + eps)
+    shown = context.progress.track(weights, "Sensitivity of weights", len(weights))
+    with closing(errors):
+        for weight, error in zip(shown, errors, strict=True):
+            weight.constant.release()
+            result[weight.constant.name] = 1.0 / (error + eps)
     return result
