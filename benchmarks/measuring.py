@@ -30,6 +30,14 @@ class Measured:
     inner: float = 0.0
 
 
+@frozen
+class Job:
+    """A command that is measured, and the file that it makes, which is not there when it begins."""
+
+    command: Sequence[str]
+    output: Path | None = None
+
+
 def measure(command: Sequence[str]) -> Measured:
     """Run a command to its end.
 
@@ -51,13 +59,15 @@ def measure(command: Sequence[str]) -> Measured:
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, inner)
 
 
-def interleaved(commands: dict[str, Sequence[str]], runs: int) -> dict[str, list[Measured]]:
-    """Runs of several commands in turn, after one of each that is not counted: all see the same machine."""
-    result: dict[str, list[Measured]] = {name: [] for name in commands}
+def interleaved(jobs: dict[str, Job], runs: int) -> dict[str, list[Measured]]:
+    """Runs of several jobs in turn, after one of each that is not counted: all see the same machine."""
+    result: dict[str, list[Measured]] = {name: [] for name in jobs}
     for index in range(runs + 1):
-        for name, command in commands.items():
+        for name, job in jobs.items():
             print(f"run {index}/{runs}: {name}", file=sys.stderr, flush=True)
-            done = measure(command)
+            if job.output is not None:
+                job.output.unlink(missing_ok=True)
+            done = measure(job.command)
             if index:
                 result[name].append(done)
     return result

@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks import smollm2
-from benchmarks.measuring import Measured, interleaved, machine, spread
+from benchmarks.measuring import Job, Measured, interleaved, machine, spread
 
 OURS = """
 import sys, time
@@ -86,23 +85,28 @@ def reference_python(given: str | None, cache: Path) -> str:
     return str(python)
 
 
-def commands(model: Path, folder: Path, reference: str) -> dict[str, Sequence[str]]:
+def jobs(model: Path, folder: Path, reference: str) -> dict[str, Job]:
     """What is measured, by name."""
-    ours = [str(Path(sys.executable).with_name("nncf")), "compress-weights", str(model), "--quiet", "-o"]
     int4 = ["--mode", "int4_sym", "--group-size", "64"]
-    script = [sys.executable, "-c", OURS, str(model), str(folder / "ours_script.onnx")]
+
+    def ours(file: str, *options: str) -> Job:
+        nncf = str(Path(sys.executable).with_name("nncf"))
+        path = folder / file
+        return Job([nncf, "compress-weights", str(model), "--quiet", "-o", str(path), *options], path)
+
+    def script(python: str, text: str, file: str, *arguments: str) -> Job:
+        return Job([python, "-c", text, str(model), str(folder / file), *arguments], folder / file)
+
     return {
-        "nncf-core int8_asym": [*ours, str(folder / "ours_int8.onnx")],
-        "nncf 3.4.0 int8_asym": [reference, "-c", REFERENCE, str(model), str(folder / "ref_int8.onnx"), "int8_asym"],
-        "nncf-core int4_sym g64": [*ours, str(folder / "ours_int4.onnx"), *int4],
-        "nncf 3.4.0 int4_sym g64": [
-            reference, "-c", REFERENCE, str(model), str(folder / "ref_int4.onnx"), "int4_sym", "64",
-        ],
-        "onnxruntime int4 b64": [sys.executable, "-c", ONNXRUNTIME, str(model), str(folder / "ort_int4.onnx")],
-        "nncf-core int8_asym, script": [*script, "int8_asym"],
-        "nncf-core int4_sym g64, script": [*script, "int4_sym", "64"],
-        "copying the file": ["cp", str(model), str(folder / "copy.onnx")],
-    }  # fmt: skip
+        "nncf-core int8_asym": ours("ours_int8.onnx"),
+        "nncf 3.4.0 int8_asym": script(reference, REFERENCE, "ref_int8.onnx", "int8_asym"),
+        "nncf-core int4_sym g64": ours("ours_int4.onnx", *int4),
+        "nncf 3.4.0 int4_sym g64": script(reference, REFERENCE, "ref_int4.onnx", "int4_sym", "64"),
+        "onnxruntime int4 b64": script(sys.executable, ONNXRUNTIME, "ort_int4.onnx"),
+        "nncf-core int8_asym, script": script(sys.executable, OURS, "ours_script.onnx", "int8_asym"),
+        "nncf-core int4_sym g64, script": script(sys.executable, OURS, "ours_script.onnx", "int4_sym", "64"),
+        "copying the file": Job(["cp", str(model), str(folder / "copy.onnx")], folder / "copy.onnx"),
+    }
 
 
 FILES = {
@@ -203,7 +207,11 @@ def latency_table(model: Path, folder: Path) -> list[str]:
 def import_table(reference: str, runs: int) -> list[str]:
     """Rows of the table of importing."""
     found = interleaved(
-        {"this project": [sys.executable, "-c", "import nncf"], "nncf 3.4.0": [reference, "-c", "import nncf"]}, runs
+        {
+            "this project": Job([sys.executable, "-c", "import nncf"]),
+            "nncf 3.4.0": Job([reference, "-c", "import nncf"]),
+        },
+        runs,
     )
     lines = ["| `python -c 'import nncf'` | wall, s | peak memory, MB |", "| --- | --- | --- |"]
     for name, done in found.items():
@@ -224,7 +232,7 @@ def main() -> None:
     model = smollm2.build(options.cache)
     reference = reference_python(options.reference_python, options.cache)
     size = model.stat().st_size
-    results = interleaved(commands(model, options.cache, reference), options.runs)
+    results = interleaved(jobs(model, options.cache, reference), options.runs)
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("nncf-core", "nncf-onnx", "onnx", "onnxruntime", "numpy")
     )
@@ -232,7 +240,7 @@ def main() -> None:
     lines = [
         "# Benchmarks", "",
         "Written by `make benchmark`. Figures are medians, with minimum and maximum in brackets; the commands ran in",
-        "turn, so that all saw the same machine. Compare the ratios rather than the seconds.", "",
+        "turn, so that all saw the same machine, and each wrote a new file. Compare ratios rather than seconds.", "",
         f"{date}. {machine()}. {versions}.", "",
         f"## Compressing SmolLM2-135M in ONNX ({size / 1e6:.0f} MB, float32)", "",
         "Rows marked *script* do the same as the command above them, and time it without start and imports.", "",

@@ -1,5 +1,5 @@
 """The ``nncf`` command."""
 
-from nncf_core.cli.main import main
+from nncf_core.cli.main import entry, main
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]

@@ -1,5 +1,5 @@
 """``python -m nncf_core.cli``."""
 
-from nncf_core.cli.main import main
+from nncf_core.cli.main import entry
 
-main(prog_name="nncf")
+entry()

@@ -15,7 +15,7 @@ from nncf_core.log import nncf_logger
 from nncf_onnx.external import EXTERNAL_DATA_DIR, map_tensors
 from nncf_onnx.mapped import MappedFile
 from nncf_onnx.structure import check_structure, check_values
-from nncf_onnx.traversal import walk
+from nncf_onnx.traversal import is_sorted, walk
 from nncf_onnx.wire import skeleton
 
 OLDEST_OPSET = 13
@@ -91,10 +91,11 @@ def _prepared(model: ir.Model, what: str, folder: Path, itself: MappedFile | Non
     _check_versions(model, what)
     if model.functions:
         _inline(model, what)
-    try:
-        model.graph.sort()  # and the bodies with it, which alone could not be: they use what the graph produces
-    except ValueError:
-        raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
+    if not is_sorted(model.graph):
+        try:
+            model.graph.sort()  # and the bodies with it, which alone could not be: they use what the graph produces
+        except ValueError:
+            raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
     map_tensors(model, folder, itself)
     for node, _ in walk(model.graph):
         if node.op_type == "Constant" and node.domain == "":

@@ -36,6 +36,22 @@ def walk(graph: ir.Graph, scope: tuple[ir.Node, ...] = ()) -> Iterator[tuple[ir.
         yield node, scope
 
 
+def is_sorted(graph: ir.Graph, before: set[ir.Node] | None = None) -> bool:
+    """Whether every node, also of bodies, comes after those whose outputs it takes.
+
+    :param before: nodes that come before the graph.
+    """
+    before = set() if before is None else before
+    for node in graph:
+        if not all(is_sorted(body, before) for body in bodies(node)):
+            return False
+        producers = (value.producer() for value in node.inputs if value is not None)
+        if not all(producer is None or producer in before for producer in producers):
+            return False
+        before.add(node)
+    return True
+
+
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """The main graph and all bodies."""
     waiting = [model.graph]

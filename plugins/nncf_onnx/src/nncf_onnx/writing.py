@@ -6,9 +6,10 @@ fields of its graph, whose length is filled in at the end.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -58,11 +59,15 @@ class Writer(ABC):
     def __init__(self, path: Path, target: Path) -> None:
         self.path = path
         self._target = target
+        self._files = ExitStack()
         with self._reporting():
             self._open()
 
     def _open(self) -> None:
-        self.file, self.source = self._target.open("wb"), self._target.open("rb", buffering=0)
+        # not truncated: after that, some file systems begin to write to the disk as soon as the file is closed
+        handle = os.open(self._target, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+        self.file: IO[bytes] = self._files.enter_context(os.fdopen(handle, "wb"))
+        self.source: IO[bytes] = self._files.enter_context(self._target.open("rb", buffering=0))
         self._written: dict[ir.TensorProtocol, None] = {}
 
     def put(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -98,8 +103,7 @@ class Writer(ABC):
 
     def close(self) -> None:
         """Close the files."""
-        self.file.close()
-        self.source.close()
+        self._files.close()
 
     def _is_true(self, model: ir.Model) -> bool:
         """Whether all that is written is still in the model, under the name that it was written with."""
@@ -112,9 +116,10 @@ class Writer(ABC):
         return self._written.keys() <= found
 
     def _restart(self) -> None:
-        """Begin anew. What was written is read from the old file as long as somebody has it open."""
+        """Begin anew. What was written is read from the old file which has no name any more."""
         self.file.close()
         self._target.unlink()
+        self._target.touch()
         self._open()
 
     @abstractmethod
@@ -143,8 +148,8 @@ class SingleFile(Writer):
     def _begin(self, tensor: ir.TensorProtocol) -> None:
         if not self._written:
             self.file.write(self._head + graph_start(0, _LENGTH_BYTES))
-        header = _serialized(reference(tensor, tensor.name or "", f"{STREAMED}0"))
-        self.file.write(initializer_start(header, tensor.nbytes))
+        header = ir.serde.serialize_tensor(reference(tensor, tensor.name or "", f"{STREAMED}0"))
+        self.file.write(initializer_start(header.SerializeToString(deterministic=True), tensor.nbytes))
 
     def _is_true(self, model: ir.Model) -> bool:
         return super()._is_true(model) and _head(model) == self._head
@@ -251,6 +256,6 @@ def _head(model: ir.Model) -> bytes:
     return expand(_serialized(empty), []).head
 
 
-def _serialized(part: ir.Model | ir.TensorProtocol) -> bytes:
-    message: bytes = ir.to_proto(part).SerializeToString(deterministic=True)
+def _serialized(model: ir.Model) -> bytes:
+    message: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return message

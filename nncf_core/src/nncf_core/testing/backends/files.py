@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest, mock
 
+from nncf_core.contracts import StreamingBuilder
 from nncf_core.errors import InvalidPathError, NNCFError
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import decompress
@@ -16,6 +17,10 @@ from nncf_core.testing.backends.base import BackendSuite, compressed, layout_of
 from nncf_core.testing.cases import ModelCase
 from nncf_core.testing.suite import expect
 from nncf_core.transformations import CompressConstant
+
+
+class _DeliberateError(Exception):
+    """Stands for anything that goes wrong."""
 
 
 class FileTests(BackendSuite):
@@ -96,6 +101,32 @@ class FileTests(BackendSuite):
             "or the old file was changed (use nncf_core.files.replacing)",
         )
 
+    def test_streaming_gives_the_same_model(self, case: ModelCase, tmp_path: Path) -> None:
+        """A model that is written while it is compressed is the one that is written at the end."""
+        builder, path = self._streaming(), self._path(tmp_path)
+        model = self.opened(case)
+        edits, weights = self._int8_edits(model, case)
+        with builder.streaming(model, path):
+            model = self.apply(model, edits)
+            expect(not path.exists(), "within streaming the file must not be in its place yet")
+            builder.save(model, path)
+        opened = builder.open(path, self.options)
+        self.same_outputs(self.outputs(opened, case), self.expected(case, weights), "after streaming")
+
+    def test_streaming_that_fails_changes_nothing(self, case: ModelCase, tmp_path: Path) -> None:
+        """An error while a model is written leaves the old file and nothing else."""
+        builder, path = self._streaming(), self._path(tmp_path)
+        builder.save(self.opened(case), path)
+        before, model = _contents(tmp_path), builder.open(path, self.options)
+        edits, _ = self._int8_edits(model, case)
+        try:
+            with builder.streaming(model, path):
+                self.apply(model, edits)
+                raise _DeliberateError
+        except _DeliberateError:
+            pass
+        expect(_contents(tmp_path) == before, "an error within streaming changed the folder of the file")
+
     def test_missing_and_broken_files_are_errors(self, case: ModelCase, tmp_path: Path) -> None:
         """No file, a folder that does not exist, cut-off files and nonsense give the framework's errors."""
         path = self._path(tmp_path)
@@ -124,15 +155,24 @@ class FileTests(BackendSuite):
             raise SkipTest("the backend states no file suffixes")
         return folder / f"model{self.backend.builder.suffixes[0]}"
 
+    def _streaming(self) -> Any:
+        if not isinstance(self.backend.builder, StreamingBuilder):
+            raise SkipTest("the graph builder does not write while a model is edited")
+        return self.backend.builder
+
     def _int8(self, case: ModelCase) -> tuple[Any, dict[str, Any]]:
         model = self.opened(case)
+        edits, weights = self._int8_edits(model, case)
+        return self.apply(model, edits), weights
+
+    def _int8_edits(self, model: Any, case: ModelCase) -> tuple[list[CompressConstant], dict[str, Any]]:
         graph = self.backend.builder.build(model)
         tensors = {
             name: compressed(array, SCHEMES["int8_asym"], layout_of(graph, name), -1)
             for name, array in case.weights.items()
         }
         edits = [CompressConstant(name, tensor) for name, tensor in tensors.items()]
-        return self.apply(model, edits), {name: decompress(tensor) for name, tensor in tensors.items()}
+        return edits, {name: decompress(tensor) for name, tensor in tensors.items()}
 
 
 def _raises(kind: type[Exception], what: str, action: Any) -> None:
