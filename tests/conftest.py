@@ -5,13 +5,22 @@ from importlib.util import find_spec
 import pytest
 
 _NEEDED = {
+    **dict.fromkeys(
+        ("nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch"), ["backends/test_parity.py"]
+    ),
     "nncf_onnx": [
         "backends/onnx/*",
+        "backends/test_parity.py",
         "cli/*",
         "algorithms/weight_compression/test_on_onnx.py",
         "plugins/test_installations.py",
     ],
-    "nncf_weight_compression": ["algorithms/weight_compression/*", "cli/*", "plugins/test_installations.py"],
+    "nncf_weight_compression": [
+        "backends/test_parity.py",
+        "algorithms/weight_compression/*",
+        "cli/*",
+        "plugins/test_installations.py",
+    ],
 }
 
 collect_ignore_glob = sorted(

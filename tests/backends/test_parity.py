@@ -1,0 +1,144 @@
+"""One network in ONNX, OpenVINO and PyTorch gets the same integers, scales and zero points in all three."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+from torch import nn
+
+import nncf
+from nncf import CompressWeightsMode as Mode
+from nncf_core.graph import Constant
+from nncf_core.numerics.packing import unpack
+from nncf_core.numerics.tensor import CompressedTensor
+
+FRAMEWORKS = ("onnx", "openvino", "torch")
+
+SUPPORTED: Mapping[Mode, frozenset[str]] = {
+    mode: frozenset(FRAMEWORKS) for mode in Mode if mode is not Mode.ADAPTIVE_CODEBOOK
+}
+"""Which frameworks express a mode."""
+
+IDS = torch.arange(24).reshape(3, 8)
+
+
+class Network(nn.Module):
+    """Every kind of weight once, each of a shape of its own."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(40, 64)
+        self.conv = nn.Conv1d(64, 64, 3, padding=1)
+        self.depthwise = nn.Conv1d(64, 64, 5, padding=2, groups=64)
+        self.up = nn.Linear(64, 192)
+        self.down = nn.Linear(192, 64, bias=False)
+        self.experts = nn.Parameter(torch.randn(3, 64, 96))
+        self.head = nn.Linear(96, 50)
+        with torch.no_grad():
+            self.up.weight[5] = 0  # a channel of zeros
+            self.up.weight[6] = 0.25  # a constant one
+            self.down.weight[:, :32] *= 1e-3
+        self.to(dtype)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.table(ids)
+        y = x.transpose(1, 2)
+        x = x + (self.conv(y) + self.depthwise(y)).transpose(1, 2)
+        x = x + self.down(torch.relu(self.up(x)))
+        return self.head(torch.matmul(x, self.experts))
+
+
+@cache
+def network(framework: str, dtype: torch.dtype) -> Any:
+    module = Network(dtype).eval()
+    if framework == "torch":
+        return module
+    if framework == "openvino":
+        return openvino.convert_model(module, example_input=IDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(module, (IDS,), dynamo=True, opset_version=21, verbose=False)
+    stream = io.BytesIO()
+    program.save(stream)
+    return onnx.load_model_from_string(stream.getvalue())
+
+
+def canonical(tensor: CompressedTensor) -> dict[str, Any]:
+    """The arrays with the axes that are not summed over first, whatever the operator's order is."""
+    kept = [axis for axis in range(len(tensor.shape)) if axis not in tensor.reduction_axes]
+    order = [*kept, *tensor.reduction_axes]
+
+    def array(values: np.ndarray) -> list[Any]:
+        found = np.ascontiguousarray(values.transpose(order))
+        return [found.shape, found.tobytes()]
+
+    codes = unpack(tensor.codes, tensor.format.bits, tensor.size, tensor.format.signed).reshape(tensor.shape)
+    return {
+        "format": tensor.format.name,
+        "group size": tensor.group_size,
+        "codes": array(codes.astype(np.int32)),
+        "scale": array(tensor.scale.astype(np.float32)),
+        "zero point": None if tensor.zero_point is None else array(tensor.zero_point.astype(np.int32)),
+        "global scale": tensor.global_scale,
+        "table": None if tensor.codebook is None else tensor.codebook.astype(np.float32).tolist(),
+    }
+
+
+def result(framework: str, dtype: torch.dtype, **settings: Any) -> dict[tuple[int, ...], dict[str, Any]]:
+    """What the compressed model itself holds, by the sizes of the weights."""
+    compressed = nncf.compress_weights(network(framework, dtype), **settings)
+    constants = nncf.build_graph(compressed).constants.values()
+    found: dict[tuple[int, ...], Constant] = {}
+    for constant in constants:
+        if constant.compressed is not None:
+            key = tuple(sorted(n for n in constant.shape if n != 1))
+            assert key not in found
+            found[key] = constant
+    return {key: canonical(constant.compressed()) for key, constant in found.items() if constant.compressed}
+
+
+def settings_of(mode: Mode) -> dict[str, Any]:
+    advanced: dict[str, Any] = {}
+    if mode is Mode.CODEBOOK:
+        advanced["codebook"] = np.array([-7, -3, -1, 0, 0.5, 1, 2, 6], np.float32)
+    settings: dict[str, Any] = {"mode": mode}
+    if advanced:
+        settings["advanced_parameters"] = nncf.AdvancedCompressionParameters(**advanced)
+    return settings
+
+
+CASES = [
+    pytest.param({**settings_of(mode), **more}, id="-".join([mode.value, *map(str, more.values())]))
+    for mode in SUPPORTED
+    for more in (
+        [{}] if mode.value.startswith(("int8", "mx", "nv", "e2", "fp4")) else [{"group_size": 32}, {"group_size": -1}]
+    )
+] + [
+    pytest.param({"mode": Mode.INT4_ASYM, "group_size": 16, "all_layers": True}, id="all layers"),
+    pytest.param({"mode": Mode.INT4_SYM, "group_size": 32, "ratio": 0.5}, id="half"),
+    pytest.param({"mode": Mode.INT4_SYM, "group_size": 32, "backup_mode": nncf.BackupMode.NONE}, id="no backup"),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("settings", CASES)
+def test_the_same_integers_everywhere(settings: dict[str, Any], dtype: torch.dtype) -> None:
+    able = [framework for framework in FRAMEWORKS if framework in SUPPORTED[settings["mode"]]]
+    results = {framework: result(framework, dtype, **settings) for framework in able}
+    first = results[able[0]]
+    assert len(first) >= 2
+    for framework in able[1:]:
+        assert results[framework].keys() == first.keys(), framework
+        for size, tensor in results[framework].items():
+            for part, value in tensor.items():
+                assert value == first[size][part], f"{part} of {size} in {framework} and {able[0]}"
