@@ -12,26 +12,28 @@ from nncf_openvino.element_types import raw_bytes
 from nncf_openvino.traversal import walk
 from nncf_openvino.working import WorkingModel
 
+_SMALL = 1 << 12  # bytes of constants that are not worth being held apart
+
 
 def constant(working: WorkingModel, raw: np.ndarray, shape: Sequence[int], kind: ov.Type, name: str) -> Constant:
     """A new constant.
 
     :param working: the model that it is for; holds the memory when that is not the constant's own.
-    :param raw: its bytes, one dimension; they are copied.
+    :param raw: its bytes, one dimension.
     """
-    held = None if working.spool is None else working.spool.put(raw)
-    if held is None:
+    if working.spool is None or raw.nbytes < _SMALL:
         result = _copied(raw, shape, kind)
     else:
+        held = working.spool.put(raw)
         # OpenVINO does not keep the array alive
-        working.keep(held)
+        working.kept.append(held)
         result = Constant(ov.Tensor(held, list(shape), kind), shared_memory=True)
     result.set_friendly_name(name)
     return result
 
 
 def owning(working: WorkingModel) -> ov.Model:
-    """The model, with memory of its own for what lies in the spool."""
+    """The model, with memory of its own for what the working model holds."""
     if working.kept:
         ranges = [(array.ctypes.data, array.ctypes.data + array.nbytes) for array in working.kept]
         for node, _ in list(walk(working.model)):

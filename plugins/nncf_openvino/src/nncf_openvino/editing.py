@@ -19,7 +19,7 @@ from nncf_core.transformations import (
     Transformation,
 )
 from nncf_openvino.constants import constant
-from nncf_openvino.element_types import FLOATS, openvino_type, type_name
+from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
 from nncf_openvino.forms.emission import Emitter
 from nncf_openvino.naming import Names
 from nncf_openvino.traversal import walk
@@ -66,7 +66,7 @@ class _Editor:
         name, old, value = command.constant, self._output(command.constant), command.value
         known = self._graph.constants[name]
         if known.shape != value.shape:
-            raise ValidationError(f"The new values of {name!r} have shape {value.shape}; the constant has {known.shape}.")
+            raise ValidationError(f"The new values of {name!r} have shape {value.shape}; it has {known.shape}.")
         array = np.ascontiguousarray(value.astype(np.dtype(known.dtype)))
         new = self._constant(_bytes(array), known.shape, openvino_type(known.dtype), name).output(0)
         self._take_place(old, new)
@@ -87,7 +87,7 @@ class _Editor:
             raise ValidationError(
                 f"The tensor at {point} cannot be multiplied: its elements are of type {type_name(kind)}."
             )
-        array = np.ascontiguousarray(np.asarray(command.factor).astype(openvino_dtype(kind)))
+        array = np.ascontiguousarray(np.asarray(command.factor).astype(np.dtype(numpy_name(type_name(kind)))))
         name = self._unique(command.name or f"{point.node}/multiply")
         users = [node.input(point.port)] if before else list(source.get_target_inputs())
         factor = self._constant(_bytes(array), array.shape, kind, self._unique(f"{name}/factor"))
@@ -121,13 +121,6 @@ class _Editor:
             result = f"{name}_{count}"
         self._taken.add(result)
         return result
-
-
-def openvino_dtype(kind: ov.Type) -> np.dtype:
-    """numpy's dtype of an element type."""
-    from nncf_openvino.element_types import NUMPY_NAMES
-
-    return np.dtype(NUMPY_NAMES[type_name(kind)])
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

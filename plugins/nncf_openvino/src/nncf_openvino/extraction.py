@@ -32,7 +32,8 @@ def extract(working: WorkingModel, inputs: Sequence[TargetPoint], outputs: Seque
         result.set_friendly_name(str(point))
         results.append(result)
     try:
-        model = ov.Model(results, [] if inputs else copy.get_sinks(), list(parameters), working.model.get_friendly_name())
+        sinks = [] if inputs else copy.get_sinks()
+        model = ov.Model(results, sinks, list(parameters), working.model.get_friendly_name())
     except RuntimeError as error:
         raise ValidationError(
             f"The outputs depend on more than the inputs {', '.join(starts)}: {reason_of(error)}"

@@ -54,7 +54,7 @@ class _Describer:
             node.get_type_name(),
             kind,
             tuple(self._input(name, node, index, output, kind) for index, output in enumerate(sources(node))),
-            tuple(self._port(output) for output in node.outputs()),
+            () if kind is OpKind.OUTPUT else tuple(self._port(output) for output in node.outputs()),
             tuple(self._names[outer.get_instance_id()] for outer in place.scope),
             {key: value for key, value in attributes.items() if isinstance(value, _PLAIN)},
         )
@@ -64,7 +64,7 @@ class _Describer:
         tensor = self._constants.get(value)
         if tensor is None:
             name = self._names.get(value.node, output.get_node().get_friendly_name())
-            tensor = f"{name}:{value.index}"
+            tensor = f"{name}:{value.port}"
         kind = type_name(output.get_element_type())
         return Port(tensor, None if kind == "dynamic" else numpy_name(kind), _shape(output), constant, layout)
 
@@ -149,6 +149,8 @@ def _access(
 
 def _shape(output: Any) -> tuple[int | None, ...] | None:
     shape = output.get_partial_shape()
+    if shape.is_static:
+        return tuple(shape.to_shape())
     if shape.rank.is_dynamic:
         return None
     return tuple(dimension.get_length() if dimension.is_static else None for dimension in shape)

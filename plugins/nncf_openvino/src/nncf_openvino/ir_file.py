@@ -89,7 +89,7 @@ class _Scanner:
             raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its version is {version!r}.")
         if int(version) < _OLDEST:
             raise UnsupportedVersionError(
-                f"{self._path} has IR version {version}; {_OLDEST} or later is needed. Convert the original model again."
+                f"{self._path} has IR version {version}; {_OLDEST} or later is needed. Convert the model again."
             )
 
     def _number(self, attributes: dict[str, str], key: str) -> int:

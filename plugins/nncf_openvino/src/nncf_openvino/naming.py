@@ -57,8 +57,10 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     taken = {name for name, _ in listed}
     result: dict[str, Any] = {}
     for name, item in listed:
-        result[name if name not in result else _free(name, taken)] = item
-        taken.update(result)
+        if name in result:
+            name = _free(name, taken)
+            taken.add(name)
+        result[name] = item
     return result
 
 

@@ -40,8 +40,8 @@ def open_path(path: Path) -> WorkingModel:
     if end > file.size:
         beyond = max(stored, key=lambda constant: constant.offset + constant.size)
         raise UnsupportedModelError(
-            f"The constant {beyond.name!r} of {path} lies at bytes {beyond.offset} to {end} of {weights.name}, which has "
-            f"{file.size}: the file is truncated or belongs to another model."
+            f"The constant {beyond.name!r} of {path} lies at bytes {beyond.offset} to {end} of {weights.name}, which "
+            f"has {file.size}: the file is truncated or belongs to another model."
         )
     model = _read(path, weights)
     return WorkingModel(model, _mapped(model, stored, file), Spool())

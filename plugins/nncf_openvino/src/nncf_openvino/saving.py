@@ -20,7 +20,7 @@ def save(model: ov.Model, path: Path) -> None:
     :raises InvalidPathError: when the folder is missing or not writable, or the disk is full.
     """
     if path.suffix.lower() != ".xml":
-        raise ValidationError(f"Cannot write {path}: the name of an OpenVINO model ends in .xml; its weights go to .bin.")
+        raise ValidationError(f"Cannot write {path}: the name of an OpenVINO model ends in .xml.")
     weights = path.with_suffix(".bin")
     # the weights are renamed last but one and the model right after it: no reading of the old pair comes between
     with replacing(path) as temporary, replacing(weights) as temporary_weights:

@@ -14,7 +14,7 @@ class Value(NamedTuple):
     """An output of an operator, by identity: OpenVINO's own objects compare by building an Equal operator."""
 
     node: int
-    index: int
+    port: int
 
 
 class Body(NamedTuple):

@@ -24,7 +24,8 @@ class WeightFile:
     def offset(self, view: np.ndarray) -> int | None:
         """Where OpenVINO's view of a constant begins in the file; ``None`` when it lies elsewhere."""
         offset = view.ctypes.data - self.base
-        return offset if 0 <= offset and offset + view.nbytes <= self.file.size else None
+        inside = offset >= 0 and offset + view.nbytes <= self.file.size
+        return offset if inside else None
 
 
 @define(eq=False)
@@ -33,8 +34,8 @@ class WorkingModel:
 
     :param model: the OpenVINO model.
     :param weights: its .bin file, when it was opened from a path.
-    :param spool: holds what was compressed, beyond what may stay in memory, until it is written; ``None``: all of it
-        stays in memory.
+    :param spool: takes what is compressed until it is written; ``None`` where the user will have the model itself,
+        whose constants then have memory of their own.
     :param inputs: names that the runner knows inputs by, in their order, where these are not the model's own.
     :param outputs: likewise.
     :param kept: memory that constants of the model refer to.
@@ -46,7 +47,3 @@ class WorkingModel:
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     kept: list[np.ndarray] = field(factory=list)
-
-    def keep(self, array: np.ndarray) -> None:
-        """Let memory live as long as this."""
-        self.kept.append(array)

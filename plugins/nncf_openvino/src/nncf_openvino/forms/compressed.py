@@ -44,5 +44,5 @@ class CompressedConstant:
         :raises UnsupportedModelError: when the core has no such form.
         """
         if self.read is None:
-            raise UnsupportedModelError(f"The compressed constant {self.name!r} ({self.format}) cannot be decompressed.")
+            raise UnsupportedModelError(f"The weight {self.name!r} ({self.format}) cannot be decompressed.")
         return decompress(self.read())

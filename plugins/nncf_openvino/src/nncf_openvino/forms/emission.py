@@ -141,8 +141,8 @@ class Emitter:
 
 def grouped_shape(tensor: CompressedTensor) -> tuple[int, ...]:
     """Shape of the codes: the divided axis becomes groups and elements of a group."""
-    axis = tensor.group_axis
-    if axis is None or tensor.group_size == -1:
+    axis = _divided_axis(tensor)
+    if axis is None:
         return tensor.shape
     count = tensor.shape[axis] // tensor.group_size
     return (*tensor.shape[:axis], count, tensor.group_size, *tensor.shape[axis + 1 :])
@@ -150,10 +150,14 @@ def grouped_shape(tensor: CompressedTensor) -> tuple[int, ...]:
 
 def scale_shape(tensor: CompressedTensor) -> tuple[int, ...]:
     """Shape of the scales, which broadcasts against the codes."""
+    axis = _divided_axis(tensor)
+    return tensor.scale.shape if axis is None else (*tensor.scale.shape[: axis + 1], 1, *tensor.scale.shape[axis + 1 :])
+
+
+def _divided_axis(tensor: CompressedTensor) -> int | None:
+    """The axis that is divided into more than one group: a single one is the whole channel, and needs no Reshape."""
     axis = tensor.group_axis
-    if axis is None or tensor.group_size == -1:
-        return tensor.scale.shape
-    return (*tensor.scale.shape[: axis + 1], 1, *tensor.scale.shape[axis + 1 :])
+    return None if axis is None or tensor.group_size in (-1, tensor.shape[axis]) else axis
 
 
 def _stored(tensor: CompressedTensor) -> np.ndarray:

@@ -283,4 +283,3 @@ def _aligned(points: np.ndarray, data: _Codes, axes: _Axes) -> np.ndarray:
 def _unsigned(raw: np.ndarray, bits: int, count: int) -> np.ndarray:
     codes = unpack(raw, bits, count, signed=True).astype(np.int16) + (1 << (bits - 1))
     return pack(codes.astype(np.uint8), bits)
-
