@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression
-# The OpenVINO and PyTorch distributions register nothing yet: their frameworks are not needed to check them.
-SHELLS := -e plugins/nncf_openvino -e plugins/nncf_torch
+# The PyTorch distribution registers nothing yet: its framework is not needed to check it.
+SHELLS := -e plugins/nncf_torch
 PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)
 SOURCES := nncf_core/src plugins examples benchmarks models tests
 
@@ -25,6 +25,7 @@ $(VENV)/.demo: $(BIN)/python $(PROJECTS) constraints.txt requirements-demo.txt
 
 $(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
 	$(PIP) --requirement requirements-dev.txt
+	$(PIP) --no-build-isolation -e plugins/nncf_openvino
 	$(PIP) --no-build-isolation --no-deps $(SHELLS)
 	@touch $@
 

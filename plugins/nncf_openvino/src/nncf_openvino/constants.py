@@ -1,0 +1,57 @@
+"""Making constants, and giving a model's constants memory of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import openvino as ov
+from openvino.op import Constant
+
+from nncf_openvino.element_types import raw_bytes
+from nncf_openvino.traversal import walk
+from nncf_openvino.working import WorkingModel
+
+_SMALL = 1 << 12  # bytes of constants that are not worth being held apart
+
+
+def constant(working: WorkingModel, raw: np.ndarray, shape: Sequence[int], kind: ov.Type, name: str) -> Constant:
+    """A new constant.
+
+    :param working: the model that it is for; holds the memory when that is not the constant's own.
+    :param raw: its bytes, one dimension.
+    """
+    if working.spool is None or raw.nbytes < _SMALL:
+        result = _copied(raw, shape, kind)
+    else:
+        held = working.spool.put(raw)
+        # OpenVINO does not keep the array alive
+        working.kept.append(held)
+        result = Constant(ov.Tensor(held, list(shape), kind), shared_memory=True)
+    result.set_friendly_name(name)
+    return result
+
+
+def owning(working: WorkingModel) -> ov.Model:
+    """The model, with memory of its own for what the working model holds."""
+    if working.kept:
+        ranges = [(array.ctypes.data, array.ctypes.data + array.nbytes) for array in working.kept]
+        for node, _ in list(walk(working.model)):
+            if node.get_type_name() != "Constant":
+                continue
+            view = raw_bytes(node)
+            if any(start <= view.ctypes.data < stop for start, stop in ranges):
+                new = _copied(view, list(node.shape), node.get_element_type())
+                new.set_friendly_name(node.get_friendly_name())
+                for user in node.output(0).get_target_inputs():
+                    user.replace_source_output(new.output(0))
+        working.kept.clear()
+    return working.model
+
+
+def _copied(raw: np.ndarray, shape: Sequence[int], kind: ov.Type) -> Constant:
+    if raw.size == 0:
+        return Constant(kind, ov.Shape(list(shape)), np.zeros(0, np.float32))
+    if not (raw.flags.c_contiguous and raw.flags.writeable):
+        raw = raw.copy()  # OpenVINO takes no read-only arrays
+    return Constant(ov.Tensor(raw, list(shape), kind), shared_memory=False)

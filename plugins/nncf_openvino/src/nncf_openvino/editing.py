@@ -1,0 +1,135 @@
+"""Carrying out transformations one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset1
+
+from nncf_core.errors import ValidationError
+from nncf_core.graph import Graph
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    PointKind,
+    ReplaceConstant,
+    Transformation,
+)
+from nncf_openvino.constants import constant
+from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
+from nncf_openvino.forms.emission import Emitter
+from nncf_openvino.naming import Names
+from nncf_openvino.traversal import walk
+from nncf_openvino.working import WorkingModel
+
+
+def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transformation]) -> WorkingModel:
+    """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
+    editor = _Editor(working, graph)
+    for transformation in transformations:
+        if isinstance(transformation, InsertMultiply):
+            editor.multiply(transformation)
+        elif isinstance(transformation, CompressConstant):
+            editor.compress(transformation)
+        else:
+            editor.replace(transformation)
+    return working
+
+
+class _Editor:
+    """Knows nodes and constants by the names that they had before the first edit."""
+
+    def __init__(self, working: WorkingModel, graph: Graph) -> None:
+        self._working, self._graph = working, graph
+        names = Names.of(working.model)
+        self._nodes, self._constants = names.nodes, dict(names.constants)
+        self._taken = {place.node.get_friendly_name() for place in walk(working.model)}
+        self._emitter = Emitter(self._constant, self._unique)
+        self._compressed: set[str] = set()
+
+    def compress(self, command: CompressConstant) -> None:
+        """Write codes in the form that OpenVINO fuses."""
+        name, old, tensor = command.constant, self._output(command.constant), command.tensor
+        known = self._graph.constants[name]
+        if tensor.shape != known.shape:
+            raise ValidationError(f"The constant {name!r} has shape {known.shape}, its codes {tensor.shape}.")
+        users = self._graph.users(name)
+        new = self._emitter.emit(name, tensor, type_name(old.get_element_type()), users[0][1] if users else 0)
+        self._take_place(old, new)
+        self._compressed.add(name)
+
+    def replace(self, command: ReplaceConstant) -> None:
+        """New float values; what decompressed the old ones goes away."""
+        name, old, value = command.constant, self._output(command.constant), command.value
+        known = self._graph.constants[name]
+        if known.shape != value.shape:
+            raise ValidationError(f"The new values of {name!r} have shape {value.shape}; it has {known.shape}.")
+        array = np.ascontiguousarray(value.astype(np.dtype(known.dtype)))
+        new = self._constant(_bytes(array), known.shape, openvino_type(known.dtype), name).output(0)
+        self._take_place(old, new)
+        self._constants[name] = new
+
+    def multiply(self, command: InsertMultiply) -> None:
+        """A Multiply at an input or an output; a model's output keeps its name."""
+        point = command.target
+        place = self._nodes.get(point.node)
+        node = None if place is None else place.node
+        before = point.kind is PointKind.INPUT
+        count = 0 if node is None else node.get_input_size() if before else node.get_output_size()
+        if node is None or point.port >= count or (not before and node.get_type_name() == "Result"):
+            raise ValidationError(f"The model has no point {point}.")
+        source = node.input(point.port).get_source_output() if before else node.output(point.port)
+        kind = source.get_element_type()
+        if type_name(kind) not in FLOATS:
+            raise ValidationError(
+                f"The tensor at {point} cannot be multiplied: its elements are of type {type_name(kind)}."
+            )
+        array = np.ascontiguousarray(np.asarray(command.factor).astype(np.dtype(numpy_name(type_name(kind)))))
+        name = self._unique(command.name or f"{point.node}/multiply")
+        users = [node.input(point.port)] if before else list(source.get_target_inputs())
+        factor = self._constant(_bytes(array), array.shape, kind, self._unique(f"{name}/factor"))
+        product = opset1.multiply(source, factor)
+        product.set_friendly_name(name)
+        for user in users:
+            user.replace_source_output(product.output(0))
+        if not before:
+            _move_names(source, product.output(0))
+
+    def _output(self, name: str) -> Any:
+        if name not in self._constants or name not in self._graph.constants:
+            raise ValidationError(f"The model has no constant {name!r}.")
+        if name in self._compressed:
+            raise ValidationError(f"The constant {name!r} has just been compressed; edit it in a round of its own.")
+        return self._constants[name]
+
+    def _take_place(self, old: Any, new: Any) -> None:
+        """Let every user of a constant take its new form."""
+        for user in old.get_target_inputs():
+            user.replace_source_output(new)
+        _move_names(old, new)
+
+    def _constant(self, raw: np.ndarray, shape: Any, kind: ov.Type, name: str) -> Any:
+        return constant(self._working, raw, shape, kind, name)
+
+    def _unique(self, name: str) -> str:
+        result, count = name, 0
+        while result in self._taken:
+            count += 1
+            result = f"{name}_{count}"
+        self._taken.add(result)
+        return result
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _move_names(old: Any, new: Any) -> None:
+    """Tensor names go with what users see."""
+    names = old.get_names()
+    if names:
+        old.get_tensor().set_names(set())
+        new.get_tensor().set_names(names)

@@ -1,0 +1,1 @@
+"""How compressed weights are written in OpenVINO models, and recognised in them."""

@@ -1,0 +1,66 @@
+"""The target-point inserter: carries out transformations on OpenVINO models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nncf_core.contracts import CompressionRequest, Runner
+from nncf_core.graph import Constant, Graph
+from nncf_core.transformations import TargetPoint, Transformation
+
+if TYPE_CHECKING:
+    from nncf_openvino.working import WorkingModel
+
+
+class OpenVINOTargetPointInserter:
+    """Changes working models; see :mod:`nncf_openvino.forms` for how compressed weights are written."""
+
+    framework: ClassVar[str] = "openvino"
+
+    def refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Why a constant cannot be compressed in this way, with what would work; ``None`` when it can.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_openvino.options import check_options
+        from nncf_openvino.refusals import refusal
+
+        check_options(options)
+        return refusal(constant, request)
+
+    def apply(
+        self,
+        model: WorkingModel,
+        graph: Graph,
+        transformations: Iterable[Transformation],
+        options: Mapping[str, Any],
+    ) -> WorkingModel:
+        """Change ``model`` in place and return it.
+
+        :raises ValidationError: for unknown options, or when a transformation names what the model lacks.
+        """
+        from nncf_openvino.editing import apply
+        from nncf_openvino.options import check_options
+
+        check_options(options)
+        return apply(model, graph, transformations)
+
+    def extract(
+        self, model: WorkingModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]
+    ) -> WorkingModel:
+        """A sub-model from the input points to the output points, with outputs named ``str(target_point)``.
+
+        :raises ValidationError: when a point does not exist, or an output does not depend on the inputs alone.
+        """
+        from nncf_openvino.extraction import extract
+
+        return extract(model, inputs, outputs)
+
+    def runner(self, model: WorkingModel) -> Runner:
+        """A callable that runs the model on the CPU."""
+        from nncf_openvino.running import runner
+
+        return runner(model)

@@ -1,0 +1,83 @@
+"""Running models on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from attrs import frozen
+
+from nncf_core.contracts import Runner
+from nncf_core.errors import UnsupportedModelError
+from nncf_openvino.element_types import numpy_name, type_name
+from nncf_openvino.opening import reason_of
+from nncf_openvino.working import WorkingModel
+
+EXACT: Mapping[str, Any] = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    "KV_CACHE_PRECISION": "f32",
+}
+"""Compute with activations as they are: by default the CPU rounds those of compressed layers to 8 bits, and takes
+bfloat16 where the processor knows it."""
+
+
+@frozen
+class Session:
+    """A compiled model.
+
+    :param compiled: ``openvino.CompiledModel``.
+    :param inputs: names of the inputs in order.
+    :param outputs: names of the outputs in order.
+    :param kept: what owns memory that it computes with.
+    """
+
+    compiled: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    kept: WorkingModel
+
+    @property
+    def expected(self) -> dict[str, str]:
+        """Element type and shape of each input, in order, for people."""
+        ports = self.compiled.inputs
+        return {
+            name: f"{numpy_name(type_name(port.get_element_type()))} {port.get_partial_shape()}"
+            for name, port in zip(self.inputs, ports, strict=True)
+        }
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, in the order of the model."""
+        unknown = [name for name in feed if name not in self.inputs]
+        if unknown or len(feed) != len(self.inputs):
+            raise ValueError(f"the feed has {sorted(feed)}, the model's inputs are {list(self.inputs)}")
+        arrays = {index: np.ascontiguousarray(feed[name]) for index, name in enumerate(self.inputs)}
+        results = self.compiled.create_infer_request().infer(arrays)
+        return {name: np.array(results[index]) for index, name in enumerate(self.outputs)}
+
+
+def session_for(working: WorkingModel) -> Session:
+    """A session on the CPU that computes with activations as they are.
+
+    :raises UnsupportedModelError: when OpenVINO does not compile the model.
+    """
+    model = working.model
+    try:
+        compiled = ov.Core().compile_model(model, "CPU", dict(EXACT))
+    except RuntimeError as error:
+        raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
+    inputs = working.inputs or tuple(_name(port) for port in model.inputs)
+    outputs = working.outputs or tuple(_name(port) for port in model.outputs)
+    return Session(compiled, inputs, outputs, working)
+
+
+def runner(working: WorkingModel) -> Runner:
+    """A callable from arrays by input name to arrays by output name."""
+    return session_for(working).run
+
+
+def _name(port: Any) -> str:
+    """A tensor's first name, or its operator's where it has none."""
+    return str(min(port.get_names())) if port.get_names() else str(port.get_node().get_friendly_name())
