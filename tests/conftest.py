@@ -4,28 +4,21 @@ from importlib.util import find_spec
 
 import pytest
 
-_NEEDED = {
-    **dict.fromkeys(
-        ("nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch"), ["backends/test_parity.py"]
+_ALGORITHM = "nncf_weight_compression"
+_NEEDS = {
+    "algorithms/weight_compression/*": (_ALGORITHM,),
+    "algorithms/weight_compression/test_on_onnx.py": ("nncf_onnx",),
+    "backends/onnx/*": ("nncf_onnx",),
+    "backends/openvino/*": ("nncf_openvino", "openvino"),
+    "backends/test_parity.py": (
+        _ALGORITHM, "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch",
     ),
-    "nncf_onnx": [
-        "backends/onnx/*",
-        "backends/test_parity.py",
-        "cli/*",
-        "algorithms/weight_compression/test_on_onnx.py",
-        "plugins/test_installations.py",
-    ],
-    "nncf_weight_compression": [
-        "backends/test_parity.py",
-        "algorithms/weight_compression/*",
-        "cli/*",
-        "plugins/test_installations.py",
-    ],
-}
+    "backends/torch/*": ("nncf_torch", "torch"),
+    "cli/*": ("nncf_onnx", _ALGORITHM),
+    "plugins/test_installations.py": ("nncf_onnx", _ALGORITHM),
+}  # fmt: skip
 
-collect_ignore_glob = sorted(
-    {path for package, paths in _NEEDED.items() if find_spec(package) is None for path in paths}
-)
+collect_ignore_glob = [path for path, packages in _NEEDS.items() if not all(map(find_spec, packages))]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
