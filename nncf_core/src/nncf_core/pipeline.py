@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import frozen, has
 
 from nncf_core.config.nncf_config import NNCFConfig
-from nncf_core.contracts import Algorithm, CompressionRequest, Context, Model
+from nncf_core.contracts import Algorithm, CompressionRequest, Context, Model, Recorder
 from nncf_core.dataset import Dataset
 from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Constant, Graph
@@ -30,7 +30,7 @@ from nncf_core.registry import Backend, Registry, registry
 from nncf_core.report import Report
 from nncf_core.scopes import IgnoredScope, from_legacy, ignored_names
 from nncf_core.statistics import Statistics
-from nncf_core.structuring import structure
+from nncf_core.structuring import structure, unstructure
 from nncf_core.transformations import Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
@@ -55,6 +55,13 @@ class _Step:
     algorithm: Algorithm
     params: Any
     ignored: IgnoredScope
+
+    def described(self) -> dict[str, Any]:
+        """The parameters as plain data, without those that have no value, or are many and all at their defaults."""
+        values = {**unstructure(self.params), "ignored_scope": unstructure(self.ignored)}
+        parts = {name: type(getattr(self.params, name, None)) for name in values}
+        idle = {name for name, part in parts.items() if has(part) and values[name] == unstructure(part())}
+        return {name: value for name, value in values.items() if value is not None and name not in idle}
 
 
 @frozen
@@ -165,6 +172,10 @@ def run(
         working, first = this.execute(steps, working, consume)
         plan = Plan(this.backend.framework, tuple(entries))
         report = Report.of(first, plan)
+        if isinstance(builder, Recorder):
+            for step in steps:
+                if any(entry.algorithm == step.algorithm.name for entry in entries):
+                    builder.record(working, step.algorithm.name, step.described())
         if output is not None:
             builder.save(working, output)
             return Result(None, plan, report)
