@@ -15,9 +15,32 @@ from nncf_core.pipeline import make_plan, run
 from nncf_core.testing import registered
 from nncf_core.testing.numpy_backend import NumpyModel
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
+from nncf_core.testing.numpy_backend.inserter import NumpyTargetPointInserter
 from nncf_core.testing.suite import comparable
 from nncf_core.transformations import InsertMultiply
 from tests.core.pipeline_doubles import CASE, POINT, Scale, config, last_of, module
+
+
+class TestRecords:
+    def test_what_was_done_is_written_down_where_the_backend_can(self):
+        class Recording(NumpyGraphBuilder):
+            records = []  # noqa: RUF012
+
+            def record(self, model, algorithm, parameters):
+                self.records.append((algorithm, parameters))
+
+        plugin = module(
+            nncf_graph_builders=[Recording()],
+            nncf_target_point_inserters=[NumpyTargetPointInserter()],
+            nncf_algorithms=[Scale(), Scale("other")],
+        )
+        with registered(plugin, "recording"):
+            run(config({"factor": 5}, {"algorithm": "other", "rounds": 0}), CASE.model())
+        ((algorithm, parameters),) = Recording.records
+        assert algorithm == "scale"
+        assert parameters["factor"] == 5
+        assert parameters["rounds"] == 1
+        assert "subset_size" not in parameters
 
 
 class TestOrder:

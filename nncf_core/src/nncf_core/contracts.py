@@ -100,6 +100,17 @@ class StreamingBuilder(Protocol):
 
 
 @runtime_checkable
+class Recorder(Protocol):
+    """What a graph builder may do besides: write down in a model what was done to it, where its format has a place."""
+
+    def record(self, model: Model, algorithm: str, parameters: Mapping[str, Any]) -> None:
+        """Write down that an algorithm has changed a working model.
+
+        :param parameters: the algorithm's parameters as plain data (JSON), defaults included.
+        """
+
+
+@runtime_checkable
 class TargetPointInserter(Protocol):
     """Carries out transformations."""
 

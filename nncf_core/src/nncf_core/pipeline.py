@@ -9,17 +9,17 @@ from __future__ import annotations
 import gc
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import frozen, has
 
 from nncf_core.config.nncf_config import NNCFConfig
-from nncf_core.contracts import Algorithm, CompressionRequest, Context, GraphBuilder, Model, StreamingBuilder
+from nncf_core.contracts import Algorithm, CompressionRequest, Context, GraphBuilder, Model, Recorder, StreamingBuilder
 from nncf_core.dataset import Dataset
 from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Constant, Graph
@@ -30,7 +30,7 @@ from nncf_core.registry import Backend, Registry, registry
 from nncf_core.report import Report
 from nncf_core.scopes import IgnoredScope, from_legacy, ignored_names
 from nncf_core.statistics import Statistics
-from nncf_core.structuring import structure
+from nncf_core.structuring import structure, unstructure
 from nncf_core.transformations import Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
@@ -55,6 +55,13 @@ class _Step:
     algorithm: Algorithm
     params: Any
     ignored: IgnoredScope
+
+    def described(self) -> dict[str, Any]:
+        """The parameters as plain data, without those that have no value, or are many and all at their defaults."""
+        values = {**unstructure(self.params), "ignored_scope": unstructure(self.ignored)}
+        parts = {name: type(getattr(self.params, name, None)) for name in values}
+        idle = {name for name, part in parts.items() if has(part) and values[name] == unstructure(part())}
+        return {name: value for name, value in values.items() if value is not None and name not in idle}
 
 
 @frozen
@@ -164,6 +171,7 @@ def run(
 
         with _streaming(builder, working, output):
             working, first = this.execute(steps, working, consume)
+            _record(builder, working, steps, entries)
             if output is not None:
                 builder.save(working, output)
         plan = Plan(this.backend.framework, tuple(entries))
@@ -174,6 +182,14 @@ def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> Abst
     if output is not None and isinstance(builder, StreamingBuilder):
         return builder.streaming(model, output)
     return nullcontext()
+
+
+def _record(builder: GraphBuilder, model: Model, steps: Iterable[_Step], entries: Sequence[PlanEntry]) -> None:
+    if isinstance(builder, Recorder):
+        changed = {entry.algorithm for entry in entries}
+        for step in steps:
+            if step.algorithm.name in changed:
+                builder.record(model, step.algorithm.name, step.described())
 
 
 def make_plan(

@@ -48,6 +48,12 @@ class OpenVINOGraphBuilder:
 
         return build(model)
 
+    def record(self, model: WorkingModel, algorithm: str, parameters: Mapping[str, Any]) -> None:
+        """Write into the model's ``rt_info``, under ``nncf``, what was done."""
+        from nncf_openvino.recording import record
+
+        record(model.model, algorithm, parameters)
+
     def export(self, model: WorkingModel, source: ov.Model | Path | str) -> ov.Model:
         """An ``openvino.Model``."""
         from nncf_openvino.constants import owning
