@@ -1,0 +1,50 @@
+"""What the axes of a weight mean to PyTorch's operators."""
+
+from __future__ import annotations
+
+from nncf_core.graph import WeightLayout
+
+
+def linear_layout(rank: int) -> WeightLayout:
+    """``[…, outputs, inputs]``."""
+    return WeightLayout((rank - 1,), tuple(range(rank - 2, rank - 1)), tuple(range(rank - 2)))
+
+
+def matmul_layout(port: int, rank: int) -> WeightLayout | None:
+    """The operand of a matrix product: the first ends in the axis that is summed over, the second begins with it."""
+    if rank == 0:
+        return None
+    if rank == 1:
+        return WeightLayout((0,), ())
+    batch, rows, columns = tuple(range(rank - 2)), rank - 2, rank - 1
+    return WeightLayout((columns,), (rows,), batch) if port == 0 else WeightLayout((rows,), (columns,), batch)
+
+
+def embedding_layout(rank: int) -> WeightLayout:
+    """``[rows, …]``."""
+    return WeightLayout(tuple(range(1, rank)), (0,))
+
+
+def conv_layout(rank: int) -> WeightLayout:
+    """``[outputs, inputs / groups, *kernel]``."""
+    return WeightLayout(tuple(range(1, rank)), (0,))
+
+
+def conv_transpose_layout(groups: int, rank: int) -> WeightLayout:
+    """``[inputs, outputs / groups, *kernel]``.
+
+    With groups an output channel is a part of axis 0 and of axis 1; a scale for each input channel is what can be
+    expressed then.
+    """
+    if groups == 1:
+        return WeightLayout((0, *range(2, rank)), (1,))
+    return WeightLayout(tuple(range(1, rank)), (0,))
+
+
+def permuted(layout: WeightLayout, order: tuple[int, ...]) -> WeightLayout:
+    """The layout before a permutation: axis ``i`` of its output is axis ``order[i]`` of its input."""
+
+    def before(axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(order[axis] for axis in axes))
+
+    return WeightLayout(before(layout.reduction_axes), before(layout.channel_axes), before(layout.batch_axes))
