@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
 from nncf_core.transformations import TargetPoint, Transformation
+
+if TYPE_CHECKING:
+    from nncf_torch.graph_model import GraphModel
+    from nncf_torch.module_model import ModuleModel
 
 
 class TorchTargetPointInserter:
@@ -24,20 +28,33 @@ class TorchTargetPointInserter:
         return refusal(graph, constant)
 
     def apply(
-        self, model: Any, graph: Graph, transformations: Iterable[Transformation], options: Mapping[str, Any]
-    ) -> Any:
+        self,
+        model: ModuleModel | GraphModel,
+        graph: Graph,
+        transformations: Iterable[Transformation],
+        options: Mapping[str, Any],
+    ) -> ModuleModel | GraphModel:
         """Change ``model`` in place and return it.
 
         :raises ValidationError: when a transformation names what the model lacks.
         """
-        from nncf_torch.module_editing import apply
+        from nncf_torch.editing import apply
 
         return apply(model, graph, transformations)
 
-    def extract(self, model: Any, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Any:
-        """A sub-model."""
-        raise NotImplementedError
+    def extract(
+        self, model: ModuleModel | GraphModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]
+    ) -> ModuleModel | GraphModel:
+        """A sub-model from the input points to the output points, with outputs named ``str(target_point)``.
 
-    def runner(self, model: Any) -> Runner:
-        """A callable that runs the model."""
-        raise NotImplementedError
+        :raises ValidationError: when a point does not exist, or an output does not depend on the inputs alone.
+        """
+        from nncf_torch.extraction import extract
+
+        return extract(model, inputs, outputs)
+
+    def runner(self, model: ModuleModel | GraphModel) -> Runner:
+        """A callable that runs the model in evaluation mode."""
+        from nncf_torch.running import runner
+
+        return runner(model)

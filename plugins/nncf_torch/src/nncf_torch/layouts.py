@@ -48,3 +48,28 @@ def permuted(layout: WeightLayout, order: tuple[int, ...]) -> WeightLayout:
         return tuple(sorted(order[axis] for axis in axes))
 
     return WeightLayout(before(layout.reduction_axes), before(layout.channel_axes), before(layout.batch_axes))
+
+
+def selected(layout: WeightLayout, axis: int) -> WeightLayout:
+    """The layout before one index was taken of an axis: the indices are independent matrices."""
+
+    def before(axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(other + (other >= axis) for other in axes)
+
+    batch = tuple(sorted((axis, *before(layout.batch_axes))))
+    return WeightLayout(before(layout.reduction_axes), before(layout.channel_axes), batch)
+
+
+def einsum_layout(equation: str, position: int) -> WeightLayout | None:
+    """The layout of one of two operands, from the letters of its axes."""
+    operands, arrow, output = equation.replace(" ", "").partition("->")
+    letters = operands.split(",")
+    if not arrow or len(letters) != 2 or "." in equation or len(set(letters[position])) != len(letters[position]):
+        return None
+    own, other = letters[position], letters[1 - position]
+    reduced = tuple(axis for axis, letter in enumerate(own) if letter in other and letter not in output)
+    batch = tuple(axis for axis, letter in enumerate(own) if letter in other and letter in output)
+    channels = tuple(axis for axis, letter in enumerate(own) if letter not in other and letter in output)
+    if not reduced or len(reduced) + len(batch) + len(channels) != len(own):
+        return None
+    return WeightLayout(reduced, channels, batch)

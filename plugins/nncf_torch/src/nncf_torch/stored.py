@@ -220,16 +220,23 @@ def _stored_codes(stored: Stored, codes: np.ndarray) -> torch.Tensor:
     count, size = _CODES_IN_BYTES[stored.bits]
     padded = np.append(codes, np.zeros(-codes.size % size, np.uint8)) if codes.size % size else codes
     if stored.offset:
-        padded = padded ^ np.resize(np.array(_SIGNS[stored.bits], np.uint8), padded.size)
+        padded = _with_signs_flipped(padded, stored.bits)
     last = stored.shape[-1]
     shape = (*stored.shape[:-1], last // count * size) if last % count == 0 else (padded.size,)
     return tensor_of(padded).reshape(shape)
 
 
+def _with_signs_flipped(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Two's complement to codes with an offset, and back."""
+    signs = np.array(_SIGNS[bits], np.uint8)
+    flipped: np.ndarray = (codes ^ signs) if signs.size == 1 else (codes.reshape(-1, 3) ^ signs).reshape(-1)
+    return flipped
+
+
 def _plain_codes(stored: Stored, codes: np.ndarray) -> np.ndarray:
     flat = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
     if stored.offset:
-        flat = flat ^ np.resize(np.array(_SIGNS[stored.bits], np.uint8), flat.size)
+        flat = _with_signs_flipped(flat, stored.bits)
     size = packed_size(int(np.prod(stored.shape, dtype=np.int64)), stored.bits)
     plain: np.ndarray = flat[:size]
     spare = size * 8 - int(np.prod(stored.shape, dtype=np.int64)) * stored.bits
