@@ -76,7 +76,7 @@ def as_program(case: ModelCase) -> ModelCase:
 
     def make(weights: Mapping[str, np.ndarray]) -> torch.export.ExportedProgram:
         feed = {name: torch.from_numpy(array) for name, array in case.feeds[0].items()}
-        shapes = {name: {axis: torch.export.Dim.AUTO for axis in range(tensor.dim())} for name, tensor in feed.items()}
+        shapes = {name: dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for name, tensor in feed.items()}
         return torch.export.export(case.make(weights), (), feed, dynamic_shapes=shapes)
 
     return ModelCase(f"{case.name}_program", make, case.weights, case.feeds)

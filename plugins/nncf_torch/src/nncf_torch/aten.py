@@ -33,8 +33,8 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.SOFTMAX: "softmax log_softmax _softmax _log_softmax _safe_softmax",
     OpKind.NORMALIZATION: (
         "batch_norm layer_norm instance_norm group_norm rms_norm native_layer_norm native_group_norm "
-        "_native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional native_batch_norm "
-        "normalize local_response_norm"
+        "_native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional "
+        "native_batch_norm normalize local_response_norm"
     ),
     OpKind.POOL: (
         "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
@@ -46,9 +46,9 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.CONCAT: "cat concat stack",
     OpKind.SPLIT: "split split_with_sizes chunk unbind tensor_split",
     OpKind.SHAPE_ONLY: (
-        "reshape view _unsafe_view transpose permute t squeeze unsqueeze flatten unflatten slice select expand expand_as "
-        "repeat tile contiguous clone dropout alias detach narrow movedim swapaxes pixel_shuffle pixel_unshuffle "
-        "__getitem__ view_as reshape_as identity T mT lift_fresh_copy feature_dropout alpha_dropout"
+        "reshape view _unsafe_view transpose permute t squeeze unsqueeze flatten unflatten slice select expand "
+        "expand_as repeat tile contiguous clone dropout alias detach narrow movedim swapaxes pixel_shuffle "
+        "pixel_unshuffle __getitem__ view_as reshape_as identity T mT lift_fresh_copy feature_dropout alpha_dropout"
     ),
     OpKind.CAST: "to _to_copy type float half bfloat16 double type_as",
     OpKind.QUANTIZE: "quantize_per_tensor quantize_per_channel fake_quantize_per_tensor_affine "

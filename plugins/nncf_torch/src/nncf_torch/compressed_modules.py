@@ -8,7 +8,6 @@ as before: the module's own ``forward``, and code elsewhere that takes the weigh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -63,14 +62,18 @@ def _drop(module: nn.Module, name: str) -> None:
 
 
 def _refill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
-    cls = type(module)
-    base = cls._uncompressed_class if issubclass(cls, CompressedModule) else cls
+    base = uncompressed_class(module)
     module.__dict__[_WEIGHTS] = dict(weights)
     if weights:
         module.__class__ = compressed_class(base, tuple(weights))
     else:
         del module.__dict__[_WEIGHTS]
         module.__class__ = base
+
+
+def uncompressed_class(module: nn.Module) -> type[nn.Module]:
+    """The class that the user gave a module."""
+    return module._uncompressed_class if isinstance(module, CompressedModule) else type(module)
 
 
 class CompressedModule(nn.Module):
@@ -80,7 +83,8 @@ class CompressedModule(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle is told how
-        return _made_anew, (self._uncompressed_class, tuple(weights_of(self))), self.__getstate__()
+        state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
+        return _made_anew, (self._uncompressed_class, tuple(weights_of(self))), state
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         # .half() and the like mean the weight, not what it is stored in
@@ -103,9 +107,18 @@ class CompressedModule(nn.Module):
         return [f"{name}_{part}" for name in weights_of(self) for part in PARTS if f"{name}_{part}" in self._buffers]
 
 
-@cache
 def compressed_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
     """A class that is ``base``, but that its weights of these names are decompressed when they are read."""
+    key = base, names
+    if key not in _CLASSES:
+        _CLASSES[key] = _made_class(base, names)
+    return _CLASSES[key]
+
+
+_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
+
+
+def _made_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
     members: dict[str, Any] = {name: _property(name) for name in names}
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
     return type(f"Compressed{base.__name__}", (CompressedModule, base), members)
@@ -129,8 +142,6 @@ def _property(name: str) -> property:
         return decompress(self.__dict__[weights][name], codes, scale, *rest)
 
     def write(self: nn.Module, _: Any) -> None:
-        raise AttributeError(
-            f"The weight {name!r} is compressed; nncf.strip(model, strip_format=IN_PLACE) restores it."
-        )
+        raise AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
 
     return property(read, write, doc="The decompressed weight.")

@@ -16,14 +16,12 @@ class Multiplication:
 
     :param name: name of its node in the graph.
     :param buffer: name of the buffer.
-    :param at_input: whether it is at an input, or at the output.
-    :param argument: index of the positional argument, or name of the keyword argument.
+    :param at_input: whether it is at the input, or at the output.
     """
 
     name: str
     buffer: str
     at_input: bool
-    argument: int | str = 0
 
 
 class MultiplyInput:
@@ -33,11 +31,12 @@ class MultiplyInput:
         self.edit = edit
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Arguments with one of them multiplied."""
-        where, factor = self.edit.argument, getattr(module, self.edit.buffer)
-        if isinstance(where, int):
-            return (*args[:where], args[where] * factor, *args[where + 1 :]), kwargs
-        return args, {**kwargs, where: kwargs[where] * factor}
+        """Arguments with the first one multiplied."""
+        factor = getattr(module, self.edit.buffer)
+        if args:
+            return (args[0] * factor, *args[1:]), kwargs
+        name = next(iter(kwargs))
+        return args, {**kwargs, name: kwargs[name] * factor}
 
 
 class MultiplyOutput:
@@ -48,7 +47,8 @@ class MultiplyOutput:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         """The product."""
-        return output * getattr(module, self.edit.buffer)
+        product: torch.Tensor = output * getattr(module, self.edit.buffer)
+        return product
 
 
 def add_multiplication(module: nn.Module, edit: Multiplication, factor: torch.Tensor) -> None:

@@ -17,10 +17,12 @@ from nncf_torch.places import compressed_constant, identity
 from nncf_torch.stored import PARTS, Stored
 from nncf_torch.tensors import array_of, dtype_name
 
-_STEPS = frozenset(
-    "bitwise_and bitwise_right_shift floor_divide stack reshape view to _to_copy sub add mul index_select slice clamp "
-    "unbind getitem _assert_tensor_metadata clone unsqueeze cat expand div select".split()
-)
+_STEPS_OF_CODES = {
+    "_assert_tensor_metadata", "add", "bitwise_and", "bitwise_right_shift", "cat", "clamp", "clone", "div", "expand",
+    "floor_divide", "getitem", "index_select", "mul", "reshape", "select", "slice", "stack", "sub", "to", "_to_copy",
+    "unbind", "unsqueeze", "view",
+}  # fmt: skip
+_STEPS_OF_VALUES = {"_assert_tensor_metadata", "clamp", "mul", "reshape", "to", "_to_copy", "view"}
 
 
 @frozen(eq=False)
@@ -117,13 +119,12 @@ def _decompression(
     waiting = [user for node in sources for user in node.users]
     while waiting:
         node = waiting.pop()
-        if node in inside or _step(node) not in _STEPS or not all(n in inside for n in node.all_input_nodes):
+        if node in inside or not all(source in inside for source in node.all_input_nodes):
             continue
-        known = frozenset[str]().union(*(inside[n] for n in node.all_input_nodes))
-        before = [n for n in node.all_input_nodes if inside[n] == {"codes", "scale"}]
-        if before and _step(node) not in ("reshape", "view", "to", "_to_copy", "clamp", "mul", "_assert_tensor_metadata"):
+        scaled = any(inside[source] == {"codes", "scale"} for source in node.all_input_nodes)
+        if _step(node) not in (_STEPS_OF_VALUES if scaled else _STEPS_OF_CODES):
             continue
-        inside[node] = known
+        inside[node] = frozenset[str]().union(*(inside[source] for source in node.all_input_nodes))
         waiting += node.users
     ends = [
         node

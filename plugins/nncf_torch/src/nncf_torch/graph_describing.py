@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, trai
 from nncf_torch.aten import kind_of, layout_of
 from nncf_torch.graph_constants import GraphConstant, constant_of, graph_constants
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.layouts import permuted, selected
-from nncf_torch.naming import node_name
+from nncf_torch.layouts import before_view
 from nncf_torch.tensors import dtype_name
 
 NAME = "nncf_name"
 """Key in a node's ``meta``: the name that an edit asked for."""
 
+_VIEWS = {"mT", "numpy_T", "permute", "select", "t", "transpose"}
+_COPIES = {"_to_copy", "alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to"}
 _IGNORED = ("_assert_tensor_metadata", "_assert_scalar", "sym_size", "sym_constrain_range_for_size", "_assert_async")
 
 
@@ -68,15 +69,6 @@ def named_nodes(
     return result
 
 
-def module_names(node: fx.Node, counts: dict[str, int]) -> str:
-    """The name of a node by the module that ran it."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(stack.values()))[0] if stack else ""
-    # "L['self'].layers.0" of the strict tracer, and "@2" of a module that is called again
-    path = path.removeprefix("L['self']").removeprefix(".").partition("@")[0]
-    return node_name(path, op_type_of(node), counts)
-
-
 def op_type_of(node: fx.Node) -> str:
     """The operator's name without its overload."""
     target = node.target
@@ -90,7 +82,8 @@ def operands_of(node: fx.Node) -> list[Operand]:
     found: list[Operand] = []
     for position, argument in enumerate([*node.args, *node.kwargs.values()]):
         listed = isinstance(argument, (list, tuple))
-        for index, item in enumerate(argument if listed else [argument]):
+        items: Sequence[Any] = argument if isinstance(argument, (list, tuple)) else [argument]
+        for index, item in enumerate(items):
             if isinstance(item, fx.Node) and _is_tensor(item):
                 found.append(Operand(item, index if listed else position))
     return found
@@ -135,8 +128,9 @@ class _Describer:
         if Trait.WEIGHTED in traits_of(kind) and isinstance(value, torch.Tensor):
             layout = layout_of(op_type, operand.position, value.dim(), node.args)
             for view in views:
-                layout = layout and _before(view, layout)
-        return _port(constant.name if behind is source else self._tensors.get(source, source.name), value, constant.name, layout)
+                layout = layout and before_view(op_type_of(view), _rank(view.args[0]), view.args, layout)
+        tensor = constant.name if behind is source else self._tensors.get(source, source.name)
+        return _port(tensor, value, constant.name, layout)
 
 
 def _behind(node: fx.Node, constants: Mapping[fx.Node, GraphConstant]) -> tuple[fx.Node | None, list[fx.Node]]:
@@ -146,35 +140,16 @@ def _behind(node: fx.Node, constants: Mapping[fx.Node, GraphConstant]) -> tuple[
         if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
             return None, []
         step = op_type_of(node)
-        if step in ("t", "permute", "transpose", "numpy_T", "select", "mT"):
+        if step in _VIEWS:
             views.append(node)
-        elif step not in ("to", "_to_copy", "alias", "detach", "contiguous", "clone", "lift_fresh_copy"):
-            return None, []
-        elif step in ("to", "_to_copy") and not _is_float(node):
+        elif step not in _COPIES or not _is_float(node):
             return None, []
         node = node.args[0]
     return node, views
 
 
-def _before(view: fx.Node, layout: WeightLayout) -> WeightLayout | None:
-    """The layout before a view."""
-    step, source = op_type_of(view), view.args[0]
-    assert isinstance(source, fx.Node)
-    rank = source.meta["val"].dim()
-    order = list(range(rank))
-    if step == "select":
-        axis, index = view.args[1], view.args[2]
-        return selected(layout, axis % rank) if isinstance(axis, int) and isinstance(index, int) else None
-    if step == "permute":
-        order = [int(axis) % rank for axis in view.args[1]]  # type: ignore[union-attr, arg-type]
-    elif step == "transpose":
-        first, second = (int(axis) % rank for axis in view.args[1:3])  # type: ignore[arg-type]
-        order[first], order[second] = order[second], order[first]
-    elif step == "mT":
-        order[-1], order[-2] = order[-2], order[-1]
-    else:
-        order.reverse()
-    return permuted(layout, tuple(order))
+def _rank(node: Any) -> int:
+    return int(node.meta["val"].dim())
 
 
 def _port(tensor: str, value: Any, constant: str | None = None, layout: WeightLayout | None = None) -> Port:

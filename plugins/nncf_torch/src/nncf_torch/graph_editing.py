@@ -28,7 +28,7 @@ from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.refusals import refusal
 from nncf_torch.stored import PARTS, decompress, encode
-from nncf_torch.tensors import dtype_name, tensor_of
+from nncf_torch.tensors import tensor_of
 
 
 def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
@@ -158,7 +158,7 @@ class _Editor:
                 if node.op == "placeholder":
                     env[node] = next(waiting)
                 elif node.op == "output":
-                    return env[node.args[0]]  # type: ignore[index]
+                    return env[node.args[0]]
                 else:
                     env[node] = graph.node_copy(node, lambda n: env[n])
                     env[node].meta = {"val": node.meta["val"]}

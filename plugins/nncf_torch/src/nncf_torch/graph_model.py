@@ -151,9 +151,12 @@ def from_program(program: ExportedProgram) -> GraphModel:
     # plain positional inputs, one for each placeholder; the program keeps the structure
     graph.set_codegen(fx.graph.CodeGen())
     module = fx.GraphModule(root, graph)
-    return GraphModel(module, program, constant_inputs, len(program.graph_signature.output_specs) - len(
-        program.graph_signature.user_outputs
-    ))
+    return GraphModel(
+        module,
+        program,
+        constant_inputs,
+        len(program.graph_signature.output_specs) - len(program.graph_signature.user_outputs),
+    )
 
 
 def _written(node: fx.Node) -> bool:
@@ -185,8 +188,11 @@ def to_program(model: GraphModel) -> ExportedProgram:
     specs: list[InputSpec] = []
     lifted: dict[str, fx.Node] = {}
     first = next(iter(graph.nodes))
-    used = [node for node in graph.nodes if node.op == "get_attr" and not isinstance(
-        _attribute(working.module, str(node.target)), fx.GraphModule)]
+    used = [
+        node
+        for node in graph.nodes
+        if node.op == "get_attr" and not isinstance(_attribute(working.module, str(node.target)), fx.GraphModule)
+    ]
     targets = dict.fromkeys(str(node.target) for node in used)
     for target in [t for t in known if t not in targets]:
         # replaced, or used by nobody any more
@@ -217,7 +223,7 @@ def to_program(model: GraphModel) -> ExportedProgram:
             spec = InputSpec(kind, TensorArgument(node.name), target, persistent=None if trained else True)
         entries.append((spec, node, target))
     entries.sort(key=lambda entry: order[entry[0].kind])
-    for spec, node, target in reversed(entries):
+    for _, node, _ in reversed(entries):
         head = next(iter(graph.nodes))
         if head is not node:
             head.prepend(node)

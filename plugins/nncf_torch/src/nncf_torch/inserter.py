@@ -11,6 +11,7 @@ from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
     from nncf_torch.graph_model import GraphModel
+    from nncf_torch.hook_tracing import Probe
     from nncf_torch.module_model import ModuleModel
 
 
@@ -44,7 +45,7 @@ class TorchTargetPointInserter:
 
     def extract(
         self, model: ModuleModel | GraphModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]
-    ) -> ModuleModel | GraphModel:
+    ) -> GraphModel | Probe:
         """A sub-model from the input points to the output points, with outputs named ``str(target_point)``.
 
         :raises ValidationError: when a point does not exist, or an output does not depend on the inputs alone.
@@ -53,7 +54,7 @@ class TorchTargetPointInserter:
 
         return extract(model, inputs, outputs)
 
-    def runner(self, model: ModuleModel | GraphModel) -> Runner:
+    def runner(self, model: ModuleModel | GraphModel | Probe) -> Runner:
         """A callable that runs the model in evaluation mode."""
         from nncf_torch.running import runner
 

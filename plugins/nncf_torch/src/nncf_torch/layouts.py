@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from nncf_core.graph import WeightLayout
 
 
@@ -73,3 +76,28 @@ def einsum_layout(equation: str, position: int) -> WeightLayout | None:
     if not reduced or len(reduced) + len(batch) + len(channels) != len(own):
         return None
     return WeightLayout(reduced, channels, batch)
+
+
+def before_view(step: str, rank: int, arguments: Sequence[Any], layout: WeightLayout) -> WeightLayout | None:
+    """The layout of what a view was made of.
+
+    :param step: name of the operator.
+    :param rank: number of dimensions before.
+    :param arguments: those of the operator, the tensor first.
+    """
+    order = list(range(rank))
+    if step in ("select", "__getitem__"):
+        axis, index = (0, arguments[1]) if step == "__getitem__" else arguments[1:3]
+        plain = isinstance(axis, int) and isinstance(index, int) and not isinstance(index, bool)
+        return selected(layout, axis % rank) if plain else None
+    if step == "permute":
+        axes = arguments[1] if isinstance(arguments[1], (list, tuple)) else arguments[1:]
+        order = [int(axis) % rank for axis in axes]
+    elif step == "transpose":
+        first, second = int(arguments[1]) % rank, int(arguments[2]) % rank
+        order[first], order[second] = order[second], order[first]
+    elif step == "mT":
+        order[-1], order[-2] = order[-2], order[-1]
+    else:
+        order.reverse()
+    return permuted(layout, tuple(order))

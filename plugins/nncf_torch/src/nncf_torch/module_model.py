@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define
 from torch import nn
 
+from nncf_torch.graph_model import GraphModel
 from nncf_torch.inputs import Call
 
 
@@ -15,8 +16,10 @@ class ModuleModel:
     :param module: may be changed; shares parameters' memory with the user's.
     :param trace: an option, see :class:`~nncf_torch.options.ReadOptions`.
     :param example: an input to trace it with.
+    :param traced: the graph that ``torch.export`` made of it, until the module is changed.
     """
 
     module: nn.Module
     trace: str = "auto"
     example: Call | None = None
+    traced: GraphModel | None = None

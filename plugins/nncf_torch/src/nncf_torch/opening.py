@@ -87,5 +87,3 @@ def _load(path: Path) -> ExportedProgram:
         return torch.export.load(path)
     except Exception as error:
         raise UnsupportedModelError(f"{path} is not a readable .pt2 file: {error}") from error
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nncf_core.contracts import GraphBuilder, TargetPointInserter
+from nncf_core.contracts import GraphBuilder, StatisticsAggregator, TargetPointInserter
 from nncf_core.hookspecs import hookimpl
 
 NNCF_HOOK_API = 1
@@ -24,3 +24,11 @@ def nncf_target_point_inserters() -> Iterable[TargetPointInserter]:
     from nncf_torch.inserter import TorchTargetPointInserter
 
     return [TorchTargetPointInserter()]
+
+
+@hookimpl
+def nncf_statistics_aggregators() -> Iterable[StatisticsAggregator]:
+    """Runs PyTorch models."""
+    from nncf_torch.statistics_aggregator import TorchStatisticsAggregator
+
+    return [TorchStatisticsAggregator()]

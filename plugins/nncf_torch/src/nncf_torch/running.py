@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,18 +18,33 @@ from nncf_torch.inputs import Call, call_of, named_outputs
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.tensors import array_of, tensor_of
 
+if TYPE_CHECKING:
+    from nncf_torch.hook_tracing import Probe
 
-def runner(model: GraphModel | ModuleModel) -> Runner:
+
+def runner(model: GraphModel | ModuleModel | Probe) -> Runner:
     """A callable that runs a working model in evaluation mode, without gradients."""
 
     def run(feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given = {name: tensor_of(np.array(array)) for name, array in feed.items()}
         if isinstance(model, GraphModel):
-            tensors = run_graph(model, {name: tensor_of(np.array(array)) for name, array in feed.items()})
+            tensors = run_graph(model, given)
+        elif not isinstance(model, ModuleModel):
+            tensors = _run_probe(model, given)
         else:
-            tensors = named_outputs(run_module(model.module, call_of(feed)))
+            tensors = named_outputs(run_module(model.module, call_of(given)))
         return {name: np.array(array_of(tensor)) for name, tensor in tensors.items()}
 
     return run
+
+
+def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    from nncf_torch.hook_tracing import run_probe
+
+    if not model.inputs:
+        return run_probe(model, call_of(given), {})
+    points = {str(point): point for point in model.inputs}
+    return run_probe(model, None, {points[name]: tensor for name, tensor in given.items()})
 
 
 def run_module(module: nn.Module, call: Call) -> Any:

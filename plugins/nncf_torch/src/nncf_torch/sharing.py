@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from nncf_core.errors import UnsupportedModelError
 from nncf_torch.compressed_modules import parts_of, weights_of
@@ -23,7 +23,7 @@ def shared_copy(module: nn.Module) -> nn.Module:
     """
     memo: dict[int, Any] = {}
     for name, parameter in module.named_parameters():
-        if isinstance(parameter, UninitializedTensorMixin):
+        if is_lazy(parameter):
             raise UnsupportedModelError(f"The parameter {name!r} has no shape yet: run the model once on an input.")
         memo[id(parameter)] = _view(parameter)
     for owner in module.modules():

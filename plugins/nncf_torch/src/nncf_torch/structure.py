@@ -17,8 +17,8 @@ from nncf_torch.naming import node_name
 from nncf_torch.places import Place, constant_of, places
 from nncf_torch.tensors import dtype_name
 
-_CONV = {nn.Conv1d: "conv1d", nn.Conv2d: "conv2d", nn.Conv3d: "conv3d"}
-_CONV_TRANSPOSE = {
+_CONV: Mapping[type[nn.Module], str] = {nn.Conv1d: "conv1d", nn.Conv2d: "conv2d", nn.Conv3d: "conv3d"}
+_CONV_TRANSPOSE: Mapping[type[nn.Module], str] = {
     nn.ConvTranspose1d: "conv_transpose1d",
     nn.ConvTranspose2d: "conv_transpose2d",
     nn.ConvTranspose3d: "conv_transpose3d",
@@ -30,10 +30,12 @@ def build(model: nn.Module) -> Graph:
     found = places(model)
     by_owner = {(id(owner), name): place for place in found.values() for owner, name in place.owners}
     nodes = []
+    counts: dict[str, int] = {}
     for path, module in model.named_modules():
-        for edit in multiplications_of(module):
-            nodes.append(Node(edit.name, "mul", OpKind.MULTIPLY, (Port(""),), (Port(f"{edit.name}/output"),)))
-        counts: dict[str, int] = {}
+        nodes += [
+            Node(edit.name, "mul", OpKind.MULTIPLY, (Port(""),), (Port(f"{edit.name}/output"),))
+            for edit in multiplications_of(module)
+        ]
         for op_type, kind, attribute, layout in _weights(module):
             place = by_owner.get((id(module), attribute))
             if place is None:

@@ -38,6 +38,7 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
         array = plain.view(_SAME_SIZE[plain.element_size()]).numpy().view(beyond)
     else:
         array = plain.resolve_conj().resolve_neg().numpy()
+    assert isinstance(array, np.ndarray)
     array.flags.writeable = False
     return array
 
