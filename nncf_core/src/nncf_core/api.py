@@ -65,7 +65,7 @@ def compress_weights(
         channel. Default 128; -1 for INT8 and codebook modes, 32 for MX modes, 16 for NVFP4.
     :param ignored_scope: nodes whose weights are left as they are.
     :param all_layers: whether embeddings and the last layer get the primary format too (default: no).
-    :param dataset: calibration data, for data-aware methods.
+    :param dataset: calibration data, for data-aware methods; backends that trace a model do so on its first item.
     :param sensitivity_metric: how the weights that get the backup format are chosen.
     :param subset_size: number of samples of ``dataset`` to use.
     :param awq: correct weights with AWQ.
@@ -101,7 +101,7 @@ def compress_weights(
         advanced_parameters=advanced_parameters,
     )
     _check_dataset(dataset)
-    if dataset is not None and str(mode).startswith("int8"):
+    if dataset is not None and str(mode).startswith("int8") and not _traces(model):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
     result = run(config, model, dataset=dataset)
     nncf_logger.info(
@@ -145,6 +145,14 @@ def compress_weights_config(
     after = [{"algorithm": name} for name, wanted in flags.items() if wanted]
     sections = [*before, main, *after]
     return {"compression": sections if len(sections) > 1 else main}
+
+
+def _traces(model: Any) -> bool:
+    """Whether the model's backend takes an item of a dataset as an example of the model's input."""
+    from nncf_core.contracts import traces
+    from nncf_core.registry import registry
+
+    return traces(registry().backend_for(model).builder)
 
 
 def _check_dataset(dataset: object) -> None:

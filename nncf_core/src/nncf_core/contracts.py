@@ -45,7 +45,11 @@ class CompressionRequest:
 
 @runtime_checkable
 class GraphBuilder(Protocol):
-    """Reads a framework's models."""
+    """Reads a framework's models.
+
+    One whose graph comes of running the model has an attribute ``traces`` that is true. Then the options of
+    :meth:`open` have an ``example_input`` where the user gave one, or a dataset, whose first item it is.
+    """
 
     @property
     def framework(self) -> str:
@@ -227,6 +231,11 @@ class StripFormat(Protocol):
 
     def strip(self, graph: Graph) -> Iterable[Transformation]:
         """The edits that bring the model into this form; empty when it already is."""
+
+
+def traces(builder: GraphBuilder) -> bool:
+    """Whether a builder makes use of an example input."""
+    return bool(getattr(builder, "traces", False))
 
 
 def is_excluded(node: Node, ignored: frozenset[str]) -> bool:

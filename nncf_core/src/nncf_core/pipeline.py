@@ -19,7 +19,16 @@ from typing import Any, TypeAlias
 from attrs import frozen, has
 
 from nncf_core.config.nncf_config import NNCFConfig
-from nncf_core.contracts import Algorithm, CompressionRequest, Context, GraphBuilder, Model, Recorder, StreamingBuilder
+from nncf_core.contracts import (
+    Algorithm,
+    CompressionRequest,
+    Context,
+    GraphBuilder,
+    Model,
+    Recorder,
+    StreamingBuilder,
+    traces,
+)
 from nncf_core.dataset import Dataset
 from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Constant, Graph
@@ -92,9 +101,17 @@ class _Run:
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 model = consume(model, step.algorithm.name, graph, edits)
                 fresh = False
-        if self.dataset is not None and not used_data:
+        if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
         return model, first
+
+    def open(self, model: Model | Path) -> Model:
+        """The working model; the dataset's first item is an example of its input where the backend traces."""
+        builder, options = self.backend.builder, self.options
+        if self.dataset is not None and traces(builder) and "example_input" not in options:
+            for item in islice(self.dataset.get_inference_data(), 1):
+                options = {**options, "example_input": item}
+        return builder.open(model, options)
 
     def _statistics(self, step: _Step, model: Model, graph: Graph, index: int) -> Statistics:
         requests = tuple(dict.fromkeys(step.algorithm.requests(graph, step.params, index)))
@@ -163,7 +180,7 @@ def run(
     """
     with _prepared(config, model, dataset, executor, progress) as (steps, this):
         builder = this.backend.builder
-        working = builder.open(model, this.options)
+        working = this.open(model)
         entries: list[PlanEntry] = []
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
@@ -206,7 +223,7 @@ def make_plan(
     :param keep_arrays: ``False`` keeps only the light entries, and memory small.
     """
     with _prepared(config, model, dataset, executor, progress) as (steps, this):
-        working = this.backend.builder.open(model, this.options)
+        working = this.open(model)
         entries: list[PlanEntry] = []
         kept: list[tuple[str, tuple[Transformation, ...]]] = []
 

@@ -19,12 +19,14 @@ class ModelCase:
     :param weights: arrays by the name that the constant has in the graph; floating-point, two or more axes.
         At least one weight should have an input-channel axis that 32 divides, so that groups can be tried.
     :param feeds: two or more inputs of the model, arrays by name.
+    :param options: the backend's own options (``backend_params``) for this model alone, such as an example input.
     """
 
     name: str
     make: Callable[[Mapping[str, np.ndarray]], Any] = field(repr=False)
     weights: Mapping[str, np.ndarray] = field(repr=False)
     feeds: Sequence[Mapping[str, np.ndarray]] = field(repr=False)
+    options: Mapping[str, Any] = field(factory=dict, repr=False)
 
     def model(self) -> Any:
         """A new model with the case's weights."""

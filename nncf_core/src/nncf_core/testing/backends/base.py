@@ -68,9 +68,13 @@ class BackendSuite(Suite):
         )
         return backends[self.framework]
 
+    def options_for(self, case: ModelCase) -> Mapping[str, Any]:
+        """The backend's own options for a case."""
+        return {**self.options, **case.options}
+
     def opened(self, case: ModelCase) -> Any:
         """A working model."""
-        return self.backend.builder.open(case.model(), self.options)
+        return self.backend.builder.open(case.model(), self.options_for(case))
 
     def apply(self, model: Any, transformations: Sequence[Transformation]) -> Any:
         """The model after transformations."""
@@ -88,11 +92,11 @@ class BackendSuite(Suite):
     def expected(self, case: ModelCase, weights: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Outputs of the model that the case's author makes with other weights."""
         model = case.make({name: np.array(array) for name, array in {**case.weights, **weights}.items()})
-        return self.outputs(self.backend.builder.open(model, self.options), case)
+        return self.outputs(self.backend.builder.open(model, self.options_for(case)), case)
 
     def snapshot(self, model: Any, case: ModelCase) -> Any:
         """All that a user could see of a model: nodes, constants, and outputs."""
-        working = self.backend.builder.open(model, self.options)
+        working = self.backend.builder.open(model, self.options_for(case))
         graph = self.backend.builder.build(working)
         constants = {name: comparable(np.array(constant.read())) for name, constant in graph.constants.items()}
         return comparable(graph.nodes), constants, comparable(self.outputs(working, case))

@@ -53,7 +53,7 @@ class FileTests(BackendSuite):
         path = self._path(tmp_path)
         source = case.model()
         builder = self.backend.builder
-        builder.save(builder.export(builder.open(source, self.options), source), path)
+        builder.save(builder.export(builder.open(source, self.options_for(case)), source), path)
         exported = builder.export(builder.open(path, self.options), path)
         expect(builder.accepts(exported), f"export of a model from a file gave {type(exported).__name__}")
         builder.save(exported, path.with_name(f"again{path.suffix}"))

@@ -81,7 +81,7 @@ class ReadingTests(BackendSuite):
         """Changes of a working model do not reach the user's model."""
         source = case.model()
         before = self.snapshot(source, case)
-        working = self.backend.builder.open(source, self.options)
+        working = self.backend.builder.open(source, self.options_for(case))
         edits = [ReplaceConstant(name, np.zeros_like(array)) for name, array in case.weights.items()]
         self.apply(working, edits)
         expect(
@@ -93,12 +93,12 @@ class ReadingTests(BackendSuite):
     def test_export_gives_the_users_kind(self, case: ModelCase) -> None:
         """``export`` gives a model that the backend accepts and that computes the same."""
         source = case.model()
-        exported = self.backend.builder.export(self.backend.builder.open(source, self.options), source)
+        exported = self.backend.builder.export(self.backend.builder.open(source, self.options_for(case)), source)
         expect(
             self.backend.builder.accepts(exported) and type(exported) is type(source),
             f"GraphBuilder.export gave a {type(exported).__name__} for a {type(source).__name__}",
         )
-        again = self.backend.builder.open(exported, self.options)
+        again = self.backend.builder.open(exported, self.options_for(case))
         self.same_outputs(self.outputs(again, case), self.expected(case, {}), "after open and export")
 
     def test_build_is_deterministic(self, case: ModelCase) -> None:

@@ -1,0 +1,51 @@
+"""Which points of a module's graph are where a module takes its input, or gives its output."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.graph import Graph, Node
+from nncf_core.transformations import PointKind, TargetPoint
+from nncf_torch.edited_modules import multiplications_of
+
+_REMEDY = "Export the model and give the program (torch.export.export), in which every point can be edited."
+
+
+def module_at(root: nn.Module, graph: Graph, point: TargetPoint) -> nn.Module:
+    """The module whose only operator has a point at its boundary.
+
+    :raises ValidationError: when the graph has no such point.
+    :raises ParameterNotSupportedError: when the point lies inside of a module's ``forward``.
+    """
+    if point.node not in graph:
+        raise ValidationError(f"The model has no point {point}.")
+    node = graph.node(point.node)
+    ports = node.inputs if point.kind is PointKind.INPUT else node.outputs
+    if not 0 <= point.port < len(ports):
+        raise ValidationError(f"The model has no point {point}.")
+    path = path_of(node)
+    modules: dict[str, nn.Module] = dict(root.named_modules(remove_duplicate=False))
+    module = modules.get(path)
+    if module is None or not path:
+        raise ParameterNotSupportedError(f"The point {point} lies in the forward of the model itself. {_REMEDY}")
+    if any(module.children()):
+        raise ParameterNotSupportedError(f"The point {point} lies in the forward of the module {path!r}. {_REMEDY}")
+    own = {edit.name for edit in multiplications_of(module)}
+    inside = [other for other in graph if path_of(other) == path and other.name not in own]
+    if len(inside) != 1:
+        raise ParameterNotSupportedError(
+            f"The module {path!r} runs {len(inside)} operators, so that {point} is not at its boundary alone. {_REMEDY}"
+        )
+    if point.kind is PointKind.INPUT and (ports[point.port].constant is not None or _activations(node) != 1):
+        raise ParameterNotSupportedError(f"The point {point} is not the only input of the module {path!r}. {_REMEDY}")
+    return module
+
+
+def path_of(node: Node) -> str:
+    """The path of the module that a node's name tells of."""
+    return ".".join(node.name.split("/")[:-2])
+
+
+def _activations(node: Node) -> int:
+    return sum(port.constant is None for port in node.inputs)

@@ -1,0 +1,147 @@
+"""Modules whose weights are stored compressed.
+
+A module gets the tensors of :mod:`nncf_torch.stored` as buffers in place of the parameter, and a class made from its
+own that has a property of the parameter's name, which decompresses. So everything that reads ``module.weight`` works
+as before: the module's own ``forward``, and code elsewhere that takes the weight of another module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from nncf_torch.stored import PARTS, Stored, decompress
+
+_WEIGHTS = "_compressed_weights"
+"""Attribute of a module: :class:`~nncf_torch.stored.Stored` by name of the weight."""
+
+
+def weights_of(module: nn.Module) -> Mapping[str, Stored]:
+    """The compressed weights that a module itself holds, by name."""
+    found: Mapping[str, Stored] = module.__dict__.get(_WEIGHTS, {})
+    return found
+
+
+def parts_of(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a compressed weight."""
+    buffers = {part: module._buffers.get(f"{name}_{part}") for part in PARTS}
+    return {part: buffer for part, buffer in buffers.items() if buffer is not None}
+
+
+def put_compressed(module: nn.Module, name: str, stored: Stored, parts: Mapping[str, torch.Tensor]) -> None:
+    """Let a module hold a weight in this form, in place of what it held under the name."""
+    if name in weights_of(module):
+        _drop(module, name)
+    module._parameters.pop(name, None)
+    module._buffers.pop(name, None)
+    module._non_persistent_buffers_set.discard(name)
+    _refill(module, {**weights_of(module), name: stored})
+    for part, tensor in parts.items():
+        module.register_buffer(f"{name}_{part}", tensor)
+
+
+def put_float(module: nn.Module, name: str, tensor: torch.Tensor, *, parameter: bool) -> None:
+    """Let a module hold a weight as a parameter, or as a buffer, in place of what it held under the name."""
+    if name in weights_of(module):
+        _drop(module, name)
+    if name in module._parameters or parameter:
+        # by setattr: recurrent modules keep a list of their weights, too
+        setattr(module, name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False))
+    else:
+        persistent = name not in module._non_persistent_buffers_set
+        module.register_buffer(name, tensor, persistent=persistent)
+
+
+def _drop(module: nn.Module, name: str) -> None:
+    for part in PARTS:
+        module._buffers.pop(f"{name}_{part}", None)
+    _refill(module, {key: stored for key, stored in weights_of(module).items() if key != name})
+
+
+def _refill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
+    base = uncompressed_class(module)
+    module.__dict__[_WEIGHTS] = dict(weights)
+    if weights:
+        module.__class__ = compressed_class(base, tuple(weights))
+    else:
+        del module.__dict__[_WEIGHTS]
+        module.__class__ = base
+
+
+def uncompressed_class(module: nn.Module) -> type[nn.Module]:
+    """The class that the user gave a module."""
+    return module._uncompressed_class if isinstance(module, CompressedModule) else type(module)
+
+
+class CompressedModule(nn.Module):
+    """Mixed into the classes of modules with compressed weights."""
+
+    _uncompressed_class: type[nn.Module]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # the class is made at run time: pickle is told how
+        state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
+        return _made_anew, (self._uncompressed_class, tuple(weights_of(self))), state
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        # .half() and the like mean the weight, not what it is stored in
+        before = {key: self._buffers[key] for key in self._stored_buffers()}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for key, tensor in before.items():
+            after = self._buffers[key]
+            if tensor is not None and after is not None and after.dtype != tensor.dtype:
+                self._buffers[key] = tensor.to(after.device)
+        weights = weights_of(self)
+        empty = {name: fn(torch.empty(0, dtype=stored.dtype)) for name, stored in weights.items()}
+        changed = {name: stored._replace(dtype=empty[name].dtype) for name, stored in weights.items()}
+        self.__dict__[_WEIGHTS] = {
+            name: stored._replace(clipped=stored.clipped or stored.dtype != weights[name].dtype)
+            for name, stored in changed.items()
+        }
+        return self
+
+    def _stored_buffers(self) -> list[str]:
+        return [f"{name}_{part}" for name in weights_of(self) for part in PARTS if f"{name}_{part}" in self._buffers]
+
+
+def compressed_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+    """A class that is ``base``, but that its weights of these names are decompressed when they are read."""
+    key = base, names
+    if key not in _CLASSES:
+        _CLASSES[key] = _made_class(base, names)
+    return _CLASSES[key]
+
+
+_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
+
+
+def _made_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+    members: dict[str, Any] = {name: _property(name) for name in names}
+    members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
+    return type(f"Compressed{base.__name__}", (CompressedModule, base), members)
+
+
+def _made_anew(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
+    cls = compressed_class(base, names)
+    return cls.__new__(cls)
+
+
+def _property(name: str) -> property:
+    # names of attributes are made here: torch.compile then reads them as constants
+    weights, keys = _WEIGHTS, tuple(f"{name}_{part}" for part in PARTS)
+
+    def read(self: nn.Module) -> torch.Tensor:
+        buffers = self._buffers
+        codes, scale = buffers[keys[0]], buffers[keys[1]]
+        assert codes is not None
+        assert scale is not None
+        rest = [buffers.get(key) for key in keys[2:]]
+        return decompress(self.__dict__[weights][name], codes, scale, *rest)
+
+    def write(self: nn.Module, _: Any) -> None:
+        raise AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
+
+    return property(read, write, doc="The decompressed weight.")

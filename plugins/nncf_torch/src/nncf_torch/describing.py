@@ -1,0 +1,48 @@
+"""The graph of a working model, by the way that suits it."""
+
+from __future__ import annotations
+
+from nncf_core.errors import UnsupportedModelError
+from nncf_core.graph import Graph
+from nncf_core.log import nncf_logger
+from nncf_torch import graph_describing, hook_tracing, module_tracing, structure
+from nncf_torch.graph_model import GraphModel
+from nncf_torch.hook_tracing import Probe
+from nncf_torch.module_model import ModuleModel
+
+
+def build(model: ModuleModel | GraphModel | Probe) -> Graph:
+    """The neutral graph, see :meth:`nncf_core.contracts.GraphBuilder.build`."""
+    if isinstance(model, GraphModel):
+        return graph_describing.build(model)
+    if isinstance(model, Probe):
+        return build(model.model)
+    way = way_of(model)
+    if way == "export":
+        return module_tracing.build(model)
+    if way == "hooks":
+        return hook_tracing.build(model)
+    graph = structure.build(model.module)
+    left = structure.unrecognised(model.module, graph)
+    if left:
+        nncf_logger.info(
+            "Only a run of the model would show what these parameters are for, so they are left as they are: %s. Give "
+            "a dataset, or backend_params={'example_input': ...}, to trace the model.",
+            ", ".join(left[:10]) + (", ..." if len(left) > 10 else ""),
+        )
+    return graph
+
+
+def way_of(model: ModuleModel) -> str:
+    """How the module's graph is made: ``export``, ``hooks`` or ``structure``."""
+    if model.trace != "auto":
+        return model.trace
+    if model.example is None:
+        return "structure"
+    try:
+        module_tracing.traced(model)
+    except UnsupportedModelError as error:
+        nncf_logger.info("%s. The graph is made by watching a run instead.", str(error).rstrip("."))
+        model.trace = "hooks"
+        return "hooks"
+    return "export"

@@ -1,0 +1,228 @@
+"""Carrying out transformations on an ATen graph, one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.graph import Graph
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    PointKind,
+    ReplaceConstant,
+    TargetPoint,
+    Transformation,
+)
+from nncf_torch.graph_constants import GraphConstant, graph_constants
+from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
+from nncf_torch.graph_model import GraphModel
+from nncf_torch.refusals import refusal
+from nncf_torch.stored import PARTS, decompress, encode
+from nncf_torch.tensors import tensor_of
+
+
+def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
+    """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
+    editor = _Editor(model, graph)
+    for transformation in transformations:
+        if isinstance(transformation, CompressConstant):
+            editor.compress(transformation)
+        elif isinstance(transformation, ReplaceConstant):
+            editor.replace(transformation)
+        else:
+            editor.multiply(transformation)
+    model.graph.lint()
+    model.module.recompile()
+    return model
+
+
+class _Editor:
+    """Knows nodes and constants by the names that they had before the first edit."""
+
+    def __init__(self, model: GraphModel, graph: Graph) -> None:
+        self._model, self._graph = model, graph
+        self._constants = graph_constants(model)
+        self._nodes = named_nodes(model, self._constants)
+        self._order = {node: index for index, node in enumerate(model.graph.nodes)}
+        self._fake = _fake_mode(model)
+
+    def compress(self, command: CompressConstant) -> None:
+        """Codes, scales and what decompresses them take the place of a weight."""
+        constant, tensor = self._constant(command.constant), command.tensor
+        known = self._graph.constants[constant.name]
+        if tuple(tensor.shape) != known.shape:
+            raise ValidationError(f"The constant {constant.name!r} has shape {known.shape}, its codes {tensor.shape}.")
+        reason = refusal(self._graph, known)
+        if reason is not None:
+            raise ParameterNotSupportedError(f"The constant {constant.name!r} cannot be compressed: {reason}")
+        device = self._model.tensor(constant.targets[0]).device
+        stored, parts = encode(tensor, device)
+        names = [part for part in PARTS if part in parts]
+        targets = {part: f"{constant.name}_{part}" for part in names}
+        self._forget(constant)
+        for part, target in targets.items():
+            self._model.put(target, parts[part])
+
+        def restore(*values: torch.Tensor) -> torch.Tensor:
+            return decompress(stored, **dict(zip(names, values, strict=True)))
+
+        place = self._first_user(constant)
+        sources = [self._attribute(targets[part], parts[part], place) for part in names]
+        fakes = [source.meta["val"] for source in sources]
+        with self._fake:
+            steps = make_fx(restore, pre_dispatch=True)(*fakes)
+        self._substitute(constant, self._copied(steps.graph, sources, place))
+
+    def replace(self, command: ReplaceConstant) -> None:
+        """New float values; what decompressed the old ones goes away."""
+        constant, value = self._constant(command.constant), command.value
+        known = self._graph.constants[constant.name]
+        if tuple(value.shape) != known.shape:
+            raise ValidationError(
+                f"The new values of {constant.name!r} have shape {value.shape}; the constant has {known.shape}."
+            )
+        old = self._model.tensor(constant.targets[0])
+        tensor = tensor_of(value.astype(np.dtype(known.dtype))).to(old.device)
+        if constant.stored is not None or isinstance(old, nn.Parameter):
+            tensor = nn.Parameter(tensor, requires_grad=old.requires_grad)
+        self._forget(constant)
+        self._model.put(constant.name, tensor)
+        self._substitute(constant, self._attribute(constant.name, tensor, self._first_user(constant)))
+
+    def multiply(self, command: InsertMultiply) -> None:
+        """A multiplication at an input or an output."""
+        point = command.target
+        node, source = locate(self._nodes, point)
+        value = source.meta.get("val")
+        dtype = value.dtype if isinstance(value, torch.Tensor) else torch.float32
+        name = command.name or f"{point.node}/multiply"
+        number = 0
+        while hasattr(self._model.module, f"nncf_factor_{number}"):
+            number += 1
+        factor = tensor_of(np.asarray(command.factor, np.float32)).to(dtype)
+        self._model.put(f"nncf_factor_{number}", factor)
+        graph = self._model.graph
+        place = node if point.kind is PointKind.INPUT else source.next
+        while place.op in ("placeholder", "get_attr"):
+            place = place.next
+        operand = self._attribute(f"nncf_factor_{number}", factor, place)
+        with graph.inserting_before(place):
+            product = graph.create_node(
+                "call_function", torch.ops.aten.mul.Tensor, (source, operand), name=re.sub(r"\W", "_", name)
+            )
+        product.meta = {NAME: name, "nn_module_stack": node.meta.get("nn_module_stack", {})}
+        if isinstance(value, torch.Tensor):
+            with self._fake:
+                product.meta["val"] = torch.ops.aten.mul.Tensor(value, operand.meta["val"])
+        if point.kind is PointKind.INPUT:
+            replace_operand(node, point.port, product)
+        else:
+            source.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
+
+    def _constant(self, name: str) -> GraphConstant:
+        if name not in self._constants or name not in self._graph.constants:
+            raise ValidationError(f"The model has no constant {name!r}.")
+        return self._constants[name]
+
+    def _first_user(self, constant: GraphConstant) -> fx.Node:
+        users = [user for node in constant.values for user in node.users if user not in constant.hidden]
+        known = [user for user in users if user in self._order]
+        if known:
+            return min(known, key=lambda user: self._order[user])
+        return users[0] if users else next(node for node in reversed(self._model.graph.nodes) if node.op == "output")
+
+    def _attribute(self, target: str, tensor: torch.Tensor, before: fx.Node) -> fx.Node:
+        graph = self._model.graph
+        prefix = "p" if isinstance(tensor, nn.Parameter) else "b"
+        with graph.inserting_before(before):
+            node = graph.create_node("get_attr", target, name=f"{prefix}_{re.sub(r'[^0-9a-zA-Z]', '_', target)}")
+        node.meta["val"] = self._fake.from_tensor(tensor.detach(), static_shapes=True)
+        return node
+
+    def _copied(self, steps: fx.Graph, sources: list[fx.Node], before: fx.Node) -> fx.Node:
+        """The nodes of another graph, put before a node of this one; the node of its output."""
+        graph, env = self._model.graph, dict[fx.Node, fx.Node]()
+        waiting = iter(sources)
+        with graph.inserting_before(before):
+            for node in steps.nodes:
+                if node.op == "placeholder":
+                    env[node] = next(waiting)
+                elif node.op == "output":
+                    return env[node.args[0]]
+                else:
+                    env[node] = graph.node_copy(node, lambda n: env[n])
+                    env[node].meta = {"val": node.meta["val"]}
+        raise AssertionError("a graph has an output")
+
+    def _substitute(self, constant: GraphConstant, new: fx.Node) -> None:
+        """Let all users of a constant take another node, and the old nodes go."""
+        for node in constant.values:
+            node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in constant.hidden)
+        for node in reversed(list(self._model.graph.nodes)):
+            if (node in constant.values or node in constant.hidden) and not node.users:
+                self._model.graph.erase_node(node)
+        self._constants[constant.name] = GraphConstant(constant.name, self._targets(new), (new,))
+
+    def _targets(self, new: fx.Node) -> tuple[str, ...]:
+        found, waiting = [], [new]
+        while waiting:
+            node = waiting.pop()
+            waiting += node.all_input_nodes
+            if node.op == "get_attr":
+                found.append(str(node.target))
+        return tuple(dict.fromkeys(found))
+
+    def _forget(self, constant: GraphConstant) -> None:
+        for target in constant.targets:
+            self._model.drop(target)
+
+
+def locate(nodes: Mapping[str, fx.Node], point: TargetPoint) -> tuple[fx.Node, fx.Node]:
+    """The node of a point, and the node that makes the point's tensor.
+
+    :raises ValidationError: when there is none.
+    """
+    node = nodes.get(point.node)
+    if node is not None and point.kind is PointKind.INPUT:
+        sources = [operand.source for operand in operands_of(node)]
+    else:
+        sources = [] if node is None else [source for source, _ in outputs_of(node)]
+    if node is None or not 0 <= point.port < len(sources):
+        raise ValidationError(f"The model has no point {point}.")
+    return node, sources[point.port]
+
+
+def replace_operand(node: fx.Node, port: int, new: fx.Node) -> None:
+    """Let one input of a node, and no other of the same tensor, be another node."""
+    seen = -1
+    wanted = {id(operand): index for index, operand in enumerate(operands_of(node))}
+    total = len(wanted)
+
+    def change(value: Any) -> Any:
+        nonlocal seen
+        if isinstance(value, (list, tuple)):
+            return type(value)(change(item) for item in value)
+        if isinstance(value, fx.Node) and isinstance(value.meta.get("val", torch.Tensor()), torch.Tensor):
+            seen += 1
+            return new if seen == port else value
+        return value
+
+    node.args = tuple(change(argument) for argument in node.args)
+    node.kwargs = {name: change(argument) for name, argument in node.kwargs.items()}
+    assert seen + 1 == total
+
+
+def _fake_mode(model: GraphModel) -> FakeTensorMode:
+    values = [node.meta["val"] for node in model.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
+    found: FakeTensorMode | None = detect_fake_mode(values) if values else None
+    return found or FakeTensorMode(allow_non_fake_inputs=True)

@@ -1,0 +1,80 @@
+"""Sub-graphs between target points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import fx
+
+from nncf_core.errors import ValidationError
+from nncf_core.transformations import PointKind, TargetPoint
+from nncf_torch.graph_constants import graph_constants
+from nncf_torch.graph_describing import named_nodes
+from nncf_torch.graph_editing import locate, replace_operand
+from nncf_torch.graph_model import GraphModel
+
+
+def extract(
+    model: GraphModel,
+    inputs: Sequence[TargetPoint],
+    outputs: Sequence[TargetPoint],
+    names: Callable[[fx.Node, dict[str, int]], str] | None = None,
+) -> GraphModel:
+    """A sub-model, see :meth:`nncf_core.contracts.TargetPointInserter.extract`; ``model`` is not changed."""
+    part = model.copy()
+    graph = part.graph
+    nodes = named_nodes(part, graph_constants(part), names)
+    own = [node for node in graph.nodes if node.op == "placeholder"]
+    ends = [locate(nodes, point)[1] for point in outputs]
+    starts = dict[str, str]()
+    for number, point in enumerate(inputs):
+        node, source = locate(nodes, point)
+        with graph.inserting_before(next(iter(graph.nodes))):
+            start = graph.create_node("placeholder", f"start_{number}", name=f"start_{number}")
+        start.meta = {"val": source.meta["val"]} if "val" in source.meta else {}
+        starts[start.name] = str(point)
+        if point.kind is PointKind.INPUT:
+            replace_operand(node, point.port, start)
+            # what was asked for at this very point is what is fed
+            ends = [
+                start if end is source and other == point else end for end, other in zip(ends, outputs, strict=True)
+            ]
+        else:
+            source.replace_all_uses_with(start)
+            ends = [start if end is source else end for end in ends]
+    old = next(node for node in reversed(graph.nodes) if node.op == "output")
+    graph.erase_node(old)
+    graph.output(tuple(ends))
+    _prune(graph)
+    if inputs:
+        for node in own:
+            if node.users:
+                raise ValidationError(
+                    f"The outputs depend on the input {node.name!r}, which is not among the inputs "
+                    f"{', '.join(map(str, inputs))}."
+                )
+            graph.erase_node(node)
+    # placeholders in the order of the points
+    for name in reversed(list(starts)):
+        node = next(n for n in graph.nodes if n.name == name)
+        head = next(iter(graph.nodes))
+        if node is not head:
+            head.prepend(node)
+    graph.set_codegen(torch.fx.graph.CodeGen())
+    graph.lint()
+    module = fx.GraphModule(part.module, graph)
+    constant_inputs = {} if inputs else part.constant_inputs
+    return GraphModel(module, None, constant_inputs, 0, tuple(map(str, outputs)), starts or part.input_names)
+
+
+def _prune(graph: fx.Graph) -> None:
+    """Remove nodes that no output needs."""
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op in ("output", "placeholder") or node in needed:
+            needed.add(node)
+            needed.update(node.all_input_nodes)
+    for node in reversed(list(graph.nodes)):
+        if node not in needed:
+            graph.erase_node(node)

@@ -1,0 +1,346 @@
+"""The graph of an ``nn.Module`` by watching a run: every call of a torch function is a node.
+
+It needs nothing of the model but that it runs, and knows of it what one run shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from attrs import define, field, frozen
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from nncf_core.errors import UnsupportedModelError, ValidationError
+from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
+from nncf_core.transformations import PointKind, TargetPoint
+from nncf_torch.aten import kind_of, layout_of
+from nncf_torch.compressed_modules import uncompressed_class, weights_of
+from nncf_torch.edited_modules import multiplications_of
+from nncf_torch.inputs import Call, bound, flat_names
+from nncf_torch.layouts import before_view, linear_layout
+from nncf_torch.module_model import ModuleModel
+from nncf_torch.naming import node_name
+from nncf_torch.places import Place, constant_of, places
+from nncf_torch.running import run_module
+from nncf_torch.tensors import dtype_name
+
+_NOT_NODES = {
+    "__bool__", "__contains__", "__format__", "__get__", "__hash__", "__len__", "__repr__", "__set__", "__setitem__",
+    "copy_", "data_ptr", "dim", "element_size", "get_autocast_dtype", "get_device", "has_names", "is_complex",
+    "is_contiguous", "is_floating_point", "is_grad_enabled", "item", "numel", "numpy", "requires_grad_",
+    "set_grad_enabled", "size", "storage_offset", "stride", "tolist",
+}  # fmt: skip
+_VIEWS = frozenset({"t", "permute", "transpose", "numpy_T", "select", "mT", "__getitem__"})
+_COPIES = frozenset({"to", "alias", "detach", "contiguous", "clone", "type", "float", "half", "bfloat16", "double"})
+# python functions take the table last, ATen first
+_OPERANDS = {"embedding": (1, 0), "embedding_bag": (1, 0)}
+_TYPES = {"__matmul__": "matmul", "__rmatmul__": "matmul"}
+
+
+@frozen(eq=False)
+class Seen:
+    """One call of a torch function.
+
+    :param name: of the node.
+    :param op_type: name of the function.
+    :param operands: position among the arguments, and tensor.
+    :param outputs: tensors that it gave.
+    :param arguments: all arguments in the order given, keyword arguments last.
+    """
+
+    name: str
+    op_type: str
+    operands: tuple[tuple[int, torch.Tensor], ...]
+    outputs: tuple[torch.Tensor, ...]
+    arguments: tuple[Any, ...]
+
+
+class Watch(TorchFunctionMode):
+    """Names the calls of torch functions, tells of each, and replaces tensors at points.
+
+    :param model: whose modules the names tell of.
+    :param tell: is told of every call.
+    :param fed: tensors that take the place of those at points.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tell: Callable[[Seen], None],
+        fed: Mapping[TargetPoint, torch.Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self._tell, self._fed = tell, fed or {}
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._edits = {
+            id(module._buffers[edit.buffer]): edit.name
+            for module in model.modules()
+            for edit in multiplications_of(module)
+        }
+        self._stack = [""]
+        self._counts: dict[str, int] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While this lasts, calls are seen."""
+        enter = hooks.register_module_forward_pre_hook(self._enter)
+        leave = hooks.register_module_forward_hook(self._leave, always_call=True)
+        try:
+            with self:
+                yield
+        finally:
+            enter.remove()
+            leave.remove()
+
+    def _enter(self, module: nn.Module, _: Any) -> None:
+        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+
+    def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
+        if len(self._stack) > 1:
+            self._stack.pop()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function, and tell of it."""
+        kwargs = kwargs or {}
+        op_type = str(getattr(func, "__name__", func))
+        op_type = _TYPES.get(op_type, op_type)
+        if op_type in _NOT_NODES:
+            return func(*args, **kwargs)
+        operands = _operands(op_type, args, kwargs)
+        if not operands:
+            return func(*args, **kwargs)
+        name = self._name(op_type, operands)
+        if self._fed:
+            args, kwargs = self._with_fed_inputs(name, args, kwargs)
+            operands = _operands(op_type, args, kwargs)
+        output = func(*args, **kwargs)
+        leaves, structure = pytree.tree_flatten(output)
+        tensors = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        for port, index in enumerate(tensors):
+            fed = self._fed.get(TargetPoint(name, PointKind.OUTPUT, port))
+            leaves[index] = leaves[index] if fed is None else fed
+        if tensors:
+            outputs = tuple(leaves[index] for index in tensors)
+            self._tell(Seen(name, op_type, tuple(operands), outputs, (*args, *kwargs.values())))
+        return pytree.tree_unflatten(leaves, structure)
+
+    def _name(self, op_type: str, operands: Sequence[tuple[int, torch.Tensor]]) -> str:
+        for _, tensor in operands:
+            if id(tensor) in self._edits:
+                return self._edits[id(tensor)]
+        return node_name(self._stack[-1], op_type, self._counts)
+
+    def _with_fed_inputs(self, name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        port = -1
+
+        def change(leaf: Any) -> Any:
+            nonlocal port
+            if not isinstance(leaf, torch.Tensor):
+                return leaf
+            port += 1
+            return self._fed.get(TargetPoint(name, PointKind.INPUT, port), leaf)
+
+        changed: tuple[Any, Any] = pytree.tree_map(change, (args, kwargs))
+        return changed
+
+
+def _operands(op_type: str, args: Any, kwargs: Any) -> list[tuple[int, torch.Tensor]]:
+    found = []
+    order = _OPERANDS.get(op_type, ())
+    for index, argument in enumerate((*args, *kwargs.values())):
+        listed = isinstance(argument, (list, tuple))
+        position = order[index] if index < len(order) else index
+        for inner, leaf in enumerate(argument if listed else [argument]):
+            if isinstance(leaf, torch.Tensor):
+                found.append((inner if listed else position - (op_type == "einsum"), leaf))
+    return found
+
+
+@define(eq=False)
+class _Tensor:
+    """What is known of a tensor: its name, or the constant that it is a view of."""
+
+    name: str
+    tensor: torch.Tensor
+    constant: Place | None = None
+    views: tuple[tuple[str, int, tuple[Any, ...]], ...] = ()
+
+
+@define(eq=False)
+class _Recorder:
+    """Makes nodes of calls. Tensors are kept, so that their ids stay theirs."""
+
+    known: dict[int, _Tensor] = field(factory=dict)
+    nodes: list[Node] = field(factory=list)
+
+    def see(self, seen: Seen) -> None:
+        kind = _kind(seen)
+        inputs = tuple(self._input(seen, position, tensor, kind) for position, tensor in seen.operands)
+        ports = []
+        for index, tensor in enumerate(seen.outputs):
+            name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
+            self.known[id(tensor)] = self._result(seen, name, tensor)
+            ports.append(_port(name, tensor))
+        self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports)))
+
+    def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
+        source = self.known.get(id(seen.operands[0][1]))
+        if source is not None and source.constant is not None and tensor.is_floating_point():
+            if seen.op_type in _COPIES:
+                return _Tensor(name, tensor, source.constant, source.views)
+            if seen.op_type in _VIEWS:
+                view = (seen.op_type, source.tensor.dim(), seen.arguments)
+                return _Tensor(name, tensor, source.constant, (view, *source.views))
+        return _Tensor(name, tensor)
+
+    def _input(self, seen: Seen, position: int, tensor: torch.Tensor, kind: OpKind) -> Port:
+        found = self.known.get(id(tensor))
+        if found is None:
+            # made by code that no torch function shows
+            found = self.known[id(tensor)] = _Tensor(f"{seen.name}/unseen/{position}", tensor)
+        if found.constant is None:
+            return _port(found.name, tensor)
+        layout: WeightLayout | None = None
+        if Trait.WEIGHTED in traits_of(kind):
+            layout = _layout(seen, position, tensor)
+            for step, rank, arguments in found.views:
+                layout = layout and before_view(step, rank, arguments, layout)
+        return _port(found.name, tensor, found.constant.name, layout)
+
+
+def _kind(seen: Seen) -> OpKind:
+    if "multi_head_attention" in seen.op_type:
+        return OpKind.MATMUL
+    return kind_of(seen.op_type)
+
+
+def _layout(seen: Seen, position: int, tensor: torch.Tensor) -> WeightLayout | None:
+    if "multi_head_attention" in seen.op_type:
+        # the products are inside; all its matrices are [outputs, inputs]
+        return linear_layout(2) if tensor.dim() == 2 else None
+    return layout_of(seen.op_type, position, tensor.dim(), seen.arguments)
+
+
+def _port(name: str, tensor: torch.Tensor, constant: str | None = None, layout: WeightLayout | None = None) -> Port:
+    return Port(name, dtype_name(tensor.dtype), tuple(tensor.shape), constant, layout)
+
+
+def build(model: ModuleModel) -> Graph:
+    """The neutral graph.
+
+    :raises UnsupportedModelError: when the model does not run on its example input.
+    """
+    known, recorder = places(model.module), _Recorder()
+    for place in known.values():
+        for owner, attribute in place.owners:
+            tensor = getattr(owner, attribute)
+            recorder.known[id(tensor)] = _Tensor(place.name, tensor, place)
+    assert model.example is not None
+    call = bound(model.module, model.example)
+    leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
+    for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
+        recorder.known[id(tensor)] = _Tensor(name, tensor)
+    with _plain_weights(model.module, recorder.known):
+        _watched_run(model.module, call, recorder.see)
+    return Graph("torch", recorder.nodes, {n: constant_of(p) for n, p in known.items()}, {"trace": "hooks"})
+
+
+@contextmanager
+def _plain_weights(module: nn.Module, known: Mapping[int, _Tensor]) -> Iterator[None]:
+    """While this lasts, compressed weights are attributes that hold the decompressed values which ``known`` has."""
+    values = {
+        (id(owner), name): entry.tensor
+        for entry in known.values()
+        if entry.constant is not None and entry.constant.stored is not None
+        for owner, name in entry.constant.owners
+    }
+    changed = [owner for owner in module.modules() if weights_of(owner)]
+    classes = [type(owner) for owner in changed]
+    for owner in changed:
+        names = list(weights_of(owner))
+        owner.__class__ = uncompressed_class(owner)
+        for name in names:
+            owner.__dict__[name] = values[id(owner), name]
+    try:
+        yield
+    finally:
+        for owner, cls in zip(changed, classes, strict=True):
+            for name in weights_of(owner):
+                owner.__dict__.pop(name, None)
+            owner.__class__ = cls
+
+
+def _watched_run(
+    module: nn.Module,
+    call: Call,
+    tell: Callable[[Seen], None],
+    fed: Mapping[TargetPoint, torch.Tensor] | None = None,
+) -> Any:
+    watch = Watch(module, tell, fed)
+    try:
+        with watch.watching():
+            return run_module(module, call)
+    except Exception as error:
+        raise UnsupportedModelError(f"The model does not run on its input: {error}") from error
+
+
+@frozen(eq=False)
+class Probe:
+    """A working model of which tensors at points are wanted; a "sub-model" that runs the whole one.
+
+    :param inputs: points whose tensors are fed; when there are none, the model's own inputs are.
+    :param outputs: points whose tensors are given.
+    """
+
+    model: ModuleModel
+    inputs: tuple[TargetPoint, ...]
+    outputs: tuple[TargetPoint, ...]
+
+
+def probe(model: ModuleModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Probe:
+    """A sub-model, see :meth:`nncf_core.contracts.TargetPointInserter.extract`.
+
+    :raises ValidationError: when a point does not exist.
+    """
+    graph = build(model)
+    for point in (*inputs, *outputs):
+        node = graph.node(point.node) if point.node in graph else None
+        ports = () if node is None else node.inputs if point.kind is PointKind.INPUT else node.outputs
+        if not 0 <= point.port < len(ports):
+            raise ValidationError(f"The model has no point {point}.")
+    return Probe(model, tuple(inputs), tuple(outputs))
+
+
+def run_probe(wanted: Probe, call: Call | None, fed: Mapping[TargetPoint, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors at the points, by ``str(point)``.
+
+    :param call: input of the model; its example where tensors are fed.
+    """
+    found: dict[TargetPoint, torch.Tensor] = {}
+    nodes = {point.node for point in wanted.outputs}
+
+    def see(seen: Seen) -> None:
+        if seen.name not in nodes:
+            return
+        for kind, tensors in (
+            (PointKind.INPUT, [tensor for _, tensor in seen.operands]),
+            (PointKind.OUTPUT, seen.outputs),
+        ):
+            for port, tensor in enumerate(tensors):
+                point = TargetPoint(seen.name, kind, port)
+                if point in wanted.outputs:
+                    found.setdefault(point, tensor.clone())
+
+    module, example = wanted.model.module, wanted.model.example
+    assert example is not None
+    _watched_run(module, call or example, see, fed)
+    missing = [str(point) for point in wanted.outputs if point not in found]
+    if missing:
+        raise UnsupportedModelError(f"On this input the model does not come by {', '.join(missing)}.")
+    return {str(point): found[point] for point in wanted.outputs}

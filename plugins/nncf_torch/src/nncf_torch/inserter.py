@@ -1,0 +1,61 @@
+"""The target-point inserter: carries out transformations on PyTorch models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nncf_core.contracts import CompressionRequest, Runner
+from nncf_core.graph import Constant, Graph
+from nncf_core.transformations import TargetPoint, Transformation
+
+if TYPE_CHECKING:
+    from nncf_torch.graph_model import GraphModel
+    from nncf_torch.hook_tracing import Probe
+    from nncf_torch.module_model import ModuleModel
+
+
+class TorchTargetPointInserter:
+    """Changes working models; see :mod:`nncf_torch.stored` for how compressed weights are kept."""
+
+    framework: ClassVar[str] = "torch"
+
+    def refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Why a constant cannot be compressed in this way, with what would work; ``None`` when it can."""
+        from nncf_torch.refusals import refusal
+
+        return refusal(graph, constant)
+
+    def apply(
+        self,
+        model: ModuleModel | GraphModel,
+        graph: Graph,
+        transformations: Iterable[Transformation],
+        options: Mapping[str, Any],
+    ) -> ModuleModel | GraphModel:
+        """Change ``model`` in place and return it.
+
+        :raises ValidationError: when a transformation names what the model lacks.
+        """
+        from nncf_torch.editing import apply
+
+        return apply(model, graph, transformations)
+
+    def extract(
+        self, model: ModuleModel | GraphModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]
+    ) -> GraphModel | Probe:
+        """A sub-model from the input points to the output points, with outputs named ``str(target_point)``.
+
+        :raises ValidationError: when a point does not exist, or an output does not depend on the inputs alone.
+        """
+        from nncf_torch.extraction import extract
+
+        return extract(model, inputs, outputs)
+
+    def runner(self, model: ModuleModel | GraphModel | Probe) -> Runner:
+        """A callable that runs the model in evaluation mode."""
+        from nncf_torch.running import runner
+
+        return runner(model)

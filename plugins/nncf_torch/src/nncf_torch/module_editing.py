@@ -1,0 +1,95 @@
+"""Carrying out transformations on an ``nn.Module``, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.graph import Graph
+from nncf_core.transformations import CompressConstant, InsertMultiply, PointKind, ReplaceConstant, Transformation
+from nncf_torch.boundaries import module_at
+from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
+from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
+from nncf_torch.module_model import ModuleModel
+from nncf_torch.places import Place, places
+from nncf_torch.refusals import refusal
+from nncf_torch.stored import encode
+from nncf_torch.tensors import dtype_name, tensor_of, torch_dtype
+
+
+def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transformation]) -> ModuleModel:
+    """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
+    known = places(model.module)
+    model.traced = None
+    for transformation in transformations:
+        if isinstance(transformation, CompressConstant):
+            place = _place(known, transformation.constant)
+            known[place.name] = _compressed(place, transformation, graph)
+        elif isinstance(transformation, ReplaceConstant):
+            place = _place(known, transformation.constant)
+            known[place.name] = _replaced(place, transformation)
+        else:
+            _multiply(model, graph, transformation)
+    return model
+
+
+def _place(known: dict[str, Place], name: str) -> Place:
+    if name not in known:
+        raise ValidationError(f"The model has no constant {name!r}.")
+    return known[name]
+
+
+def _compressed(place: Place, command: CompressConstant, graph: Graph) -> Place:
+    tensor = command.tensor
+    if tuple(tensor.shape) != place.shape:
+        raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
+    reason = refusal(graph, graph.constants[place.name])
+    if reason is not None:
+        raise ParameterNotSupportedError(f"The constant {place.name!r} cannot be compressed: {reason}")
+    stored, parts = encode(tensor, place.device)
+    for owner, attribute in place.owners:
+        put_compressed(owner, attribute, stored, parts)
+    return Place(place.name, place.owners, None, stored)
+
+
+def _replaced(place: Place, command: ReplaceConstant) -> Place:
+    if tuple(command.value.shape) != place.shape:
+        raise ValidationError(
+            f"The new values of {place.name!r} have shape {command.value.shape}; the constant has {place.shape}."
+        )
+    array = command.value.astype(np.dtype(dtype_name(place.dtype)))
+    tensor: torch.Tensor = tensor_of(array).to(place.device)
+    if place.is_parameter:
+        trained = place.tensor is not None and place.tensor.requires_grad
+        tensor = nn.Parameter(tensor, requires_grad=trained)
+    for owner, attribute in place.owners:
+        put_float(owner, attribute, tensor, parameter=place.is_parameter)
+    return Place(place.name, place.owners, tensor)
+
+
+def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None:
+    point = command.target
+    module = module_at(model.module, graph, point)
+    node = graph.node(point.node)
+    at_input = point.kind is PointKind.INPUT
+    port = (node.inputs if at_input else node.outputs)[point.port]
+    held = next((tensor for tensor in (*module.parameters(), *module.buffers())), None)
+    dtype = torch_dtype(port.dtype) if port.dtype is not None else _dtype(module)
+    factor = tensor_of(np.asarray(command.factor, np.float32)).to(dtype)
+    taken = {edit.name for part in model.module.modules() for edit in multiplications_of(part)}
+    name = wanted = command.name or f"{point.node}/multiply"
+    while name in taken or name in graph:
+        name = f"{wanted}_{len(taken)}"
+        taken.add(name)
+    edit = Multiplication(name, free_buffer_name(module), at_input)
+    add_multiplication(module, edit, factor if held is None else factor.to(held.device))
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    """The element type that a module computes in."""
+    stored = [weight.dtype for weight in weights_of(module).values()]
+    return next(iter(stored), None) or next((p.dtype for p in module.parameters()), torch.float32)

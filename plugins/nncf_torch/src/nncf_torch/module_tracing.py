@@ -1,0 +1,133 @@
+"""The graph of an ``nn.Module`` by ``torch.export``, with the module's constants and its modules' names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from attrs import evolve
+from torch import fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from nncf_core.errors import UnsupportedModelError
+from nncf_core.graph import Graph, Node, Port
+from nncf_core.log import nncf_logger
+from nncf_torch import graph_describing
+from nncf_torch.edited_modules import multiplications_of
+from nncf_torch.graph_model import GraphModel, from_program
+from nncf_torch.inputs import Call, bound
+from nncf_torch.module_model import ModuleModel
+from nncf_torch.naming import node_name
+from nncf_torch.places import constant_of, places
+from nncf_torch.running import evaluating
+
+
+def exported(module: nn.Module, example: Call) -> ExportedProgram:
+    """The program of a module in evaluation mode, with every dimension dynamic that can be.
+
+    :raises UnsupportedModelError: when ``torch.export`` cannot make one.
+    """
+    call = bound(module, example)
+    arguments = inspect.signature(module.forward).bind(*call.args, **call.kwargs).arguments
+    shapes = {name: pytree.tree_map(_dynamic, value) for name, value in arguments.items()}
+    failure: Exception | None = None
+    with evaluating(module), torch.no_grad():
+        for dynamic in (shapes, None):
+            try:
+                return torch.export.export(module, call.args, dict(call.kwargs), dynamic_shapes=dynamic, strict=False)
+            except Exception as error:
+                failure = failure or error
+                nncf_logger.debug("torch.export failed%s: %s", "" if dynamic is None else " with dynamic shapes", error)
+    reason = str(failure).strip().partition("\n")[0]
+    raise UnsupportedModelError(f"torch.export cannot make a graph of the model: {reason}") from failure
+
+
+def _dynamic(leaf: Any) -> Any:
+    return dict.fromkeys(range(leaf.dim()), Dim.AUTO) if isinstance(leaf, torch.Tensor) else None
+
+
+def traced(model: ModuleModel) -> GraphModel:
+    """The module's graph; made anew after the module was changed.
+
+    :raises UnsupportedModelError: when ``torch.export`` cannot make one.
+    """
+    if model.traced is None:
+        assert model.example is not None
+        program = exported(model.module, model.example)
+        made = from_program(program)
+        nodes = [node for _, node in made.inputs()]
+        names = _input_names(model.module, model.example, len(nodes))
+        made.input_names = dict(zip([node.name for node in nodes], names, strict=True)) if names else {}
+        model.traced = made
+    return model.traced
+
+
+def _input_names(module: nn.Module, example: Call, count: int) -> list[str]:
+    from nncf_torch.inputs import flat_names
+
+    names = flat_names(module, bound(module, example))
+    return names if len(names) == count else []
+
+
+def build(model: ModuleModel) -> Graph:
+    """The neutral graph."""
+    graph_model = traced(model)
+    graph = graph_describing.build(graph_model, namer(model))
+    known = places(model.module)
+    alias = aliases(model.module)
+    renamed = {name: alias.get(name, name) for name in graph.constants}
+    constants = {
+        renamed[name]: constant_of(known[renamed[name]]) if renamed[name] in known else constant
+        for name, constant in graph.constants.items()
+    }
+    nodes = [_renamed(node, renamed) for node in graph.nodes]
+    return Graph("torch", nodes, constants, {"trace": "export"})
+
+
+def aliases(module: nn.Module) -> dict[str, str]:
+    """The name of a constant by every dotted name that leads to it."""
+    by_owner = {(id(owner), name): place.name for place in places(module).values() for owner, name in place.owners}
+    found = {}
+    for path, owner in module.named_modules(remove_duplicate=False):
+        for (identity, attribute), name in by_owner.items():
+            if identity == id(owner):
+                found[f"{path}.{attribute}" if path else attribute] = name
+    return found
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    def port(old: Port) -> Port:
+        if old.constant is None:
+            return old
+        tensor = names[old.constant] if old.tensor == old.constant else old.tensor
+        return evolve(old, tensor=tensor, constant=names[old.constant])
+
+    return evolve(node, inputs=tuple(port(old) for old in node.inputs))
+
+
+def namer(model: ModuleModel) -> Any:
+    """Names for the nodes of a module's graph: by the modules that run them, and as edits asked for."""
+    edits = {
+        f"{path}.{edit.buffer}" if path else edit.buffer: edit.name
+        for path, module in model.module.named_modules(remove_duplicate=False)
+        for edit in multiplications_of(module)
+    }
+
+    def name(node: fx.Node, counts: dict[str, int]) -> str:
+        for source in node.all_input_nodes:
+            if source.op == "get_attr" and str(source.target) in edits:
+                return edits[str(source.target)]
+        return node_name(module_path(node), graph_describing.op_type_of(node), counts)
+
+    return name
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the module that ran a node."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(next(reversed(stack.values()))[0]) if stack else ""
+    # "L['self'].layers.0" of the strict tracer, and "@2" of a module that is called again
+    return path.removeprefix("L['self']").removeprefix(".").partition("@")[0]

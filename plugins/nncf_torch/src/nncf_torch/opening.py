@@ -1,0 +1,89 @@
+"""Working models, and models of the user's kind again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from nncf_core.errors import InvalidPathError, UnsupportedModelError
+from nncf_core.files import replacing
+from nncf_torch.graph_model import GraphModel, copied_graph, from_program, to_program
+from nncf_torch.inputs import call_of
+from nncf_torch.module_model import ModuleModel
+from nncf_torch.options import read_options
+from nncf_torch.sharing import shared_copy
+
+
+def open_model(source: Any, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
+    """The working model of a source, see :meth:`nncf_core.contracts.GraphBuilder.open`."""
+    chosen = read_options(options)
+    if isinstance(source, (str, Path)):
+        return from_program(_load(Path(source)))
+    if isinstance(source, ExportedProgram):
+        return from_program(source)
+    if isinstance(source, fx.GraphModule) and is_aten(source):
+        copied = shared_copy(source)
+        assert isinstance(copied, fx.GraphModule)
+        graph = copied_graph(source.graph)
+        return GraphModel(fx.GraphModule(copied, graph))
+    example = None if chosen.example_input is None else call_of(chosen.example_input)
+    return ModuleModel(shared_copy(source), chosen.trace, example)
+
+
+def is_aten(module: fx.GraphModule) -> bool:
+    """Whether a graph consists of operators and tensors, as ``torch.export`` makes it, not of calls of modules."""
+    kinds = {node.op for node in module.graph.nodes}
+    operators = [node.target for node in module.graph.nodes if node.op == "call_function"]
+    return kinds <= {"placeholder", "get_attr", "call_function", "output"} and any(
+        isinstance(target, torch._ops.OpOverload) for target in operators
+    )
+
+
+def export_model(model: ModuleModel | GraphModel, source: Any) -> Any:
+    """A model of the kind that the user gave."""
+    if isinstance(model, ModuleModel):
+        return model.module
+    if model.program is not None:
+        return to_program(model)
+    result = model.copy().module
+    result.meta.update(copy.copy(getattr(source, "meta", {})))
+    result.train(getattr(source, "training", False))
+    return result
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write a ``.pt2`` file."""
+    program = _program(model)
+    # into an open file: the archive would be called as the (temporary) file is
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def _program(model: Any) -> ExportedProgram:
+    if isinstance(model, ExportedProgram):
+        return model
+    if isinstance(model, GraphModel) and model.program is not None:
+        return to_program(model)
+    if isinstance(model, ModuleModel) and model.example is not None:
+        from nncf_torch.module_tracing import exported
+
+        return exported(model.module, model.example)
+    raise UnsupportedModelError(
+        "Only exported programs can be saved as .pt2: give a torch.export.ExportedProgram, or an example input. Of "
+        "other models save state_dict() and nncf.torch.get_config(model)."
+    )
+
+
+def _load(path: Path) -> ExportedProgram:
+    if not path.is_file():
+        raise InvalidPathError(f"There is no model file {path}.")
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        raise UnsupportedModelError(f"{path} is not a readable .pt2 file: {error}") from error

@@ -1,0 +1,122 @@
+"""Where an ``nn.Module`` holds constants: each under one name, however many modules share it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+import torch
+from attrs import frozen
+from torch import nn
+
+from nncf_core.graph import Constant
+from nncf_core.numerics.kernels import decompress
+from nncf_torch.compressed_modules import parts_of, weights_of
+from nncf_torch.stored import PARTS, Stored, decode, stored_bytes
+from nncf_torch.tensors import array_of, dtype_name
+
+
+@frozen(eq=False)
+class Place:
+    """A constant, and the modules that hold it.
+
+    :param name: as in the original's ``state_dict``, of the first module.
+    :param owners: modules with the name of the attribute.
+    :param tensor: the values; ``None`` when it is compressed.
+    :param stored: what its tensors mean when it is compressed.
+    """
+
+    name: str
+    owners: tuple[tuple[nn.Module, str], ...]
+    tensor: torch.Tensor | None
+    stored: Stored | None = None
+
+    @property
+    def parts(self) -> dict[str, torch.Tensor]:
+        """The tensors of the compressed form."""
+        return parts_of(*self.owners[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the (decompressed) constant."""
+        if self.stored is not None:
+            return self.stored.shape
+        assert self.tensor is not None
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Element type of the (decompressed) constant."""
+        if self.stored is not None:
+            return self.stored.dtype
+        assert self.tensor is not None
+        return self.tensor.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return (self.parts["codes"] if self.tensor is None else self.tensor).device
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is a parameter, or was one before it was compressed."""
+        return self.tensor is None or isinstance(self.tensor, nn.Parameter)
+
+
+def places(model: nn.Module) -> dict[str, Place]:
+    """Every constant of a model by name, in the order of the modules."""
+    found: dict[Hashable, Place] = {}
+    for prefix, owner in model.named_modules():
+        for attribute, tensor, stored in _held(owner):
+            name = f"{prefix}.{attribute}" if prefix else attribute
+            key = identity(parts_of(owner, attribute)["codes"] if tensor is None else tensor)
+            known = found.get(key)
+            if known is None:
+                found[key] = Place(name, ((owner, attribute),), tensor, stored)
+            else:
+                found[key] = Place(known.name, (*known.owners, (owner, attribute)), known.tensor, known.stored)
+    return {place.name: place for place in found.values()}
+
+
+def _held(owner: nn.Module) -> Iterator[tuple[str, torch.Tensor | None, Stored | None]]:
+    for attribute, parameter in owner._parameters.items():
+        if parameter is not None:
+            yield attribute, parameter, None
+    compressed = weights_of(owner)
+    for attribute, stored in compressed.items():
+        yield attribute, None, stored
+    parts = {f"{attribute}_{part}" for attribute in compressed for part in PARTS}
+    for attribute, buffer in owner._buffers.items():
+        if buffer is not None and attribute not in parts:
+            yield attribute, buffer, None
+
+
+def identity(tensor: torch.Tensor) -> Hashable:
+    """Equal for tensors that are the same elements in memory."""
+    if tensor.numel() == 0 or tensor.device.type == "meta" or tensor.layout != torch.strided:
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def constant_of(place: Place) -> Constant:
+    """What algorithms see of it."""
+    stored, tensor = place.stored, place.tensor
+    if stored is None:
+        assert tensor is not None
+        size = tensor.numel() * tensor.element_size()
+        return Constant(place.name, dtype_name(tensor.dtype), place.shape, lambda: array_of(tensor), stored_bytes=size)
+    parts = place.parts
+    return compressed_constant(place.name, stored, parts)
+
+
+def compressed_constant(name: str, stored: Stored, parts: dict[str, torch.Tensor]) -> Constant:
+    """What algorithms see of a compressed weight."""
+    return Constant(
+        name,
+        dtype_name(stored.dtype),
+        stored.shape,
+        lambda: decompress(decode(stored, parts)),
+        stored_bytes=stored_bytes(parts),
+        compressed=lambda: decode(stored, parts),
+        compressed_format=stored.format,
+        granularity="per channel" if stored.group_size == -1 else f"group size {stored.group_size}",
+    )

@@ -1,0 +1,101 @@
+"""Running models on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from nncf_core.contracts import Runner
+from nncf_core.errors import UnsupportedDatasetError
+from nncf_torch.graph_model import GraphModel
+from nncf_torch.inputs import Call, call_of, named_outputs
+from nncf_torch.module_model import ModuleModel
+from nncf_torch.tensors import array_of, tensor_of
+
+if TYPE_CHECKING:
+    from nncf_torch.hook_tracing import Probe
+
+
+def runner(model: GraphModel | ModuleModel | Probe) -> Runner:
+    """A callable that runs a working model in evaluation mode, without gradients."""
+
+    def run(feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given = {name: tensor_of(np.array(array)) for name, array in feed.items()}
+        if isinstance(model, GraphModel):
+            tensors = run_graph(model, given)
+        elif not isinstance(model, ModuleModel):
+            tensors = _run_probe(model, given)
+        else:
+            tensors = named_outputs(run_module(model.module, call_of(given)))
+        return {name: np.array(array_of(tensor)) for name, tensor in tensors.items()}
+
+    return run
+
+
+def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    from nncf_torch.hook_tracing import run_probe
+
+    if not model.inputs:
+        return run_probe(model, call_of(given), {})
+    points = {str(point): point for point in model.inputs}
+    return run_probe(model, None, {points[name]: tensor for name, tensor in given.items()})
+
+
+def run_module(module: nn.Module, call: Call) -> Any:
+    """What a module gives, in evaluation mode."""
+    with evaluating(module), torch.no_grad():
+        device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+        args, kwargs = pytree.tree_map(lambda leaf: _to(leaf, device), (tuple(call.args), dict(call.kwargs)))
+        return module(*args, **kwargs)
+
+
+def run_graph(model: GraphModel, feed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Outputs of a graph by name.
+
+    :raises UnsupportedDatasetError: when a tensor is missing, or is not an input.
+    """
+    names = [name for name, _ in model.inputs()]
+    if set(feed) != set(names):
+        raise UnsupportedDatasetError(f"The model's inputs are {names}; given are {sorted(map(str, feed))}.")
+    given = iter([feed[name] for name in names])
+    flat = [
+        model.constant_inputs[node.name] if node.name in model.constant_inputs else next(given)
+        for node in model.graph.nodes
+        if node.op == "placeholder"
+    ]
+    with torch.no_grad():
+        outputs = fx.Interpreter(model.module).run(*flat, enable_io_processing=False)
+    return _named(model, outputs)
+
+
+def _named(model: GraphModel, outputs: Any) -> dict[str, torch.Tensor]:
+    if model.output_names is not None:
+        return dict(zip(model.output_names, outputs, strict=True))
+    if model.program is not None and model.program.call_spec.out_spec is not None:
+        outputs = pytree.tree_unflatten(list(outputs[model.mutations :]), model.program.call_spec.out_spec)
+    elif isinstance(outputs, (list, tuple)) and len(outputs) == 1:
+        outputs = outputs[0]
+    return named_outputs(outputs)
+
+
+def _to(leaf: Any, device: torch.device) -> Any:
+    return leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode; each part is put back into its own mode."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

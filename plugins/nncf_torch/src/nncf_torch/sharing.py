@@ -1,0 +1,44 @@
+"""Copies of modules that share their weights with the original."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from nncf_core.errors import UnsupportedModelError
+from nncf_torch.compressed_modules import parts_of, weights_of
+
+
+def shared_copy(module: nn.Module) -> nn.Module:
+    """A module that can be changed on its own.
+
+    Parameters are new objects on the same memory, so that ``.half()`` or ``.requires_grad_()`` of one does not reach
+    the other. Buffers, which a forward pass may write to, are copied.
+
+    :raises UnsupportedModelError: for parameters that have no shape yet, and what cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise UnsupportedModelError(f"The parameter {name!r} has no shape yet: run the model once on an input.")
+        memo[id(parameter)] = _view(parameter)
+    for owner in module.modules():
+        for name in weights_of(owner):
+            memo.update((id(part), part) for part in parts_of(owner, name).values())
+    try:
+        made: nn.Module = copy.deepcopy(module, memo)
+    except Exception as error:
+        raise UnsupportedModelError(f"The model cannot be copied (copy.deepcopy): {error}") from error
+    return made
+
+
+def _view(parameter: nn.Parameter) -> torch.Tensor:
+    if type(parameter) is not nn.Parameter:
+        return parameter
+    view = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+    view.__dict__.update(parameter.__dict__)
+    return view

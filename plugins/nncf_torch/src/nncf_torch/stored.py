@@ -1,0 +1,254 @@
+"""Compressed weights as tensors: what is stored, and how it becomes a weight again.
+
+A weight ``w`` is stored in up to five tensors, named ``w_codes``, ``w_scale`` and so on:
+
+- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8_e4m3fn, indices of codebooks uint8 or
+  int16); narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
+  0 is the lowest;
+- ``scale``, and ``zero_point`` in the integer formats that have one: with the weight's number of axes, and one more
+  after the axis that is divided into groups. 4-bit zero points are packed like codes when their number is even.
+  Powers of two (float8_e8m0fnu) are kept in bfloat16, which holds them exactly and which files and converters know;
+- ``codebook``: values that the indices stand for, float32;
+- ``global_scale``: one more float32 factor.
+
+Only operators that ``torch.export``, ``torch.compile`` and OpenVINO's converter know well take part; the nibbles are
+taken apart in the one way in which the converter recognises ``u4`` constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from nncf_core.numerics.formats import FORMATS, NumberFormat
+from nncf_core.numerics.packing import pack, packed_size, unpack
+from nncf_core.numerics.tensor import CompressedTensor
+from nncf_torch.tensors import array_of, dtype_name, tensor_of, torch_dtype
+
+PARTS = ("codes", "scale", "zero_point", "codebook", "global_scale")
+"""Names of the tensors, in the order of :func:`decompress`'s arguments."""
+
+
+class Stored(NamedTuple):
+    """What the tensors of a compressed weight mean; a tuple, which ``torch.compile`` reads as a constant.
+
+    :param format: name of the number format.
+    :param bits: bits of a code.
+    :param shape: shape of the weight.
+    :param dtype: its element type.
+    :param reduction_axes: axes along which a scale is shared.
+    :param group_axis: the axis that is divided into groups; ``None`` when it is not divided.
+    :param group_size: elements along it that share a scale; ``-1`` when it is not divided.
+    :param clipped: whether decompressed values may exceed the element type.
+    """
+
+    format: str
+    bits: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    reduction_axes: tuple[int, ...]
+    group_axis: int | None
+    group_size: int
+    clipped: bool = False
+
+    @property
+    def offset(self) -> int:
+        """What codes are stored too high by."""
+        return 2 ** (self.bits - 1) if self.format in ("int4", "int3", "int2") else 0
+
+    @property
+    def scale_shape(self) -> tuple[int, ...]:
+        """Shape of the scales in the weight's own axes."""
+        return tuple(
+            n // self.group_size if axis == self.group_axis else 1 if axis in self.reduction_axes else n
+            for axis, n in enumerate(self.shape)
+        )
+
+    @property
+    def grouped_shape(self) -> tuple[int, ...]:
+        """Shape of the weight with an axis of its own for the elements of a group."""
+        if self.group_axis is None:
+            return self.shape
+        before, after = self.shape[: self.group_axis], self.shape[self.group_axis + 1 :]
+        return (*before, self.shape[self.group_axis] // self.group_size, self.group_size, *after)
+
+
+def grouped_scale_shape(scale_shape: tuple[int, ...], group_axis: int | None) -> tuple[int, ...]:
+    """A scale's shape that broadcasts against the grouped weight."""
+    if group_axis is None:
+        return scale_shape
+    return (*scale_shape[: group_axis + 1], 1, *scale_shape[group_axis + 1 :])
+
+
+def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tuple[Stored, dict[str, torch.Tensor]]:
+    """The tensors of a compressed weight, on a device."""
+    largest = float(np.abs(tensor.scale.astype(np.float32)).max(initial=0)) * _reach(tensor)
+    dtype = torch_dtype(tensor.dtype)
+    stored = Stored(
+        tensor.format.name,
+        tensor.format.bits,
+        tuple(tensor.shape),
+        dtype,
+        tuple(tensor.reduction_axes),
+        tensor.group_axis,
+        tensor.group_size,
+        clipped=largest * abs(tensor.global_scale or 1.0) > torch.finfo(dtype).max,
+    )
+    broadcast = grouped_scale_shape(tensor.scale.shape, tensor.group_axis)
+    scale = tensor_of(tensor.scale).reshape(broadcast)
+    if scale.dtype is torch.float8_e8m0fnu:
+        scale = scale.to(torch.bfloat16)
+    parts = {"codes": _stored_codes(stored, tensor.codes), "scale": scale}
+    if tensor.zero_point is not None:
+        packed = stored.bits == 4 and tensor.zero_point.size % 2 == 0
+        zero_point = pack(tensor.zero_point, 4) if packed else tensor.zero_point.reshape(broadcast)
+        parts["zero_point"] = tensor_of(zero_point)
+    table = np.asarray(tensor.format.values, np.float32) if tensor.format.values else tensor.codebook
+    if table is not None:
+        parts["codebook"] = tensor_of(table.astype(np.float32))
+    if tensor.global_scale is not None:
+        parts["global_scale"] = torch.tensor(tensor.global_scale, dtype=torch.float32)
+    return stored, {name: part.to(device) for name, part in parts.items()}
+
+
+def decode(stored: Stored, parts: Mapping[str, torch.Tensor]) -> CompressedTensor:
+    """The inverse of :func:`encode`."""
+    arrays = {name: array_of(part) for name, part in parts.items()}
+    zero_point, codebook = arrays.get("zero_point"), arrays.get("codebook")
+    scale = arrays["scale"].reshape(stored.scale_shape)
+    if scale.dtype == ml_dtypes.bfloat16:
+        scale = scale.astype(ml_dtypes.float8_e8m0fnu)
+    if zero_point is not None:
+        packed = zero_point.size * 2 == scale.size and stored.bits == 4
+        zero_point = unpack(zero_point.reshape(-1), 4, scale.size, False) if packed else zero_point
+        zero_point = zero_point.reshape(scale.shape)
+    number_format = FORMATS[stored.format]
+    if stored.format == "codebook" and stored.bits != number_format.bits:
+        number_format = NumberFormat("codebook", stored.bits, "codebook", 0.0)
+    return CompressedTensor(
+        format=number_format,
+        shape=stored.shape,
+        codes=_plain_codes(stored, arrays["codes"]),
+        scale=scale,
+        zero_point=zero_point,
+        dtype=dtype_name(stored.dtype),
+        reduction_axes=stored.reduction_axes,
+        group_axis=stored.group_axis,
+        group_size=stored.group_size,
+        global_scale=float(arrays["global_scale"]) if "global_scale" in arrays else None,
+        codebook=codebook if stored.format == "codebook" else None,
+    )
+
+
+def decompress(
+    stored: Stored,
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor | None = None,
+    codebook: torch.Tensor | None = None,
+    global_scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The weight that codes stand for, computed in float32 as :func:`nncf_core.numerics.kernels.decompress` does."""
+    shape = stored.grouped_shape
+    unpacked = _unpack(codes, stored.bits)
+    size = math.prod(shape)
+    if unpacked.numel() != size:
+        unpacked = unpacked.reshape(-1)[:size]
+    unpacked = unpacked.reshape(shape)
+    if codebook is None:
+        values = unpacked.to(torch.float32)
+    else:
+        indices = unpacked.reshape(-1).to(torch.int32)
+        if stored.bits == 16:
+            indices = torch.bitwise_and(indices, 0xFFFF)
+        values = torch.index_select(codebook, 0, indices).reshape(shape)
+    if zero_point is not None:
+        if zero_point.numel() * 2 == scale.numel() and stored.bits == 4:
+            zero_point = _unpack(zero_point, 4).reshape(scale.shape)
+        values = values - zero_point.to(torch.float32)
+    elif stored.offset:
+        values = values - stored.offset
+    values = values * scale.to(torch.float32)
+    if global_scale is not None:
+        values = values * global_scale
+    if len(shape) != len(stored.shape):
+        values = values.reshape(stored.shape)
+    if stored.dtype is torch.float32:
+        return values
+    if stored.clipped:
+        limit = torch.finfo(stored.dtype).max
+        values = values.clamp(-limit, limit)
+    return values.to(stored.dtype)
+
+
+def stored_bytes(parts: Mapping[str, torch.Tensor]) -> int:
+    """Bytes that the tensors take."""
+    return sum(part.numel() * part.element_size() for part in parts.values())
+
+
+def _unpack(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    if bits == 4:
+        return torch.stack((torch.bitwise_and(codes, 15), torch.bitwise_right_shift(codes, 4)), dim=-1)
+    if bits == 2:
+        return torch.stack([torch.bitwise_and(codes // 4**i, 3) for i in range(4)], dim=-1)
+    if bits == 3:
+        # eight codes in three bytes
+        low, middle, high = codes.reshape(-1, 3).to(torch.int32).unbind(-1)
+        word = low + middle * 256 + high * 65536
+        return torch.stack([torch.bitwise_and(word // 8**i, 7) for i in range(8)], dim=-1)
+    return codes
+
+
+_CODE_DTYPES = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8)}
+# the sign bit of every code that a byte, or three, hold
+_SIGNS = {4: (0x88,), 2: (0xAA,), 3: (0x24, 0x49, 0x92)}
+_CODES_IN_BYTES = {4: (2, 1), 2: (4, 1), 3: (8, 3)}
+
+
+def _stored_codes(stored: Stored, codes: np.ndarray) -> torch.Tensor:
+    if stored.format == "f8e4m3":
+        return tensor_of(codes).view(torch.float8_e4m3fn).reshape(stored.shape)
+    if stored.bits == 16:
+        return tensor_of(codes.view("<i2")).reshape(stored.shape)
+    if stored.bits == 8:
+        return tensor_of(codes.view(_CODE_DTYPES.get(stored.format, np.uint8))).reshape(stored.shape)
+    count, size = _CODES_IN_BYTES[stored.bits]
+    padded = np.append(codes, np.zeros(-codes.size % size, np.uint8)) if codes.size % size else codes
+    if stored.offset:
+        padded = _with_signs_flipped(padded, stored.bits)
+    last = stored.shape[-1]
+    shape = (*stored.shape[:-1], last // count * size) if last % count == 0 else (padded.size,)
+    return tensor_of(padded).reshape(shape)
+
+
+def _with_signs_flipped(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Two's complement to codes with an offset, and back."""
+    signs = np.array(_SIGNS[bits], np.uint8)
+    flipped: np.ndarray = (codes ^ signs) if signs.size == 1 else (codes.reshape(-1, 3) ^ signs).reshape(-1)
+    return flipped
+
+
+def _plain_codes(stored: Stored, codes: np.ndarray) -> np.ndarray:
+    flat = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
+    if stored.offset:
+        flat = _with_signs_flipped(flat, stored.bits)
+    size = packed_size(int(np.prod(stored.shape, dtype=np.int64)), stored.bits)
+    plain: np.ndarray = flat[:size]
+    spare = size * 8 - int(np.prod(stored.shape, dtype=np.int64)) * stored.bits
+    if stored.offset and spare:
+        plain[-1] &= 0xFF >> spare
+    return plain
+
+
+def _reach(tensor: CompressedTensor) -> float:
+    """The largest magnitude that a scale is multiplied by."""
+    if tensor.codebook is not None:
+        return float(np.abs(tensor.codebook).max())
+    if tensor.zero_point is not None:
+        return float(2**tensor.format.bits - 1)
+    return tensor.format.max_value
