@@ -83,7 +83,7 @@ class Scale:
     def rounds(self, graph, params):
         return params.rounds
 
-    def requests(self, graph, params, round_index):
+    def requests(self, graph, params, context, round_index):
         return [MAX, MAX] if params.data else []
 
     def transformations(self, graph, statistics, params, context, round_index):

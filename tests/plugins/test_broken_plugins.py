@@ -12,7 +12,7 @@ class Nothing:
     name, parameters = "{name}", dict
     def schema(self): return {{"type": "object", "properties": {{}}}}
     def rounds(self, graph, params): return 1
-    def requests(self, graph, params, round_index): return ()
+    def requests(self, graph, params, context, round_index): return ()
     def transformations(self, graph, statistics, params, context, round_index): return ()
 
 @hookimpl{mark}

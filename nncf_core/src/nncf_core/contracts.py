@@ -16,6 +16,7 @@ import numpy as np
 from attrs import field, frozen
 
 from nncf_core.graph import Constant, Graph, Node
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import TargetPoint, Transformation
@@ -153,6 +154,18 @@ class TargetPointInserter(Protocol):
 
 
 @runtime_checkable
+class QuantizingInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``InsertQuantizer``."""
+
+    def quantization_setup(self, device: str) -> QuantizationSetup:
+        """What the framework's runtime computes with integers on a device.
+
+        :param device: value of a ``TargetDevice``.
+        :raises ParameterNotSupportedError: when the runtime does not run on such a device.
+        """
+
+
+@runtime_checkable
 class StatisticsAggregator(Protocol):
     """Collects statistics of activations."""
 
@@ -183,12 +196,15 @@ class Context:
     :param ignored: names of the nodes that the user excluded.
     :param refusal: whether the backend cannot compress a constant in some way, see
         :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
+    :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
+        the backend cannot insert quantizers.
     """
 
     executor: Executor | None = None
     progress: Progress = field(factory=SilentProgress)
     ignored: frozenset[str] = frozenset()
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
+    quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
 
 
 @runtime_checkable
@@ -212,7 +228,7 @@ class Algorithm(Protocol):
     def rounds(self, graph: Graph, params: Any) -> int:
         """How many times requests → statistics → transformations is to run, each on the model so far."""
 
-    def requests(self, graph: Graph, params: Any, round_index: int) -> Sequence[StatisticsRequest]:
+    def requests(self, graph: Graph, params: Any, context: Context, round_index: int) -> Sequence[StatisticsRequest]:
         """Statistics needed in a round; empty when no data is needed."""
 
     def transformations(

@@ -33,7 +33,8 @@ class OpKind(Enum):
     ACTIVATION = "Activation"
     SOFTMAX = "Softmax"
     NORMALIZATION = "Normalization"
-    POOL = "Pool"
+    MAX_POOL = "MaxPool"
+    AVERAGE_POOL = "AveragePool"
     REDUCE = "Reduce"
     RESIZE = "Resize"
     CONCAT = "Concat"
@@ -68,6 +69,7 @@ _TRAITS: Mapping[OpKind, frozenset[Trait]] = {
     OpKind.ACTIVATION: frozenset({Trait.ELEMENTWISE}),
     OpKind.SHAPE_ONLY: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
     OpKind.SPLIT: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
+    OpKind.MAX_POOL: frozenset({Trait.QUANTIZATION_AGNOSTIC}),
 }
 
 

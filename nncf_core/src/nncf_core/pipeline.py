@@ -25,6 +25,7 @@ from nncf_core.contracts import (
     Context,
     GraphBuilder,
     Model,
+    QuantizingInserter,
     Recorder,
     StreamingBuilder,
     traces,
@@ -32,6 +33,7 @@ from nncf_core.contracts import (
 from nncf_core.dataset import Dataset
 from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Constant, Graph
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.plan import Plan, PlanEntry, describe
 from nncf_core.progress import Progress, SilentProgress
@@ -94,10 +96,10 @@ class _Run:
             for index in range(step.algorithm.rounds(graph, step.params)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                statistics = self._statistics(step, model, graph, index)
-                used_data |= len(statistics) > 0
                 ignored = ignored_names(graph, step.ignored)
-                context = Context(self.executor, self.progress, ignored, self._refusal(graph))
+                context = Context(self.executor, self.progress, ignored, self._refusal(graph), self._setup)
+                statistics = self._statistics(step, model, graph, context, index)
+                used_data |= len(statistics) > 0
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 model = consume(model, step.algorithm.name, graph, edits)
                 fresh = False
@@ -113,8 +115,13 @@ class _Run:
                 options = {**options, "example_input": item}
         return builder.open(model, options)
 
-    def _statistics(self, step: _Step, model: Model, graph: Graph, index: int) -> Statistics:
-        requests = tuple(dict.fromkeys(step.algorithm.requests(graph, step.params, index)))
+    def _setup(self, device: str) -> QuantizationSetup:
+        if isinstance(self.backend.inserter, QuantizingInserter):
+            return self.backend.inserter.quantization_setup(device)
+        raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
+
+    def _statistics(self, step: _Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
+        requests = tuple(dict.fromkeys(step.algorithm.requests(graph, step.params, context, index)))
         if not requests:
             return Statistics()
         name = step.algorithm.name

@@ -21,10 +21,12 @@ from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.files import replacing
 from nncf_core.graph import Graph
 from nncf_core.numerics.formats import NumberFormat
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
     InsertMultiply,
+    InsertQuantizer,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -39,7 +41,7 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace`` or ``multiply``.
+    :param action: ``compress``, ``replace``, ``multiply`` or ``quantize``.
     :param target: name of the constant, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
@@ -68,6 +70,15 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph) -> P
     """The light description of a transformation."""
     if isinstance(transformation, InsertMultiply):
         return PlanEntry(algorithm, "multiply", str(transformation.target), reason=transformation.reason)
+    if isinstance(transformation, InsertQuantizer):
+        quantizer = transformation.quantizer
+        return PlanEntry(
+            algorithm,
+            "quantize",
+            str(transformation.target),
+            format=f"{'int' if quantizer.lo < 0 else 'uint'}{quantizer.bits}",
+            reason=transformation.reason,
+        )
     constant = graph.constants[transformation.constant]
     entry = PlanEntry(
         algorithm,
@@ -183,6 +194,17 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "name": transformation.name,
             "reason": transformation.reason,
         }
+    if isinstance(transformation, InsertQuantizer):
+        target, quantizer = transformation.target, transformation.quantizer
+        return {
+            "quantize": {"node": target.node, "kind": target.kind.value, "port": target.port},
+            "scale": _store(quantizer.scale, arrays),
+            "zero_point": _store(quantizer.zero_point, arrays),
+            "integers": [quantizer.lo, quantizer.hi],
+            "axis": quantizer.axis,
+            "name": transformation.name,
+            "reason": transformation.reason,
+        }
     if isinstance(transformation, ReplaceConstant):
         return {
             "replace": transformation.constant,
@@ -211,6 +233,12 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         where = data["multiply"]
         point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
         return InsertMultiply(point, _fetch(data["factor"], arrays), data["name"], reason)
+    if "quantize" in data:
+        where, integers = data["quantize"], data["integers"]
+        point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
+        scale, zero_point = _fetch(data["scale"], arrays), _fetch(data["zero_point"], arrays)
+        quantizer = Quantizer(scale, zero_point, integers[0], integers[1], data["axis"])
+        return InsertQuantizer(point, quantizer, data["name"], reason)
     if "replace" in data:
         return ReplaceConstant(data["replace"], _fetch(data["value"], arrays), reason)
     plain = _tuples(data["tensor"])

@@ -1,4 +1,4 @@
-"""Statistics of activations: what is asked for, and online, mergeable aggregation.
+"""Statistics of activations: what is asked for, and what was collected.
 
 Memory does not grow with the number of samples. Two halves of a dataset that are collected apart and merged
 give the same result as the whole, up to float64 rounding.
@@ -6,164 +6,16 @@ give the same result as the whole, up to float64 rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from attrs import define, field, frozen
 
+from nncf_core.aggregators import AGGREGATORS, Aggregator
 from nncf_core.errors import StatisticsCacheError, ValidationError
 from nncf_core.transformations import TargetPoint
 
-
-class Aggregator(Protocol):
-    """Reduces a stream of arrays to a state of bounded size."""
-
-    kind: ClassVar[str]
-
-    def update(self, x: np.ndarray) -> None:
-        """Take one sample's tensor into account."""
-
-    def merge(self, other: Any) -> None:
-        """Take into account everything that another aggregator of the same kind has seen."""
-
-    @property
-    def state(self) -> Mapping[str, np.ndarray]:
-        """Arrays from which :meth:`restore` makes an equal aggregator."""
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over a stored state."""
-
-    @property
-    def value(self) -> np.ndarray:
-        """The statistic."""
-
-
-def _other_axes(x: np.ndarray, axis: int | None) -> tuple[int, ...] | None:
-    """Axes to reduce so that ``axis`` remains; ``None`` reduces all."""
-    if axis is None:
-        return None
-    if not -x.ndim <= axis < x.ndim:
-        raise ValidationError(f"Statistics along axis {axis} were asked for a tensor of shape {x.shape}.")
-    return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-
-
-@define
-class _Extremum:
-    """Running extremum; the state is the extremum itself."""
-
-    axis: int | None = None
-    _value: np.ndarray | None = None
-
-    _reduce: ClassVar[Callable[..., np.ndarray]]
-    _combine: ClassVar[Callable[..., np.ndarray]]
-
-    def update(self, x: np.ndarray) -> None:
-        self._take(np.asarray(type(self)._reduce(x, axis=_other_axes(x, self.axis))))
-
-    def merge(self, other: _Extremum) -> None:
-        if other._value is not None:
-            self._take(other._value)
-
-    def _take(self, value: np.ndarray) -> None:
-        self._value = value if self._value is None else np.asarray(type(self)._combine(self._value, value))
-
-    @property
-    def state(self) -> Mapping[str, np.ndarray]:
-        return {} if self._value is None else {"value": self._value}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._value = state.get("value")
-
-    @property
-    def value(self) -> np.ndarray:
-        if self._value is None:
-            raise ValidationError("A statistic was read before any sample was seen.")
-        return self._value
-
-
-class Min(_Extremum):
-    """Smallest element, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "min"
-    _reduce = staticmethod(np.min)
-    _combine = staticmethod(np.minimum)
-
-
-class Max(_Extremum):
-    """Largest element, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "max"
-    _reduce = staticmethod(np.max)
-    _combine = staticmethod(np.maximum)
-
-
-def _abs_max(x: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
-    return np.asarray(np.max(np.abs(x), axis=axis))
-
-
-class AbsMax(_Extremum):
-    """Largest magnitude, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "abs_max"
-    _reduce = staticmethod(_abs_max)
-    _combine = staticmethod(np.maximum)
-
-
-@define
-class _Moment:
-    """Running mean of ``x**power`` in float64; the state is the sum and the count."""
-
-    axis: int | None = None
-    _sum: np.ndarray | None = None
-    _count: int = 0
-
-    power: ClassVar[int]
-
-    def update(self, x: np.ndarray) -> None:
-        axes = _other_axes(x, self.axis)
-        wide = x.astype(np.float64)
-        total = np.asarray(np.sum(wide**self.power, axis=axes))
-        self._add(total, x.size // max(total.size, 1))
-
-    def merge(self, other: _Moment) -> None:
-        if other._sum is not None:
-            self._add(other._sum, other._count)
-
-    def _add(self, total: np.ndarray, count: int) -> None:
-        self._sum = total if self._sum is None else self._sum + total
-        self._count += count
-
-    @property
-    def state(self) -> Mapping[str, np.ndarray]:
-        return {} if self._sum is None else {"sum": self._sum, "count": np.asarray(self._count, np.int64)}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._sum = state.get("sum")
-        self._count = int(state["count"]) if "count" in state else 0
-
-    @property
-    def value(self) -> np.ndarray:
-        if self._sum is None:
-            raise ValidationError("A statistic was read before any sample was seen.")
-        return np.asarray(self._sum / self._count)
-
-
-class Mean(_Moment):
-    """Mean, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "mean"
-    power = 1
-
-
-class MeanSquare(_Moment):
-    """Mean of squares E[x²], over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "mean_square"
-    power = 2
-
-
-AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {cls.kind: cls for cls in (Min, Max, AbsMax, Mean, MeanSquare)}
+__all__ = ["AGGREGATORS", "Aggregator", "Statistics", "StatisticsRequest"]
 
 
 @frozen

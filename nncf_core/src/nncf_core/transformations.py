@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from attrs import field, frozen
 
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 
 
@@ -81,4 +82,19 @@ class InsertMultiply:
     reason: str = ""
 
 
-Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply
+@frozen
+class InsertQuantizer:
+    """Quantize the tensor at a target point.
+
+    :param target: at an input, only that input sees the quantized tensor; at an output, all consumers do.
+    :param quantizer: range and integers.
+    :param name: name of the new node, or what names of several begin with.
+    """
+
+    target: TargetPoint
+    quantizer: Quantizer
+    name: str = ""
+    reason: str = ""
+
+
+Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply | InsertQuantizer

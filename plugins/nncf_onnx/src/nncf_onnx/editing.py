@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
+from attrs import frozen
 
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.transformations import (
     CompressConstant,
     InsertMultiply,
+    InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    TargetPoint,
     Transformation,
 )
 from nncf_onnx.choice import Form, choose, request_for
-from nncf_onnx.forms import codebook, dequantize_linear, nbits
+from nncf_onnx.forms import codebook, dequantize_linear, nbits, quantize_dequantize
 from nncf_onnx.forms.common import Target
 from nncf_onnx.forms.compressed import FLOATS
 from nncf_onnx.naming import named_constants, named_nodes
@@ -32,11 +35,29 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertQuantizer):
+            editor.quantize(transformation)
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
         else:
             editor.replace(transformation)
     return model
+
+
+@frozen
+class _Place:
+    """A target point.
+
+    :param value: the tensor there.
+    :param dtype: its element type.
+    :param port: of the input; ``None`` for an output.
+    """
+
+    node: ir.Node
+    graph: ir.Graph
+    value: ir.Value
+    dtype: ir.DataType
+    port: int | None
 
 
 class _Editor:
@@ -92,28 +113,44 @@ class _Editor:
 
     def multiply(self, command: InsertMultiply) -> None:
         """A Mul at an input or an output; a model's output keeps its name."""
-        point, rewriter = command.target, self._rewriter
-        before = point.kind is PointKind.INPUT
+        place = self._place(command.target)
+        rewriter, value, dtype = self._rewriter, place.value, place.dtype
+        name = command.name or f"{command.target.node}/multiply"
+        factor = rewriter.constant(place.graph, f"{name}/factor", ir.Tensor(command.factor.astype(dtype.numpy())))
+        new = rewriter.node("Mul", [value, factor], name, f"{value.name}_multiplied", value.dtype)
+        new.outputs[0].shape = value.shape
+        self._insert(place, [new])
+
+    def quantize(self, command: InsertQuantizer) -> None:
+        """QuantizeLinear and DequantizeLinear at an input or an output; a model's output keeps its name."""
+        place = self._place(command.target)
+        name = command.name or f"{command.target.node}/quantize"
+        nodes = quantize_dequantize.nodes(
+            self._rewriter, place.graph, place.value, command.quantizer, name, place.dtype
+        )
+        self._insert(place, nodes)
+
+    def _place(self, point: TargetPoint) -> _Place:
+        rewriter, before = self._rewriter, point.kind is PointKind.INPUT
         node = rewriter.now(self._nodes[point.node], last=not before) if point.node in self._nodes else None
         ports = () if node is None else node.inputs if before else node.outputs
         value = ports[point.port] if point.port < len(ports) else None
         if node is None or value is None or not isinstance(node.graph, ir.Graph):
             raise ValidationError(f"The model has no point {point}.")
-        dtype = self._dtype(value, point.node)
-        name = command.name or f"{point.node}/multiply"
-        factor = rewriter.constant(node.graph, f"{name}/factor", ir.Tensor(command.factor.astype(dtype.numpy())))
-        new = rewriter.node("Mul", [value, factor], name, f"{value.name}_multiplied", value.dtype)
-        output = new.outputs[0]
-        output.shape = value.shape
-        if before:
-            node.graph.insert_before(node, new)
-            node.replace_input_with(point.port, output)
+        return _Place(node, node.graph, value, self._dtype(value, point.node), point.port if before else None)
+
+    def _insert(self, place: _Place, chain: Sequence[ir.Node]) -> None:
+        """Put a chain of nodes, the first of which takes the value of a place, into the place."""
+        graph, value, output = place.graph, place.value, chain[-1].outputs[0]
+        if place.port is not None:
+            graph.insert_before(place.node, chain)
+            place.node.replace_input_with(place.port, output)
             return
-        node.graph.insert_after(node, new)
+        graph.insert_after(place.node, chain)
         if value.is_graph_output():
             value.name, output.name = output.name, value.name
-        rewriter.replace_uses(value, output, keep=[new])
-        outputs = node.graph.outputs
+        self._rewriter.replace_uses(value, output, keep=[chain[0]])
+        outputs = graph.outputs
         for index, existing in enumerate(outputs):
             if existing is value:
                 outputs[index] = output
@@ -133,7 +170,7 @@ class _Editor:
         dtype = value.dtype or self._inferred.get(value)
         if dtype not in FLOATS or dtype is None:
             kind = "of an unknown element type; run onnx.shape_inference first" if dtype is None else dtype.name
-            raise ValidationError(f"The tensor {value.name!r} at node {node!r} cannot be multiplied: it is {kind}.")
+            raise ValidationError(f"The tensor {value.name!r} at node {node!r} cannot be edited: it is {kind}.")
         return dtype
 
     @cached_property

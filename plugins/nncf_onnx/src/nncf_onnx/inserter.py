@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class OnnxTargetPointInserter:
         from nncf_onnx.options import write_options
 
         return apply(model, graph, transformations, write_options(options))
+
+    def quantization_setup(self, device: str) -> QuantizationSetup:
+        """What onnxruntime computes with integers on the CPU.
+
+        :raises ParameterNotSupportedError: for other devices.
+        """
+        from nncf_onnx.quantization_setup import setup_for
+
+        return setup_for(device)
 
     def extract(self, model: ir.Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> ir.Model:
         """A sub-model from the input points to the output points, with outputs named ``str(target_point)``.

@@ -27,7 +27,8 @@ _KINDS: Mapping[OpKind, str] = {
         "MeanVarianceNormalization LpNormalization LRN SimplifiedLayerNormalization "
         "com.microsoft::SkipLayerNormalization com.microsoft::SkipSimplifiedLayerNormalization"
     ),
-    OpKind.POOL: "MaxPool AveragePool GlobalMaxPool GlobalAveragePool LpPool GlobalLpPool",
+    OpKind.MAX_POOL: "MaxPool GlobalMaxPool",
+    OpKind.AVERAGE_POOL: "AveragePool GlobalAveragePool",
     OpKind.REDUCE: "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
     "ReduceLogSum ReduceLogSumExp ArgMax ArgMin",
     OpKind.RESIZE: "Resize Upsample",

@@ -113,12 +113,16 @@ class AlgorithmSuite(Suite):
         rounds: list[Round] = []
         graph = builder.build(working)
         while len(rounds) < algorithm.rounds(graph, params):
-            requests = tuple(algorithm.requests(graph, params, len(rounds)))
+            context = Context(
+                executor,
+                ignored=ignored,
+                refusal=partial(_refusal, asked, graph),
+                quantization_setup=inserter.quantization_setup,
+            )
+            requests = tuple(algorithm.requests(graph, params, context, len(rounds)))
             statistics: Statistics = OnlyAsked()
             if requests:
                 statistics.merge(NumpyStatisticsAggregator().collect(working, graph, requests, feeds))
-            refusal = partial(_refusal, asked, graph)
-            context = Context(executor, ignored=ignored, refusal=refusal)
             edits = tuple(algorithm.transformations(graph, statistics, params, context, len(rounds)))
             working = inserter.apply(working, graph, edits, {})
             rounds.append(Round(graph, requests, edits))

@@ -15,7 +15,14 @@ from nncf_core.testing.algorithms.base import AlgorithmSuite, Round, SectionArgu
 from nncf_core.testing.cases import ModelCase
 from nncf_core.testing.numpy_backend.model import NumpyModel
 from nncf_core.testing.suite import comparable, expect
-from nncf_core.transformations import CompressConstant, InsertMultiply, PointKind, TargetPoint, Transformation
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    InsertQuantizer,
+    PointKind,
+    TargetPoint,
+    Transformation,
+)
 
 
 class EditTests(AlgorithmSuite):
@@ -101,7 +108,7 @@ class EditTests(AlgorithmSuite):
                 for edit in done.edits:
                     users = (
                         {edit.target.node}
-                        if isinstance(edit, InsertMultiply)
+                        if isinstance(edit, (InsertMultiply, InsertQuantizer))
                         else {user.name for user, _ in done.graph.users(edit.constant)}
                     )
                     expect(
@@ -143,7 +150,7 @@ class EditTests(AlgorithmSuite):
 
 
 def _target(edit: Transformation) -> str:
-    return str(edit.target) if isinstance(edit, InsertMultiply) else edit.constant
+    return str(edit.target) if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
 
 
 def _check_point(graph: Graph, point: TargetPoint, what: str) -> None:
@@ -160,6 +167,9 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
     if isinstance(edit, InsertMultiply):
         _check_point(graph, edit.target, "InsertMultiply")
         expect(np.isfinite(edit.factor).all(), f"the factor at {edit.target} is not finite")
+        return
+    if isinstance(edit, InsertQuantizer):
+        _check_point(graph, edit.target, "InsertQuantizer")
         return
     constant = graph.constants.get(edit.constant)
     expect(constant is not None, f"{type(edit).__name__}: the graph has no constant {edit.constant!r}")

@@ -21,6 +21,7 @@ _KINDS: Mapping[str, OpKind] = {
     "Multiply": OpKind.MULTIPLY,
     "Relu": OpKind.ACTIVATION,
     "Identity": OpKind.SHAPE_ONLY,
+    "Quantize": OpKind.QUANTIZE,
 }
 
 
@@ -127,7 +128,7 @@ def _output(operation: Operation, inputs: tuple[Port, ...]) -> Port:
             first[-2],
             second[-2 if operation.transpose_b else -1],
         )
-    elif second is not None:
+    elif second is not None and operation.type != "Quantize":
         shape = _broadcast(operation, first, second)
     return Port(operation.output, inputs[0].dtype, shape)
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from attrs import evolve, frozen
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Constant, Graph
+from nncf_core.hardware import OperatorSetup, QuantizationSetup
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder, array_of
 from nncf_core.testing.numpy_backend.model import Input, NumpyModel, Operation
 from nncf_core.transformations import (
     CompressConstant,
     InsertMultiply,
+    InsertQuantizer,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -53,7 +56,13 @@ class NumpyTargetPointInserter:
         """
         for transformation in transformations:
             if isinstance(transformation, InsertMultiply):
-                _multiply(model, transformation)
+                _insert(model, transformation, Operation("", "Multiply", ("factor",), ""), transformation.factor)
+                continue
+            if isinstance(transformation, InsertQuantizer):
+                quantizer = transformation.quantizer
+                operation = Operation("", "Quantize", ("scale", "zero_point", "integers"), "", axis=quantizer.axis)
+                integers = np.array([quantizer.lo, quantizer.hi])
+                _insert(model, transformation, operation, quantizer.scale, quantizer.zero_point, integers)
                 continue
             name = transformation.constant
             if name not in model.constants:
@@ -90,6 +99,11 @@ class NumpyTargetPointInserter:
         part.outputs = [name for name, _ in ends]
         _prune(part)
         return part
+
+    def quantization_setup(self, device: str) -> QuantizationSetup:
+        """As if products were computed with integers, and additions between them."""
+        operators = {"MatMul": OperatorSetup(needs_weight=True), "Add": OperatorSetup(only_between=True)}
+        return QuantizationSetup(operators, frozenset({"Identity"}), frozenset({"Relu"}))
 
     def runner(self, model: NumpyModel) -> Runner:
         """The model's own :meth:`~nncf_core.testing.numpy_backend.NumpyModel.run`."""
@@ -143,19 +157,25 @@ def _prune(model: NumpyModel) -> None:
     model.inputs = {name: spec for name, spec in model.inputs.items() if name in needed}
 
 
-def _multiply(model: NumpyModel, command: InsertMultiply) -> None:
+def _insert(
+    model: NumpyModel, command: InsertMultiply | InsertQuantizer, operation: Operation, *constants: np.ndarray
+) -> None:
+    """Put an operation, given with the last parts of its constants' names, at a point."""
     point = command.target
     index = _position(model, point)
     tensor = _tensor_at(model, point)
-    name = _free_name(model, command.name or f"{point.node}/multiply")
-    model.constants[f"{name}/factor"] = command.factor
+    name = _free_name(model, command.name or f"{point.node}/{operation.type.lower()}")
+    operands = tuple(f"{name}/{part}" for part in operation.inputs)
+    model.constants |= dict(zip(operands, constants, strict=True))
     if point.kind is PointKind.INPUT:
-        model.operations.insert(index, Operation(name, "Multiply", (tensor, f"{name}/factor"), f"{name}/product"))
-        _redirect(model, index + 1, point.port, f"{name}/product")
+        new = evolve(operation, name=name, inputs=(tensor, *operands), output=f"{name}/output")
+        model.operations.insert(index, new)
+        _redirect(model, index + 1, point.port, new.output)
         return
     # users and outputs keep asking for the tensor by its name
     model.operations[index] = evolve(model.operations[index], output=f"{name}/before")
-    model.operations.insert(index + 1, Operation(name, "Multiply", (f"{name}/before", f"{name}/factor"), tensor))
+    new = evolve(operation, name=name, inputs=(f"{name}/before", *operands), output=tensor)
+    model.operations.insert(index + 1, new)
 
 
 def _free_name(model: NumpyModel, wanted: str) -> str:

@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from nncf_core.errors import UnsupportedDatasetError, UnsupportedModelError
 from nncf_core.numerics.kernels import decompress
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 
 Stored: TypeAlias = "np.ndarray | CompressedTensor"
@@ -32,6 +33,7 @@ class Operation:
     :param inputs: names of inputs, constants, and outputs of earlier operations.
     :param output: name of the tensor that it makes.
     :param transpose_b: of a ``MatMul``: the second operand has its last two axes swapped.
+    :param axis: of a ``Quantize``: the axis along which scales differ.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Operation:
     inputs: tuple[str, ...]
     output: str
     transpose_b: bool = False
+    axis: int | None = None
 
 
 @define(eq=False)
@@ -117,6 +120,13 @@ def _matmul(operation: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return product.astype(a.dtype)
 
 
+def _quantize(
+    operation: Operation, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, integers: np.ndarray
+) -> np.ndarray:
+    lo, hi = (int(n) for n in integers)
+    return Quantizer(scale, zero_point, lo, hi, operation.axis).apply(x)
+
+
 OPERATORS: Mapping[str, Callable[..., np.ndarray]] = {
     "Embedding": lambda _, table, indices: table[indices],
     "MatMul": _matmul,
@@ -124,5 +134,6 @@ OPERATORS: Mapping[str, Callable[..., np.ndarray]] = {
     "Multiply": lambda _, a, b: np.multiply(a, b).astype(a.dtype),
     "Relu": lambda _, x: np.maximum(x, np.zeros((), x.dtype)),
     "Identity": lambda _, x: x,
+    "Quantize": _quantize,
 }
 """What each type of operator computes."""

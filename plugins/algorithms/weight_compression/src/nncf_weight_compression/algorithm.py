@@ -42,7 +42,7 @@ class WeightCompression:
         return 1
 
     def requests(
-        self, graph: Graph, params: WeightCompressionParameters, round_index: int
+        self, graph: Graph, params: WeightCompressionParameters, context: Context, round_index: int
     ) -> Sequence[StatisticsRequest]:
         """No statistics."""
         return ()

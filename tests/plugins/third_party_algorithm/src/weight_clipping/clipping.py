@@ -29,7 +29,7 @@ class WeightClipping:
         """One round."""
         return 1
 
-    def requests(self, graph, params, round_index):
+    def requests(self, graph, params, context, round_index):
         """No statistics."""
         return ()
 

@@ -37,7 +37,7 @@ class ActivationSmoothing:
         """One round."""
         return 1
 
-    def requests(self, graph, params, round_index):
+    def requests(self, graph, params, context, round_index):
         """Largest magnitude of each input channel of each layer."""
         return [_request(node) for node, _, _ in _layers(graph)]
 

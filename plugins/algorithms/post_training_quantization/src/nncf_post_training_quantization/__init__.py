@@ -1,0 +1,1 @@
+"""Post-training quantization as a plugin of nncf-core."""

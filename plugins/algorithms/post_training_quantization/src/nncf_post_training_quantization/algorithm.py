@@ -1,0 +1,153 @@
+"""Post-training quantization: weights and activations in 8 bits (NNCF's ``quantize``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nncf_core.contracts import Context
+from nncf_core.errors import ValidationError
+from nncf_core.graph import Graph, Node
+from nncf_core.log import nncf_logger
+from nncf_core.numerics.kernels import decompress
+from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
+from nncf_core.parameters import OverflowFix
+from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertQuantizer,
+    PointKind,
+    ReplaceConstant,
+    TargetPoint,
+    Transformation,
+)
+from nncf_post_training_quantization.biases import corrected, find_bias
+from nncf_post_training_quantization.parameters import SCHEMA, QuantizationSettings, Settings, resolve
+from nncf_post_training_quantization.placement import Placement, place
+from nncf_post_training_quantization.weights import quantized
+
+
+class PostTrainingQuantization:
+    """Quantizers where the runtime computes with integers, with ranges from calibration data."""
+
+    name: ClassVar[str] = "post_training_quantization"
+    parameters: ClassVar[type] = QuantizationSettings
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of the config section."""
+        return SCHEMA
+
+    def rounds(self, graph: Graph, params: QuantizationSettings) -> int:
+        """One round."""
+        return 1
+
+    def requests(
+        self, graph: Graph, params: QuantizationSettings, context: Context, round_index: int
+    ) -> Sequence[StatisticsRequest]:
+        """Ends of ranges, and means of the inputs of layers whose bias is corrected."""
+        settings = resolve(params)
+        placement = _placement(graph, settings, context)
+        requests = [
+            StatisticsRequest(point_of(graph, tensor.source), kind)
+            for tensor in placement.tensors
+            for kind in (settings.low, settings.high)
+        ]
+        if settings.correct_biases:
+            found = (find_bias(graph, node) for node in placement.nodes if node.weights)
+            requests += [bias.mean for bias in found if bias is not None]
+        return requests
+
+    def transformations(
+        self,
+        graph: Graph,
+        statistics: Statistics,
+        params: QuantizationSettings,
+        context: Context,
+        round_index: int,
+    ) -> Iterator[Transformation]:
+        """Quantizers of activations, integers for weights, and new biases.
+
+        :raises ValidationError: when a range is not finite.
+        """
+        settings = resolve(params)
+        placement = _placement(graph, settings, context)
+        if not placement.nodes:
+            nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
+            return
+        for tensor in placement.tensors:
+            point = point_of(graph, tensor.source)
+            low = statistics[StatisticsRequest(point, settings.low)]
+            high = statistics[StatisticsRequest(point, settings.high)]
+            quantizer = _quantizer(low, high, settings, tensor.source)
+            for target in tensor.points:
+                yield InsertQuantizer(
+                    target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason
+                )
+        first = _first_layers(graph, placement)
+        errors: dict[str, np.ndarray] = {}
+        description = "Quantizing weights"
+        for weight in context.progress.track(placement.weights, description, len(placement.weights)):
+            user, index = weight.users[0]
+            layout = user.inputs[index].layout
+            assert layout is not None
+            half = settings.half_range is OverflowFix.ENABLE or (
+                settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
+            )
+            tensor8 = quantized(weight.constant, layout, half)
+            if settings.correct_biases:
+                errors[weight.constant.name] = weight.constant.read().astype(np.float32) - decompress(
+                    tensor8, np.float32
+                )
+                yield from self._bias_corrections(graph, weight.users, errors.pop(weight.constant.name), statistics)
+            yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator")
+            weight.constant.release()
+
+    def _bias_corrections(
+        self, graph: Graph, users: Sequence[tuple[Node, int]], error: np.ndarray, statistics: Statistics
+    ) -> Iterator[ReplaceConstant]:
+        for node, _ in users:
+            bias = find_bias(graph, node)
+            if bias is None or bias.mean not in statistics:
+                continue
+            value = corrected(graph, bias, error, statistics[bias.mean])
+            if value is not None:
+                yield ReplaceConstant(bias.constant.name, value, "corrected by the mean error of the weights")
+
+
+def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
+    return place(graph, context.quantization_setup(settings.device), context.ignored, settings.quantize_outputs)
+
+
+def point_of(graph: Graph, tensor: str) -> TargetPoint:
+    """The point where a tensor is looked at: where it is produced, or where it is first taken."""
+    producer = graph.producer(tensor)
+    if producer is not None:
+        port = next(i for i, output in enumerate(producer.outputs) if output.tensor == tensor)
+        return TargetPoint(producer.name, PointKind.OUTPUT, port)
+    node = graph.consumers(tensor)[0]
+    return TargetPoint(node.name, PointKind.INPUT, next(i for i, p in enumerate(node.inputs) if p.tensor == tensor))
+
+
+def _quantizer(low: np.ndarray, high: np.ndarray, settings: Settings, tensor: str) -> Quantizer:
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValidationError(
+            f"The tensor {tensor!r} holds NaN or infinite values for some items of the dataset; look at the data, or "
+            "leave out the nodes that take it with an ignored scope."
+        )
+    return symmetric(low, high) if settings.symmetric else asymmetric(low, high)
+
+
+def _first_layers(graph: Graph, placement: Placement) -> frozenset[str]:
+    """Integer layers before which there is no other."""
+    layers = {node.name for node in placement.nodes if node.weights}
+    behind: set[str] = set()
+    first: set[str] = set()
+    for node in graph:
+        after = any(p.name in behind or p.name in layers for p in graph.predecessors(node))
+        if after:
+            behind.add(node.name)
+        elif node.name in layers:
+            first.add(node.name)
+    return frozenset(first)

@@ -1,0 +1,93 @@
+"""Fast bias correction: what rounding of weights changes in a layer's mean output goes back into its bias.
+
+With ``W`` the weights, ``Ŵ`` what their integers stand for and ``x`` the input, the mean output changes by
+``(Ŵ - W)·E[x]`` (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2.1). For convolutions the mean of a
+channel stands for all its positions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import frozen
+
+from nncf_core.graph import Constant, Graph, Node, OpKind
+from nncf_core.statistics import StatisticsRequest
+from nncf_core.transformations import PointKind, TargetPoint
+
+
+@frozen
+class Bias:
+    """The bias of a layer.
+
+    :param node: the layer.
+    :param constant: its bias, of one value for each output channel and used by nothing else.
+    :param mean: the request of the mean of each input channel.
+    """
+
+    node: Node
+    constant: Constant
+    mean: StatisticsRequest
+
+
+def find_bias(graph: Graph, node: Node) -> Bias | None:
+    """The bias of a layer with a constant weight: its third operand, or a constant that is added to its result."""
+    index, weight = node.weights[0]
+    activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
+    assert weight.layout is not None
+    if activation is None or weight.layout.batch_axes or weight.constant is None:
+        return None
+    constant = _third_operand(graph, node) or _added(graph, node)
+    shape = graph.constants[weight.constant].shape
+    channels = int(np.prod([shape[axis] for axis in weight.layout.channel_axes]))
+    if constant is None or constant.size != channels or max(constant.shape, default=1) != channels:
+        return None
+    if len(graph.users(constant.name)) != 1 or not constant.is_float:
+        return None
+    if node.kind is OpKind.MATMUL and node.attributes.get("transA", 0):
+        return None
+    axis = 1 if node.kind is OpKind.CONV else -1
+    return Bias(node, constant, StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, activation), "mean", axis))
+
+
+def corrected(graph: Graph, bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | None:
+    """The new values of a bias; ``None`` when the shapes say that its means are not those of the input channels.
+
+    :param error: ``W - Ŵ``, of the weight's shape.
+    :param mean: mean of each input channel.
+    """
+    _, port = bias.node.weights[0]
+    layout = port.layout
+    assert layout is not None
+    # [channels, reduced axes]
+    order = (*layout.channel_axes, *layout.reduction_axes)
+    matrix = error.transpose(order).reshape(bias.constant.size, *(error.shape[axis] for axis in layout.reduction_axes))
+    if bias.node.kind is OpKind.CONV:
+        summed = matrix.reshape(matrix.shape[0], matrix.shape[1], -1).sum(axis=2)
+        groups = mean.size // max(summed.shape[1], 1)
+        if groups * summed.shape[1] != mean.size or summed.shape[0] % max(groups, 1):
+            return None
+        means = np.repeat(mean.reshape(groups, -1), summed.shape[0] // groups, axis=0)
+        shift = (summed * means).sum(axis=1)
+    else:
+        flat = matrix.reshape(matrix.shape[0], -1)
+        if flat.shape[1] != mean.size:
+            return None
+        shift = flat @ mean.reshape(-1)
+    old = bias.constant.read()
+    return np.asarray(old.astype(np.float64) + shift.reshape(old.shape))
+
+
+def _third_operand(graph: Graph, node: Node) -> Constant | None:
+    if len(node.inputs) < 3 or node.inputs[2].constant is None:
+        return None
+    if float(str(node.attributes.get("beta", 1.0))) != 1.0 or float(str(node.attributes.get("alpha", 1.0))) != 1.0:
+        return None
+    return graph.constants[node.inputs[2].constant]
+
+
+def _added(graph: Graph, node: Node) -> Constant | None:
+    consumers = graph.consumers(node.outputs[0].tensor)
+    if len(consumers) != 1 or consumers[0].kind is not OpKind.ADD:
+        return None
+    constants = [port.constant for port in consumers[0].inputs if port.constant is not None]
+    return graph.constants[constants[0]] if len(constants) == 1 else None

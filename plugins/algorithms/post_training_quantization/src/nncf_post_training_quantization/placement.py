@@ -1,0 +1,253 @@
+"""Where quantizers stand: at the tensors that the runtime's integer operators take and give.
+
+Operators that the runtime computes with integers (its :class:`~nncf_core.hardware.QuantizationSetup`) *demand* that
+their operands be quantized, and some of them their result. Operators that are worth no quantizer of their own join in
+where everything around them is quantized anyway. Behind operators that only move elements a quantizer has the range of
+the one before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from attrs import frozen
+
+from nncf_core.contracts import is_excluded
+from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node
+from nncf_core.hardware import QuantizationSetup
+from nncf_core.transformations import PointKind, TargetPoint
+
+
+@frozen
+class QuantizedTensor:
+    """A tensor that is quantized.
+
+    :param tensor: its name.
+    :param points: where quantizers stand: at the producer's output, or at the inputs of some of its consumers.
+    :param source: the tensor whose range it has; itself, or one before operators that only move elements.
+    :param reason: who demands it.
+    """
+
+    tensor: str
+    points: tuple[TargetPoint, ...]
+    source: str
+    reason: str
+
+
+@frozen
+class QuantizedWeight:
+    """A constant operand of integer operators.
+
+    :param users: nodes that take it, with the index of the operand.
+    """
+
+    constant: Constant
+    users: tuple[tuple[Node, int], ...]
+
+
+@frozen
+class Placement:
+    """All that is quantized."""
+
+    tensors: tuple[QuantizedTensor, ...]
+    weights: tuple[QuantizedWeight, ...]
+    nodes: tuple[Node, ...]
+
+
+def place(graph: Graph, setup: QuantizationSetup, ignored: frozenset[str], quantize_outputs: bool) -> Placement:
+    """What is quantized in a graph.
+
+    :param ignored: names of nodes that stay as they are.
+    :param quantize_outputs: whether tensors that leave the model may be quantized.
+    """
+    places = _Places(graph, setup, ignored, quantize_outputs)
+    integer = places.integer_nodes()
+    demands = places.demands(integer)
+    sources = places.moved_up(demands)
+    order = dict.fromkeys(port.tensor for node in graph for port in (*node.inputs, *node.outputs))
+    tensors = tuple(
+        QuantizedTensor(tensor, points, _root(tensor, sources), places.reason(tensor, integer))
+        for tensor in order
+        if tensor in demands and (points := places.points(tensor, demands[tensor]))
+    )
+    kept = tuple(node for node in graph if node.name in integer)
+    return Placement(tensors, tuple(_weights(graph, kept)), kept)
+
+
+def _root(tensor: str, sources: Mapping[str, str]) -> str:
+    while tensor in sources:
+        tensor = sources[tensor]
+    return tensor
+
+
+def _weights(graph: Graph, nodes: Iterable[Node]) -> Iterator[QuantizedWeight]:
+    seen: set[str] = set()
+    for node in nodes:
+        for _, port in node.weights:
+            if port.constant is not None and port.constant not in seen:
+                seen.add(port.constant)
+                yield QuantizedWeight(graph.constants[port.constant], graph.users(port.constant))
+
+
+@frozen
+class _Places:
+    """The graph with what is known of the runtime."""
+
+    graph: Graph
+    setup: QuantizationSetup
+    ignored: frozenset[str]
+    quantize_outputs: bool
+
+    def integer_nodes(self) -> frozenset[str]:
+        """Names of the operators that are computed with integers."""
+        own = {node.name for node in self.graph if self._is_worth_it(node)}
+        between = {node.name for node in self.graph if self._may_join(node)}
+        # the largest set of which each member is surrounded by the others
+        while True:
+            integer = own | between
+            lost = {name for name in between if not self._is_surrounded(self.graph.node(name), own, integer)}
+            if not lost:
+                return frozenset(integer)
+            between -= lost
+
+    def demands(self, integer: frozenset[str]) -> dict[str, set[str]]:
+        """Consumers that demand each quantized tensor."""
+        found: dict[str, set[str]] = {}
+        for node in self.graph:
+            if node.name not in integer:
+                continue
+            for tensor in self._operands(node):
+                found.setdefault(tensor, set()).add(node.name)
+            setup = self.setup.of(node)
+            assert setup is not None
+            if setup.needs_result or setup.only_between:
+                result = self._result(node)
+                found.setdefault(result, set()).update(n.name for n in self.graph.consumers(result))
+        return found
+
+    def moved_up(self, demands: dict[str, set[str]]) -> dict[str, str]:
+        """Extend the demands to tensors before operators that only move elements; gives the tensor before each."""
+        sources: dict[str, str] = {}
+        for node in reversed(self.graph.nodes):
+            outputs = [port.tensor for port in node.outputs if self.graph.consumers(port.tensor)]
+            if not self._moves(node) or not outputs or not all(self._is_whole(t, demands) for t in outputs):
+                continue
+            before = node.inputs[0].tensor
+            demands.setdefault(before, set()).add(node.name)
+            sources |= dict.fromkeys(outputs, before)
+        return sources
+
+    def points(self, tensor: str, consumers: set[str]) -> tuple[TargetPoint, ...]:
+        """At the output when all consumers are to see the quantized tensor, otherwise at their inputs."""
+        producer = self.graph.producer(tensor)
+        everyone = self.graph.consumers(tensor)
+        if producer is not None and consumers >= {node.name for node in everyone}:
+            port = next(i for i, output in enumerate(producer.outputs) if output.tensor == tensor)
+            return (TargetPoint(producer.name, PointKind.OUTPUT, port),)
+        return tuple(
+            TargetPoint(node.name, PointKind.INPUT, index)
+            for node in everyone
+            if node.name in consumers
+            for index, port in enumerate(node.inputs)
+            if port.tensor == tensor
+        )
+
+    def reason(self, tensor: str, integer: frozenset[str]) -> str:
+        """Which operators a quantizer is for."""
+        users = [node.op_type for node in self.graph.consumers(tensor) if node.name in integer]
+        producer = self.graph.producer(tensor)
+        if users:
+            return f"operand of {', '.join(dict.fromkeys(users))}"
+        return f"result of {producer.op_type}" if producer is not None else "operand"
+
+    def _is_worth_it(self, node: Node) -> bool:
+        setup = self.setup.of(node)
+        if setup is None or setup.only_between or not self._is_free(node):
+            return False
+        if setup.needs_weight and not self._has_weight(node):
+            return False
+        return not setup.needs_result or self._may_be_quantized(self._result(node))
+
+    def _may_join(self, node: Node) -> bool:
+        setup = self.setup.of(node)
+        return (
+            setup is not None
+            and setup.only_between
+            and self._is_free(node)
+            and all(port.constant is None for port in node.inputs if port.tensor and self._is_float(port.dtype))
+            and self._may_be_quantized(self._result(node))
+        )
+
+    def _is_surrounded(self, node: Node, own: set[str], integer: set[str]) -> bool:
+        operands = self._operands(node)
+        return (
+            bool(operands)
+            and all(self._is_given(t, own, integer) for t in operands)
+            and self._is_taken(self._result(node), integer)
+        )
+
+    def _is_given(self, tensor: str, own: set[str], integer: set[str]) -> bool:
+        """Whether a tensor is quantized for somebody else's sake."""
+        if any(node.name in own for node in self.graph.consumers(tensor)):
+            return True
+        producer = self.graph.producer(tensor)
+        while producer is not None:
+            setup = self.setup.of(producer)
+            if producer.name in integer and setup is not None:
+                return setup.needs_result or setup.only_between
+            if producer.op_type not in self.setup.fused and not self._moves(producer):
+                return False
+            producer = self.graph.producer(producer.inputs[0].tensor)
+        return False
+
+    def _is_taken(self, tensor: str, integer: set[str]) -> bool:
+        """Whether all who take a tensor compute with integers."""
+        consumers = self.graph.consumers(tensor)
+        return bool(consumers) and all(
+            node.name in integer
+            or (self._moves(node) and all(self._is_taken(port.tensor, integer) for port in node.outputs))
+            for node in consumers
+        )
+
+    def _is_free(self, node: Node) -> bool:
+        return not node.scope and not is_excluded(node, self.ignored) and bool(self._operands(node))
+
+    def _has_weight(self, node: Node) -> bool:
+        constants = [self.graph.constants[port.constant] for _, port in node.weights if port.constant is not None]
+        return len(constants) == 1 and all(
+            constant.is_float and constant.shape and all(self._is_weight_of(user, index) for user, index in users)
+            for constant in constants
+            for users in (self.graph.users(constant.name),)
+        )
+
+    def _is_weight_of(self, user: Node, index: int) -> bool:
+        return user.inputs[index].layout is not None and not is_excluded(user, self.ignored)
+
+    def _operands(self, node: Node) -> list[str]:
+        """Tensors of floating-point numbers that are computed on the way."""
+        ports = [port for port in node.inputs if port.tensor and port.constant is None and self._is_float(port.dtype)]
+        return list(dict.fromkeys(port.tensor for port in ports))
+
+    def _is_float(self, dtype: str | None) -> bool:
+        # what nobody states is taken for numbers as weights are
+        return dtype is None or dtype in FLOAT_DTYPES
+
+    def _result(self, node: Node) -> str:
+        """What an operator gives, with what the runtime makes part of it."""
+        tensor = node.outputs[0].tensor
+        while True:
+            consumers = self.graph.consumers(tensor)
+            if len(consumers) != 1 or consumers[0].op_type not in self.setup.fused:
+                return tensor
+            if is_excluded(consumers[0], self.ignored):
+                return tensor
+            tensor = consumers[0].outputs[0].tensor
+
+    def _may_be_quantized(self, tensor: str) -> bool:
+        return self.quantize_outputs or bool(self.graph.consumers(tensor))
+
+    def _moves(self, node: Node) -> bool:
+        return node.op_type in self.setup.transparent and not node.scope and not is_excluded(node, self.ignored)
+
+    def _is_whole(self, tensor: str, demands: Mapping[str, set[str]]) -> bool:
+        return demands.get(tensor, set()) >= {node.name for node in self.graph.consumers(tensor)}
