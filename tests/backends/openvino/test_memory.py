@@ -51,9 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "model.bin").open("wb") as file:
         for i in range(LAYERS):
             layers.append(
-                LAYER.format(
-                    i=i, id=2 * i + 1, next=2 * i + 2, n=SIZE, offset=i * weight.nbytes, size=weight.nbytes
-                )
+                LAYER.format(i=i, id=2 * i + 1, next=2 * i + 2, n=SIZE, offset=i * weight.nbytes, size=weight.nbytes)
             )
             edges.append(f'<edge from-layer="{2 * i}" from-port="{2 if i else 0}" to-layer="{2 * i + 2}" to-port="0"/>')
             edges.append(f'<edge from-layer="{2 * i + 1}" from-port="0" to-layer="{2 * i + 2}" to-port="1"/>')
