@@ -42,6 +42,8 @@ class _Describer:
         self._constants = names.of_values()
         self._compressed = names.compressed
         self._outer = outer
+        # every output has several ports, and asking OpenVINO for its shape takes a while
+        self._known: dict[Value, tuple[str | None, tuple[int | None, ...] | None]] = {}
         self._names = {place.node.get_instance_id(): name for name, place in names.nodes.items()}
 
     def node(self, name: str, place: Place) -> Node:
@@ -65,8 +67,9 @@ class _Describer:
         if tensor is None:
             name = self._names.get(value.node, output.get_node().get_friendly_name())
             tensor = f"{name}:{value.port}"
-        kind = type_name(output.get_element_type())
-        return Port(tensor, None if kind == "dynamic" else numpy_name(kind), _shape(output), constant, layout)
+        if value not in self._known:
+            self._known[value] = _dtype(output), _shape(output)
+        return Port(tensor, *self._known[value], constant, layout)
 
     def _input(self, name: str, node: ov.Node, index: int, output: Any, kind: OpKind) -> Port:
         constant, transposes = self._constant_behind(output)
@@ -135,16 +138,24 @@ def _access(
     def read() -> np.ndarray:
         if kind == "string":
             return np.array(node.data)
-        return as_array(raw_bytes(node), kind, shape, name)
+        raw = raw_bytes(node)
+        offset = None if weights is None else weights.offset(raw)
+        if weights is not None and offset is not None:
+            raw = weights.file.bytes(offset, raw.nbytes)
+        return as_array(raw, kind, shape, name)
 
-    if weights is None or kind == "string":
-        return read, lambda: None
-    view = raw_bytes(node)
-    offset, length = weights.offset(view), view.nbytes
-    if offset is None or length == 0:
-        return read, lambda: None
-    file = weights.file
-    return lambda: as_array(file.bytes(offset, length), kind, shape, name), lambda: file.release(offset, length)
+    def release() -> None:
+        raw = raw_bytes(node)
+        offset = None if weights is None else weights.offset(raw)
+        if weights is not None and offset is not None:
+            weights.file.release(offset, raw.nbytes)
+
+    return read, release if weights is not None and kind != "string" else lambda: None
+
+
+def _dtype(output: Any) -> str | None:
+    kind = type_name(output.get_element_type())
+    return None if kind == "dynamic" else numpy_name(kind)
 
 
 def _shape(output: Any) -> tuple[int | None, ...] | None:

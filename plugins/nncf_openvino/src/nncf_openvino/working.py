@@ -24,7 +24,7 @@ class WeightFile:
     def offset(self, view: np.ndarray) -> int | None:
         """Where OpenVINO's view of a constant begins in the file; ``None`` when it lies elsewhere."""
         offset = view.ctypes.data - self.base
-        inside = offset >= 0 and offset + view.nbytes <= self.file.size
+        inside = view.nbytes > 0 and offset >= 0 and offset + view.nbytes <= self.file.size
         return offset if inside else None
 
 
