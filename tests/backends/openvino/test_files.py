@@ -239,3 +239,23 @@ def test_the_command(path: Path) -> None:
     assert [entry["format"] for entry in json.loads(result.stdout)["entries"]] == ["int8", "int8"]
     inspected = CliRunner().invoke(main, ["inspect", str(path.with_name("small.xml"))])
     assert "int8, per channel" in inspected.output
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not say what is mapped")
+@pytest.mark.parametrize("as_model", [False, True])
+def test_pages_of_weights_are_given_back(tmp_path: Path, as_model: bool) -> None:
+    ov.serialize(models.mlp(random(2048, 2048)), tmp_path / "model.xml")
+    working = BUILDER.open(ov.Core().read_model(tmp_path / "model.xml") if as_model else tmp_path / "model.xml", {})
+    constant = BUILDER.build(working).constants["w0"]
+    before = mapped_pages()
+    total = constant.read().sum()
+    assert mapped_pages() - before > 15 << 10
+    constant.release()
+    assert mapped_pages() - before < 1 << 10
+    assert constant.read().sum() == total
+
+
+def mapped_pages() -> int:
+    """KiB of files that are in this process's memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssFile", "RssShmem")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import openvino as ov
 from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_openvino.element_types import FLOATS, as_array, numpy_name, raw_bytes, type_name
+from nncf_openvino.file_pages import FilePages
 from nncf_openvino.forms.compressed import CompressedConstant
 from nncf_openvino.layouts import layout_of, permuted
 from nncf_openvino.naming import Names
 from nncf_openvino.operators import kind_of
 from nncf_openvino.traversal import Place, Value, captured, sources, value_of
-from nncf_openvino.working import WeightFile, WorkingModel
+from nncf_openvino.working import WorkingModel
 
 _PLAIN = (bool, int, float, str)
 
@@ -24,12 +25,12 @@ _PLAIN = (bool, int, float, str)
 def build(working: WorkingModel) -> Graph:
     """The neutral graph of a model, see :meth:`nncf_core.contracts.GraphBuilder.build`."""
     names = Names.of(working.model)
-    describe = _Describer(names, captured(working.model))
+    describe, pages = _Describer(names, captured(working.model)), FilePages()
     return Graph(
         "openvino",
         [describe.node(name, place) for name, place in names.nodes.items()],
         {
-            name: _constant(name, output, names.compressed.get(value_of(output)), working.weights)
+            name: _constant(name, output, names.compressed.get(value_of(output)), pages)
             for name, output in names.constants.items()
         },
     )
@@ -112,7 +113,7 @@ class _Describer:
         return output, tuple(transposes)
 
 
-def _constant(name: str, output: Any, known: CompressedConstant | None, weights: WeightFile | None) -> Constant:
+def _constant(name: str, output: Any, known: CompressedConstant | None, pages: FilePages) -> Constant:
     if known is not None:
         return Constant(
             name,
@@ -126,31 +127,18 @@ def _constant(name: str, output: Any, known: CompressedConstant | None, weights:
         )
     node = output.get_node()
     kind, shape = type_name(node.get_element_type()), tuple(node.shape)
-    read, release = _access(node, kind, shape, name, weights)
-    return Constant(name, numpy_name(kind), shape, read, release, stored_bytes=node.get_byte_size())
+    return Constant(
+        name,
+        numpy_name(kind),
+        shape,
+        lambda: _read(node, kind, shape, name),
+        lambda: pages.release(raw_bytes(node)),
+        stored_bytes=node.get_byte_size(),
+    )
 
 
-def _access(
-    node: Any, kind: str, shape: tuple[int, ...], name: str, weights: WeightFile | None
-) -> tuple[Callable[[], np.ndarray], Callable[[], None]]:
-    """How a constant is read, and given back: through our own map of the file where it lies in one."""
-
-    def read() -> np.ndarray:
-        if kind == "string":
-            return np.array(node.data)
-        raw = raw_bytes(node)
-        offset = None if weights is None else weights.offset(raw)
-        if weights is not None and offset is not None:
-            raw = weights.file.bytes(offset, raw.nbytes)
-        return as_array(raw, kind, shape, name)
-
-    def release() -> None:
-        raw = raw_bytes(node)
-        offset = None if weights is None else weights.offset(raw)
-        if weights is not None and offset is not None:
-            weights.file.release(offset, raw.nbytes)
-
-    return read, release if weights is not None and kind != "string" else lambda: None
+def _read(node: Any, kind: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+    return np.array(node.data) if kind == "string" else as_array(raw_bytes(node), kind, shape, name)
 
 
 def _dtype(output: Any) -> str | None:

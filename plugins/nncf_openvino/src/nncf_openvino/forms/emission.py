@@ -175,7 +175,7 @@ def _stored(tensor: CompressedTensor) -> np.ndarray:
 
 
 def _fits_half(tensor: CompressedTensor) -> bool:
-    """Whether float16 holds scales and codebook exactly, and weights at all, so that decompression need not be wider."""
+    """Whether float16 holds scales and codebook exactly, and weights at all: then it is the type to decompress in."""
     if tensor.dtype == "float64" or tensor.global_scale is not None:
         return False
     if tensor.codebook is not None and not _holds("float16", tensor.codebook):
