@@ -50,8 +50,9 @@ imports: $(VENV)/.dev  ## Check that no room imports what it must not
 
 check: test lint types imports  ## Everything that CI checks
 
-benchmark: $(VENV)/.dev  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks.md
+benchmark: $(VENV)/.dev  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks*.md
 	$(BIN)/python -m benchmarks.weight_compression
+	$(BIN)/python -m benchmarks.openvino_weights
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -57,7 +57,7 @@ class _Editor:
         if tensor.shape != known.shape:
             raise ValidationError(f"The constant {name!r} has shape {known.shape}, its codes {tensor.shape}.")
         users = self._graph.users(name)
-        new = self._emitter.emit(name, tensor, type_name(old.get_element_type()), users[0][1] if users else 0)
+        new = self._emitter.emit(name, tensor, _wanted(old), users[0][1] if users else 0)
         self._take_place(old, new)
         self._compressed.add(name)
 
@@ -67,7 +67,7 @@ class _Editor:
         known = self._graph.constants[name]
         if known.shape != value.shape:
             raise ValidationError(f"The new values of {name!r} have shape {value.shape}; it has {known.shape}.")
-        array = np.ascontiguousarray(value.astype(np.dtype(known.dtype)))
+        array = np.asarray(value.astype(np.dtype(known.dtype)), order="C")
         new = self._constant(_bytes(array), known.shape, openvino_type(known.dtype), name).output(0)
         self._take_place(old, new)
         self._constants[name] = new
@@ -87,7 +87,8 @@ class _Editor:
             raise ValidationError(
                 f"The tensor at {point} cannot be multiplied: its elements are of type {type_name(kind)}."
             )
-        array = np.ascontiguousarray(np.asarray(command.factor).astype(np.dtype(numpy_name(type_name(kind)))))
+        dtype = np.dtype(numpy_name(type_name(kind)))
+        array = np.asarray(np.asarray(command.factor).astype(dtype), order="C")
         name = self._unique(command.name or f"{point.node}/multiply")
         users = [node.input(point.port)] if before else list(source.get_target_inputs())
         factor = self._constant(_bytes(array), array.shape, kind, self._unique(f"{name}/factor"))
@@ -121,6 +122,17 @@ class _Editor:
             result = f"{name}_{count}"
         self._taken.add(result)
         return result
+
+
+def _wanted(output: Any) -> str | None:
+    """The element type that users of a constant need; ``None`` when they convert it themselves.
+
+    Two Converts in a row would keep OpenVINO from fusing decompression. float16 is kept, since the values of such a
+    constant are rounded to it.
+    """
+    kind, users = type_name(output.get_element_type()), output.get_target_inputs()
+    converted = all(user.get_node().get_type_name() == "Convert" for user in users)
+    return None if users and converted and kind != "f16" else kind
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

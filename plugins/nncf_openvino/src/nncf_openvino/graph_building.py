@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import openvino as ov
+from attrs import evolve
 
 from nncf_core.errors import UnsupportedModelError
-from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
+from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, traits_of
 from nncf_openvino.element_types import FLOATS, as_array, numpy_name, raw_bytes, type_name
+from nncf_openvino.file_pages import FilePages
 from nncf_openvino.forms.compressed import CompressedConstant
 from nncf_openvino.layouts import layout_of, permuted
 from nncf_openvino.naming import Names
 from nncf_openvino.operators import kind_of
 from nncf_openvino.traversal import Place, Value, captured, sources, value_of
-from nncf_openvino.working import WeightFile, WorkingModel
+from nncf_openvino.working import WorkingModel
 
 _PLAIN = (bool, int, float, str)
 
@@ -24,12 +26,13 @@ _PLAIN = (bool, int, float, str)
 def build(working: WorkingModel) -> Graph:
     """The neutral graph of a model, see :meth:`nncf_core.contracts.GraphBuilder.build`."""
     names = Names.of(working.model)
-    describe = _Describer(names, captured(working.model))
+    outer = captured(place.node for place in names.nodes.values())
+    describe, pages = _Describer(names, outer), FilePages()
     return Graph(
         "openvino",
         [describe.node(name, place) for name, place in names.nodes.items()],
         {
-            name: _constant(name, output, names.compressed.get(value_of(output)), working.weights)
+            name: _constant(name, output, names.compressed.get(value_of(output)), pages)
             for name, output in names.constants.items()
         },
     )
@@ -42,6 +45,7 @@ class _Describer:
         self._constants = names.of_values()
         self._compressed = names.compressed
         self._outer = outer
+        self._ports: dict[Value, Port] = {}
         self._names = {place.node.get_instance_id(): name for name, place in names.nodes.items()}
 
     def node(self, name: str, place: Place) -> Node:
@@ -54,62 +58,72 @@ class _Describer:
             node.get_type_name(),
             kind,
             tuple(self._input(name, node, index, output, kind) for index, output in enumerate(sources(node))),
-            () if kind is OpKind.OUTPUT else tuple(self._port(output) for output in node.outputs()),
+            () if kind is OpKind.OUTPUT else tuple(self._port(value_of(output), output) for output in node.outputs()),
             tuple(self._names[outer.get_instance_id()] for outer in place.scope),
             {key: value for key, value in attributes.items() if isinstance(value, _PLAIN)},
         )
 
-    def _port(self, output: Any, constant: str | None = None, layout: WeightLayout | None = None) -> Port:
-        value = value_of(output)
-        tensor = self._constants.get(value)
-        if tensor is None:
-            name = self._names.get(value.node, output.get_node().get_friendly_name())
-            tensor = f"{name}:{value.port}"
-        kind = type_name(output.get_element_type())
-        return Port(tensor, None if kind == "dynamic" else numpy_name(kind), _shape(output), constant, layout)
+    def _port(self, value: Value, output: Any) -> Port:
+        """An output as a port that no constant feeds; described once, since asking OpenVINO takes a while."""
+        port = self._ports.get(value)
+        if port is None:
+            tensor = self._constants.get(value)
+            if tensor is None:
+                name = self._names.get(value.node, output.get_node().get_friendly_name())
+                tensor = f"{name}:{value.port}"
+            port = self._ports[value] = Port(tensor, _dtype(output), _shape(output))
+        return port
 
     def _input(self, name: str, node: ov.Node, index: int, output: Any, kind: OpKind) -> Port:
-        constant, transposes = self._constant_behind(output)
-        if constant is None:
-            return self._port(output)
-        known = self._compressed.get(value_of(constant))
-        shape = tuple(constant.get_shape()) if known is None else known.shape
+        value = value_of(output)
+        port = self._port(value, output)
+        found = self._constant_behind(value, output)
+        if found is None:
+            return port
+        constant, source, transposes = found
+        known = self._compressed.get(constant)
+        shape = tuple(source.get_shape()) if known is None else known.shape
         layout = layout_of(node, index, len(shape)) if Trait.WEIGHTED in traits_of(kind) else None
         for permutation in transposes:
             layout = layout and permuted(layout, permutation)
-        title = self._constants[value_of(constant)]
-        if layout is not None and 0 in shape:
+        title = self._constants[constant]
+        if layout is not None and 0 in shape and type_name(source.get_element_type()) in FLOATS:
             raise UnsupportedModelError(f"The weight {title!r} of node {name!r} has no elements.")
-        return self._port(output, title, layout)
+        return evolve(port, constant=title, layout=layout)
 
-    def _constant_behind(self, output: Any) -> tuple[Any, tuple[tuple[int, ...], ...]]:
+    def _constant_behind(self, value: Value, output: Any) -> tuple[Value, Any, tuple[tuple[int, ...], ...]] | None:
         """The constant that an output is, but for transposes, casts between floating-point types, and bodies' inputs.
 
-        :return: the constant's output, ``None`` when there is none; and the transposes, the last one first.
+        :return: the constant, its output, and the transposes, the last one first.
         """
         transposes: list[tuple[int, ...]] = []
-        while value_of(output) not in self._constants:
-            value, node = value_of(output), output.get_node()
-            kind = node.get_type_name()
+        while value not in self._constants:
             if value in self._outer:
                 output = self._outer[value]
-                continue
-            if kind == "Convert":
-                if not {type_name(node.get_element_type()), type_name(node.get_input_element_type(0))} <= FLOATS:
-                    return None, ()
-            elif kind == "Transpose":
-                order = sources(node)[1].get_node()
-                if order.get_type_name() != "Constant":
-                    return None, ()
-                rank = node.get_output_partial_shape(0).rank.get_length()
-                transposes.append(tuple(int(axis) for axis in order.data) or tuple(reversed(range(rank))))
-            elif kind != "Identity":
-                return None, ()
-            output = sources(node)[0]
-        return output, tuple(transposes)
+            else:
+                node = output.get_node()
+                kind = node.get_type_name()
+                if kind not in ("Convert", "Transpose", "Identity"):
+                    return None
+                if kind == "Convert" and not _types_of(node) <= FLOATS:
+                    return None
+                if kind == "Transpose":
+                    order = sources(node)[1].get_node()
+                    if order.get_type_name() != "Constant":
+                        return None
+                    axes = [int(axis) for axis in order.data]
+                    rank = node.get_output_partial_shape(0).rank
+                    transposes.append(tuple(axes or reversed(range(rank.get_length()))))
+                output = sources(node)[0]
+            value = value_of(output)
+        return value, output, tuple(transposes)
 
 
-def _constant(name: str, output: Any, known: CompressedConstant | None, weights: WeightFile | None) -> Constant:
+def _types_of(convert: ov.Node) -> set[str]:
+    return {type_name(convert.get_element_type()), type_name(convert.get_input_element_type(0))}
+
+
+def _constant(name: str, output: Any, known: CompressedConstant | None, pages: FilePages) -> Constant:
     if known is not None:
         return Constant(
             name,
@@ -123,34 +137,29 @@ def _constant(name: str, output: Any, known: CompressedConstant | None, weights:
         )
     node = output.get_node()
     kind, shape = type_name(node.get_element_type()), tuple(node.shape)
-    read, release = _access(node, kind, shape, name, weights)
-    return Constant(name, numpy_name(kind), shape, read, release, stored_bytes=node.get_byte_size())
+    return Constant(
+        name,
+        numpy_name(kind),
+        shape,
+        lambda: _read(node, kind, shape, name),
+        lambda: pages.release(raw_bytes(node)),
+        stored_bytes=node.get_byte_size(),
+    )
 
 
-def _access(
-    node: Any, kind: str, shape: tuple[int, ...], name: str, weights: WeightFile | None
-) -> tuple[Callable[[], np.ndarray], Callable[[], None]]:
-    """How a constant is read, and given back: through our own map of the file where it lies in one."""
+def _read(node: Any, kind: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+    return np.array(node.data) if kind == "string" else as_array(raw_bytes(node), kind, shape, name)
 
-    def read() -> np.ndarray:
-        if kind == "string":
-            return np.array(node.data)
-        return as_array(raw_bytes(node), kind, shape, name)
 
-    if weights is None or kind == "string":
-        return read, lambda: None
-    view = raw_bytes(node)
-    offset, length = weights.offset(view), view.nbytes
-    if offset is None or length == 0:
-        return read, lambda: None
-    file = weights.file
-    return lambda: as_array(file.bytes(offset, length), kind, shape, name), lambda: file.release(offset, length)
+def _dtype(output: Any) -> str | None:
+    kind = type_name(output.get_element_type())
+    return None if kind == "dynamic" else numpy_name(kind)
 
 
 def _shape(output: Any) -> tuple[int | None, ...] | None:
     shape = output.get_partial_shape()
-    if shape.is_static:
-        return tuple(shape.to_shape())
     if shape.rank.is_dynamic:
         return None
-    return tuple(dimension.get_length() if dimension.is_static else None for dimension in shape)
+    # one call for all dimensions: each alone takes a while
+    dimensions = shape.to_string().strip("[]").split(",")
+    return tuple(int(text) if text.isdigit() else None for text in dimensions if text)

@@ -34,9 +34,10 @@ class Names:
     @classmethod
     def of(cls, model: ov.Model) -> Names:
         """The names of a model."""
-        compressed = compressed_constants(model)
+        every = list(walk(model))
+        compressed = compressed_constants(place.node for place in every)
         parts = {part for constant in compressed.values() for part in constant.parts}
-        places = [place for place in walk(model) if place.node.get_instance_id() not in parts]
+        places = [place for place in every if place.node.get_instance_id() not in parts]
         own = [place for place in places if place.node.get_type_name() != "Constant"]
         nodes = _unique((place.node.get_friendly_name(), place) for place in own)
         constants = [(constant.name, constant.output) for constant in compressed.values()]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import openvino as ov
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
-from nncf_openvino.element_types import raw_bytes
-from nncf_openvino.ir_file import StoredConstant, stored_constants, weights_path
-from nncf_openvino.mapped import MappedFile
+from nncf_openvino.ir_file import stored_constants, weights_path
 from nncf_openvino.spool import Spool
-from nncf_openvino.traversal import walk
-from nncf_openvino.working import WeightFile, WorkingModel
+from nncf_openvino.working import WorkingModel
 
 
 def open_model(model: ov.Model) -> WorkingModel:
@@ -33,18 +28,17 @@ def open_path(path: Path) -> WorkingModel:
     weights = weights_path(path)
     end = max((constant.offset + constant.size for constant in stored), default=0)
     if end == 0 and not weights.exists():
-        return WorkingModel(_read(path, None), spool=Spool())
+        return WorkingModel(_read(path, None), Spool())
     if not weights.is_file():
         raise InvalidPathError(f"{path} needs its weights {weights}, which do not exist.")
-    file = MappedFile(weights)
-    if end > file.size:
+    size = weights.stat().st_size
+    if end > size:
         beyond = max(stored, key=lambda constant: constant.offset + constant.size)
         raise UnsupportedModelError(
             f"The constant {beyond.name!r} of {path} lies at bytes {beyond.offset} to {end} of {weights.name}, which "
-            f"has {file.size}: the file is truncated or belongs to another model."
+            f"has {size}: the file is truncated or belongs to another model."
         )
-    model = _read(path, weights)
-    return WorkingModel(model, _mapped(model, stored, file), Spool())
+    return WorkingModel(_read(path, weights), Spool())
 
 
 def _read(path: Path, weights: Path | None) -> ov.Model:
@@ -59,18 +53,3 @@ def reason_of(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
     return " ".join(said) or str(error)
-
-
-def _mapped(model: ov.Model, stored: Sequence[StoredConstant], file: MappedFile) -> WeightFile | None:
-    """Where OpenVINO has mapped the file; ``None`` when it has read it instead."""
-    names = Counter(constant.name for constant in stored)
-    offsets = {constant.name: constant for constant in stored if names[constant.name] == 1 and constant.size}
-    bases: Counter[int] = Counter()
-    for node, _ in walk(model):
-        constant = offsets.get(node.get_friendly_name()) if node.get_type_name() == "Constant" else None
-        if constant is not None and constant.size == node.get_byte_size() and node.get_byte_size() >= 8:
-            bases[raw_bytes(node).ctypes.data - constant.offset] += 1
-    if not bases:
-        return None
-    base, count = bases.most_common(1)[0]
-    return WeightFile(file, base) if 2 * count > bases.total() else None

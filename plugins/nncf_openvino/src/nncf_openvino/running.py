@@ -53,7 +53,7 @@ class Session:
         unknown = [name for name in feed if name not in self.inputs]
         if unknown or len(feed) != len(self.inputs):
             raise ValueError(f"the feed has {sorted(feed)}, the model's inputs are {list(self.inputs)}")
-        arrays = {index: np.ascontiguousarray(feed[name]) for index, name in enumerate(self.inputs)}
+        arrays = {index: np.asarray(feed[name], order="C") for index, name in enumerate(self.inputs)}
         results = self.compiled.create_infer_request().infer(arrays)
         return {name: np.array(results[index]) for index, name in enumerate(self.outputs)}
 

@@ -70,10 +70,13 @@ def walk(model: ov.Model, scope: tuple[ov.Node, ...] = ()) -> Iterator[Place]:
         yield Place(node, scope)
 
 
-def captured(model: ov.Model) -> dict[Value, Any]:
-    """The outputs of enclosing models that parameters of bodies stand for, by the parameter's value."""
+def captured(nodes: Iterable[ov.Node]) -> dict[Value, Any]:
+    """The outputs of enclosing models that parameters of bodies stand for, by the parameter's value.
+
+    :param nodes: control-flow operators; others do no harm.
+    """
     found: dict[Value, Any] = {}
-    for node, _ in walk(model):
+    for node in nodes:
         for body in bodies(node):
             parameters = body.model.get_parameters()
             for parameter, index in body.inputs.items():

@@ -40,6 +40,8 @@ INDEX_TYPES = {4: "u4", 8: "u8", 16: "u16"}
 UNSIGNED = {"int3": 4, "int2": 2}
 """Formats whose codes are stored with this zero point, since OpenVINO has no signed type for them."""
 
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
 MakeConstant = Callable[[np.ndarray, Sequence[int], ov.Type, str], Constant]
 """A new constant from bytes, shape, element type and name."""
 
@@ -55,11 +57,11 @@ class Emitter:
     constant: MakeConstant
     unique: Callable[[str], str]
 
-    def emit(self, name: str, tensor: CompressedTensor, wanted: str, port: int) -> Any:
+    def emit(self, name: str, tensor: CompressedTensor, wanted: str | None, port: int) -> Any:
         """New nodes, not yet connected to users; returns the output that stands for the decompressed constant.
 
         :param name: name of the constant.
-        :param wanted: element type that users take.
+        :param wanted: element type that users take; ``None`` when they take any floating-point type.
         :param port: input of its first user.
         """
         half = _fits_half(tensor)
@@ -73,7 +75,7 @@ class Emitter:
             shape = self._plain(np.array(tensor.shape, np.int64), f"{name}/shape")
             result = opset1.reshape(scaled, shape, False)
             result.set_friendly_name(self.unique(f"{name}/reshape"))
-        if wanted != kind.to_string():
+        if wanted not in (None, kind.to_string()):
             result = self._convert(result, getattr(ov.Type, wanted), f"{scaled.get_friendly_name()}/convert")
         return result.output(0)
 
@@ -173,12 +175,17 @@ def _stored(tensor: CompressedTensor) -> np.ndarray:
 
 
 def _fits_half(tensor: CompressedTensor) -> bool:
-    """Whether float16 holds scales and codebook exactly, so that decompression need not be wider."""
+    """Whether float16 holds scales and codebook exactly, and weights at all: then it is the type to decompress in."""
     if tensor.dtype == "float64" or tensor.global_scale is not None:
         return False
     if tensor.codebook is not None and not _holds("float16", tensor.codebook):
         return False
-    return tensor.scale.dtype == np.float16 or _holds("float16", tensor.scale.astype(np.float32))
+    scale = tensor.scale.astype(np.float32)
+    if tensor.scale.dtype != np.float16 and not _holds("float16", scale):
+        return False
+    number_format, table = tensor.format, tensor.codebook
+    largest = (number_format.hi or number_format.max_value) if table is None else float(np.abs(table).max())
+    return float(np.abs(scale).max(initial=0)) * max(largest, number_format.max_value) <= _LARGEST_HALF
 
 
 def _holds(dtype: str, values: np.ndarray) -> bool:
