@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression
-# The OpenVINO and PyTorch distributions register nothing yet: their frameworks are not needed to check them.
-SHELLS := -e plugins/nncf_openvino -e plugins/nncf_torch
+# The OpenVINO distribution registers nothing yet: its framework is not needed to check it.
+SHELLS := -e plugins/nncf_openvino
+# CPU builds of torch have the same version with "+cpu"; the index of the environment decides which one is installed.
+TORCH := -e plugins/nncf_torch
 PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)
 SOURCES := nncf_core/src plugins examples benchmarks models tests
 
@@ -24,7 +26,7 @@ $(VENV)/.demo: $(BIN)/python $(PROJECTS) constraints.txt requirements-demo.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
-	$(PIP) --requirement requirements-dev.txt
+	$(PIP) --no-build-isolation $(TORCH) --requirement requirements-dev.txt
 	$(PIP) --no-build-isolation --no-deps $(SHELLS)
 	@touch $@
 

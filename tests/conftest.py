@@ -11,7 +11,15 @@ _NEEDED = {
         "algorithms/weight_compression/test_on_onnx.py",
         "plugins/test_installations.py",
     ],
-    "nncf_weight_compression": ["algorithms/weight_compression/*", "cli/*", "plugins/test_installations.py"],
+    "nncf_torch": ["backends/torch/*", "plugins/test_torch_installation.py"],
+    "nncf_weight_compression": [
+        "algorithms/weight_compression/*",
+        "backends/torch/test_[fpst]*.py",
+        "backends/torch/test_compilers.py",
+        "cli/*",
+        "plugins/test_installations.py",
+        "plugins/test_torch_installation.py",
+    ],
 }
 
 collect_ignore_glob = sorted(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -103,14 +103,21 @@ def layers() -> ModelCase:
 
 
 def as_program(case: ModelCase) -> ModelCase:
-    """The same model as an exported program."""
+    """The same model as an exported program; it is traced once, and filled with the weights."""
+    feed = {name: torch.from_numpy(array) for name, array in case.feeds[0].items()}
+    shapes = {name: dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for name, tensor in feed.items()}
+    traced = torch.export.export(case.model(), (), feed, dynamic_shapes=shapes)
 
     def make(weights: Mapping[str, np.ndarray]) -> torch.export.ExportedProgram:
-        feed = {name: torch.from_numpy(array) for name, array in case.feeds[0].items()}
-        shapes = {name: dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for name, tensor in feed.items()}
-        return torch.export.export(case.make(weights), (), feed, dynamic_shapes=shapes)
+        program = copy.deepcopy(traced)
+        values = case.make(weights).state_dict(keep_vars=True)
+        program.state_dict.update({name: values[name] for name in program.state_dict})
+        return program
 
     return ModelCase(f"{case.name}_program", make, case.weights, case.feeds)
+
+
+PROGRAMS = [as_program(language_model("float32")), as_program(language_model("float16")), as_program(convolution())]
 
 
 class TestPrograms(BackendConformance):
@@ -118,7 +125,7 @@ class TestPrograms(BackendConformance):
     framework_modules = ("torch",)
 
     def cases(self):
-        return [as_program(language_model("float32")), as_program(language_model("float16")), as_program(convolution())]
+        return PROGRAMS
 
 
 class ModuleConformance(ReadingTests, CompressingTests, EditingTests, ExtractingTests, CollectingTests):
@@ -126,18 +133,17 @@ class ModuleConformance(ReadingTests, CompressingTests, EditingTests, Extracting
 
     framework = "torch"
     framework_modules = ("torch",)
-    trace: ClassVar[str]
 
-    def cases(self):
-        return [
-            evolve(case, options={"trace": self.trace, "example_input": case.feeds[0]})
-            for case in (layers(), convolution())
-        ]
+
+def traced_by(trace: str, *cases: ModelCase) -> list[ModelCase]:
+    return [evolve(case, options={"trace": trace, "example_input": case.feeds[0]}) for case in cases]
 
 
 class TestModulesByExport(ModuleConformance):
-    trace = "export"
+    def cases(self):
+        return traced_by("export", layers())
 
 
 class TestModulesByHooks(ModuleConformance):
-    trace = "hooks"
+    def cases(self):
+        return traced_by("hooks", layers(), convolution())

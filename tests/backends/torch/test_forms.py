@@ -193,10 +193,11 @@ class TestSharing:
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+NOT_IN_ONNX = ("int3_sym", "nvfp4", "mxfp8_e4m3", "mxfp4")
+
+
 @pytest.mark.needs("nncf_onnx")
-@pytest.mark.parametrize(
-    "mode", [m for m in MODES if m.value not in ("int3_sym", "nvfp4", "mxfp8_e4m3", "mxfp4")], ids=str
-)
+@pytest.mark.parametrize("mode", [m for m in MODES if m.value not in NOT_IN_ONNX], ids=str)
 def test_integers_are_those_of_onnx(mode):
     from tests.backends.onnx import models as onnx_models
 
