@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression
-# The PyTorch distribution registers nothing yet: its framework is not needed to check it.
-SHELLS := -e plugins/nncf_torch
+PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression -e plugins/algorithms/post_training_quantization
+# CPU builds of torch have the same version with "+cpu"; the index of the environment decides which one is installed.
+BACKENDS := -e plugins/nncf_openvino -e plugins/nncf_torch
 PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)
 SOURCES := nncf_core/src plugins examples benchmarks models tests
 
@@ -24,9 +24,7 @@ $(VENV)/.demo: $(BIN)/python $(PROJECTS) constraints.txt requirements-demo.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
-	$(PIP) --requirement requirements-dev.txt
-	$(PIP) --no-build-isolation -e plugins/nncf_openvino
-	$(PIP) --no-build-isolation --no-deps $(SHELLS)
+	$(PIP) --no-build-isolation $(BACKENDS) --requirement requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.demo  ## Compress a real ONNX model and compare size, accuracy and latency

@@ -14,8 +14,11 @@ _NEEDS = {
         _ALGORITHM, "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch",
     ),
     "backends/torch/*": ("nncf_torch", "torch"),
+    "backends/torch/test_[fpst]*.py": (_ALGORITHM,),
+    "backends/torch/test_compilers.py": (_ALGORITHM,),
     "cli/*": ("nncf_onnx", _ALGORITHM),
     "plugins/test_installations.py": ("nncf_onnx", _ALGORITHM),
+    "plugins/test_torch_installation.py": ("nncf_torch", _ALGORITHM),
 }  # fmt: skip
 
 collect_ignore_glob = [path for path, packages in _NEEDS.items() if not all(map(find_spec, packages))]

@@ -25,6 +25,7 @@ PROJECTS = {
     "nncf-core": ROOT / "nncf_core",
     "nncf-onnx": ROOT / "plugins/nncf_onnx",
     "nncf-openvino": ROOT / "plugins/nncf_openvino",
+    "nncf-torch": ROOT / "plugins/nncf_torch",
     "nncf-weight-compression": ROOT / "plugins/algorithms/weight_compression",
     "example-weight-clipping": ROOT / "tests/plugins/third_party_algorithm",
     "example-toy-framework": ROOT / "tests/plugins/third_party_backend",

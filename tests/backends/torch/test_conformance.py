@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
 import torch
+from attrs import evolve
 from torch import nn
 
 from nncf_core.testing import BackendConformance, ModelCase
+from nncf_core.testing.backends.collecting import CollectingTests
+from nncf_core.testing.backends.compressing import CompressingTests
+from nncf_core.testing.backends.editing import EditingTests
+from nncf_core.testing.backends.extracting import ExtractingTests
+from nncf_core.testing.backends.reading import ReadingTests
 
 
 class LanguageModel(nn.Module):
@@ -71,15 +78,46 @@ def convolution() -> ModelCase:
     return ModelCase("convolution", make, weights, feeds)
 
 
+def layers() -> ModelCase:
+    """Modules whose points are all at their boundaries; one weight is shared by two of them."""
+    random = np.random.default_rng(3)
+    shapes = {"embedding.weight": (96, 64), "up.weight": (128, 64), "down.weight": (64, 128)}
+    weights = {name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+
+    class Net(nn.Module):
+        def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(96, 64), nn.Linear(64, 96, bias=False)
+            self.up, self.down = nn.Linear(64, 128, bias=False), nn.Linear(128, 64)
+            nn.init.zeros_(self.down.bias)
+            self.embedding.weight = self.head.weight = nn.Parameter(torch.from_numpy(weights["embedding.weight"]))
+            self.up.weight = nn.Parameter(torch.from_numpy(weights["up.weight"]))
+            self.down.weight = nn.Parameter(torch.from_numpy(weights["down.weight"]))
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            x = self.embedding(tokens)
+            return self.head(self.down(torch.relu(self.up(x))) + x)
+
+    feeds = [{"tokens": random.integers(0, 96, (2, length))} for length in (5, 7, 3, 6)]
+    return ModelCase("layers", lambda weights: Net(weights).eval(), weights, feeds)
+
+
 def as_program(case: ModelCase) -> ModelCase:
-    """The same model as an exported program."""
+    """The same model as an exported program; it is traced once, and filled with the weights."""
+    feed = {name: torch.from_numpy(array) for name, array in case.feeds[0].items()}
+    shapes = {name: dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for name, tensor in feed.items()}
+    traced = torch.export.export(case.model(), (), feed, dynamic_shapes=shapes)
 
     def make(weights: Mapping[str, np.ndarray]) -> torch.export.ExportedProgram:
-        feed = {name: torch.from_numpy(array) for name, array in case.feeds[0].items()}
-        shapes = {name: dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for name, tensor in feed.items()}
-        return torch.export.export(case.make(weights), (), feed, dynamic_shapes=shapes)
+        program = copy.deepcopy(traced)
+        values = case.make(weights).state_dict(keep_vars=True)
+        program.state_dict.update({name: values[name] for name in program.state_dict})
+        return program
 
     return ModelCase(f"{case.name}_program", make, case.weights, case.feeds)
+
+
+PROGRAMS = [as_program(language_model("float32")), as_program(language_model("float16")), as_program(convolution())]
 
 
 class TestPrograms(BackendConformance):
@@ -87,4 +125,25 @@ class TestPrograms(BackendConformance):
     framework_modules = ("torch",)
 
     def cases(self):
-        return [as_program(language_model("float32")), as_program(language_model("float16")), as_program(convolution())]
+        return PROGRAMS
+
+
+class ModuleConformance(ReadingTests, CompressingTests, EditingTests, ExtractingTests, CollectingTests):
+    """All but files: modules are saved as state_dict and config."""
+
+    framework = "torch"
+    framework_modules = ("torch",)
+
+
+def traced_by(trace: str, *cases: ModelCase) -> list[ModelCase]:
+    return [evolve(case, options={"trace": trace, "example_input": case.feeds[0]}) for case in cases]
+
+
+class TestModulesByExport(ModuleConformance):
+    def cases(self):
+        return traced_by("export", layers())
+
+
+class TestModulesByHooks(ModuleConformance):
+    def cases(self):
+        return traced_by("hooks", layers(), convolution())

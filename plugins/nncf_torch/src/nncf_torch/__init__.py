@@ -1,3 +1,23 @@
-"""PyTorch backend for nncf-core."""
+"""PyTorch backend for nncf-core. It offers what goes beyond models as ``nncf.torch``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nncf_core.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from nncf_core.api import strip as strip
+    from nncf_torch.configuration import get_config as get_config
+    from nncf_torch.configuration import load_from_config as load_from_config
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__ = lazy_module(
+    __name__,
+    {
+        "get_config": "nncf_torch.configuration",
+        "load_from_config": "nncf_torch.configuration",
+        "strip": "nncf_core.api",
+    },
+)

@@ -7,6 +7,7 @@ as before: the module's own ``forward``, and code elsewhere that takes the weigh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -129,6 +130,27 @@ def _made_anew(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
     return cls.__new__(cls)
 
 
+class _Trace(threading.local):
+    """Weights that were decompressed while ``torch.jit.trace`` runs.
+
+    Who reads a weight twice, or shares it, gets one value: OpenVINO's converter takes two decompressions of one
+    constant for one, and then no longer recognises it.
+    """
+
+    state: Any = None
+    weights: dict[int, torch.Tensor]
+
+    def values(self) -> dict[int, torch.Tensor] | None:
+        """Weights by identity of their codes; ``None`` when nothing is traced."""
+        state = torch._C._get_tracing_state()
+        if state is not self.state:
+            self.state, self.weights = state, {}
+        return None if state is None else self.weights
+
+
+_TRACE = _Trace()
+
+
 def _property(name: str) -> property:
     # names of attributes are made here: torch.compile then reads them as constants
     weights, keys = _WEIGHTS, tuple(f"{name}_{part}" for part in PARTS)
@@ -139,7 +161,12 @@ def _property(name: str) -> property:
         assert codes is not None
         assert scale is not None
         rest = [buffers.get(key) for key in keys[2:]]
-        return decompress(self.__dict__[weights][name], codes, scale, *rest)
+        known = None if torch.compiler.is_compiling() else _TRACE.values()
+        if known is None:
+            return decompress(self.__dict__[weights][name], codes, scale, *rest)
+        if id(codes) not in known:
+            known[id(codes)] = decompress(self.__dict__[weights][name], codes, scale, *rest)
+        return known[id(codes)]
 
     def write(self: nn.Module, _: Any) -> None:
         raise AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")

@@ -81,10 +81,10 @@ def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None
     dtype = torch_dtype(port.dtype) if port.dtype is not None else _dtype(module)
     factor = tensor_of(np.asarray(command.factor, np.float32)).to(dtype)
     taken = {edit.name for part in model.module.modules() for edit in multiplications_of(part)}
-    name = wanted = command.name or f"{point.node}/multiply"
+    name, number = command.name or f"{point.node}/multiply", 0
     while name in taken or name in graph:
-        name = f"{wanted}_{len(taken)}"
-        taken.add(name)
+        number += 1
+        name = f"{command.name or f'{point.node}/multiply'}_{number}"
     edit = Multiplication(name, free_buffer_name(module), at_input)
     add_multiplication(module, edit, factor if held is None else factor.to(held.device))
 

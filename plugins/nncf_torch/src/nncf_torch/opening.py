@@ -38,11 +38,10 @@ def open_model(source: Any, options: Mapping[str, Any]) -> ModuleModel | GraphMo
 
 def is_aten(module: fx.GraphModule) -> bool:
     """Whether a graph consists of operators and tensors, as ``torch.export`` makes it, not of calls of modules."""
-    kinds = {node.op for node in module.graph.nodes}
+    # torch.export puts checks of the input into a module that gives nothing
+    calls = [node for node in module.graph.nodes if node.op in ("call_method", "call_module") and node.users]
     operators = [node.target for node in module.graph.nodes if node.op == "call_function"]
-    return kinds <= {"placeholder", "get_attr", "call_function", "output"} and any(
-        isinstance(target, torch._ops.OpOverload) for target in operators
-    )
+    return not calls and any(isinstance(target, torch._ops.OpOverload) for target in operators)
 
 
 def export_model(model: ModuleModel | GraphModel, source: Any) -> Any:

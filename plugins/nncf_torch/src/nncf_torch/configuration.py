@@ -1,0 +1,135 @@
+"""What compression did to a module, as plain data, so that a ``state_dict`` is all that need be stored of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from nncf_core.errors import UnsupportedModelError, ValidationError
+from nncf_core.numerics.formats import FORMATS
+from nncf_torch.compressed_modules import put_compressed
+from nncf_torch.edited_modules import Multiplication, add_multiplication, multiplications_of
+from nncf_torch.places import places
+from nncf_torch.sharing import shared_copy
+from nncf_torch.stored import PARTS, Stored
+from nncf_torch.tensors import dtype_name, torch_dtype
+
+_STATE = "compression_state"
+_WEIGHT, _MULTIPLICATION = "CompressedWeight", "Multiplication"
+
+
+def get_config(model: nn.Module) -> dict[str, Any]:
+    """What compression did to a model: JSON data that :func:`load_from_config` does again to a new one.
+
+    :param model: a module that :func:`nncf.compress_weights` gave.
+    :return: ``{"compression_state": [...]}``, with an entry for each compressed weight and each multiplication. An
+        entry has all names of a shared weight.
+    :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
+    """
+    _check_module(model)
+    return {_STATE: [*_weights(model), *_multiplications(model)]}
+
+
+def load_from_config(model: nn.Module, config: Mapping[str, Any], example_input: Any = None) -> nn.Module:
+    """The model with places for what compression stored; ``load_state_dict`` fills them.
+
+    :param model: the model before compression. It is not changed; its parameters are shared.
+    :param config: from :func:`get_config`.
+    :param example_input: not needed; taken so that scripts written for it run.
+    :return: a new model.
+    :raises ValidationError: when the config is not one, or belongs to another model.
+    """
+    _check_module(model)
+    entries = config.get(_STATE) if isinstance(config, Mapping) else None
+    if not isinstance(entries, list):
+        raise ValidationError(f"The config has no list {_STATE!r}; nncf.torch.get_config(model) makes one.")
+    result = shared_copy(model)
+    for index, entry in enumerate(entries):
+        where = f"config.{_STATE}[{index}]"
+        try:
+            names, kind, values = entry["hook_names_in_model"], entry["module_cls_name"], entry["module_config"]
+            if kind == _WEIGHT:
+                _place_weight(result, names, values)
+            elif kind == _MULTIPLICATION:
+                _place_multiplication(result, names, values)
+            else:
+                raise ValidationError(f"{where}: unknown kind {kind!r}.")
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            raise ValidationError(f"{where} does not fit the model: {error}") from None
+    return result
+
+
+def _weights(model: nn.Module) -> Iterator[dict[str, Any]]:
+    paths = {id(module): path for path, module in model.named_modules()}
+    for place in places(model).values():
+        stored = place.stored
+        if stored is None:
+            continue
+        names = [f"{paths[id(owner)]}.{name}".lstrip(".") for owner, name in place.owners]
+        plain = {
+            **stored._asdict(),
+            "shape": list(stored.shape),
+            "dtype": dtype_name(stored.dtype),
+            "reduction_axes": list(stored.reduction_axes),
+        }
+        parts = {name: _described(part) for name, part in place.parts.items()}
+        yield {
+            "hook_names_in_model": names,
+            "module_cls_name": _WEIGHT,
+            "module_config": {**plain, "parts": parts},
+        }
+
+
+def _multiplications(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for path, module in model.named_modules():
+        for edit in multiplications_of(module):
+            factor = module._buffers[edit.buffer]
+            assert factor is not None
+            values = {"name": edit.name, "buffer": edit.buffer, "at_input": edit.at_input, **_described(factor)}
+            yield {"hook_names_in_model": [path], "module_cls_name": _MULTIPLICATION, "module_config": values}
+
+
+def _described(tensor: torch.Tensor) -> dict[str, Any]:
+    return {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
+
+
+def _empty(values: Mapping[str, Any], device: torch.device) -> torch.Tensor:
+    return torch.zeros(values["shape"], dtype=torch_dtype(values["dtype"]), device=device)
+
+
+def _place_weight(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    fields = {name: values[name] for name in Stored._fields}
+    fields |= {"shape": tuple(fields["shape"]), "reduction_axes": tuple(fields["reduction_axes"])}
+    stored = Stored(**{**fields, "dtype": torch_dtype(values["dtype"])})
+    if stored.format not in FORMATS or not set(values["parts"]) <= set(PARTS):
+        raise ValidationError(f"The config of {names[0]!r} has the format {stored.format!r}, which is not known.")
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
+    tensors = [getattr(owner, attribute) for owner, attribute in owners]
+    for name, tensor in zip(names, tensors, strict=True):
+        if tuple(tensor.shape) != stored.shape:
+            raise ValidationError(
+                f"The config is of another model: {name!r} has the shape {list(tensor.shape)} here, and "
+                f"{list(stored.shape)} there."
+            )
+    parts = {name: _empty(part, tensors[0].device) for name, part in values["parts"].items()}
+    for owner, attribute in owners:
+        put_compressed(owner, attribute, stored, parts)
+
+
+def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    module = model.get_submodule(names[0])
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    edit = Multiplication(values["name"], values["buffer"], bool(values["at_input"]))
+    add_multiplication(module, edit, _empty(values, device))
+
+
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(
+            f"A {type(model).__name__} has no config: save exported programs with torch.export.save. Modules have one."
+        )
