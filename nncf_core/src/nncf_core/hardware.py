@@ -32,12 +32,15 @@ class QuantizationSetup:
     :param operators: by the framework's name of their type; all others are computed in floating point.
     :param transparent: types that move integers as they move numbers, so that a quantizer after them may as well stand
         before them.
+    :param moves_through: whether the runtime finds a quantizer before transparent operators; otherwise one
+        with the same range must stand behind each of them, too.
     :param fused: types that become part of the operator before them: nothing is quantized in between.
     """
 
     operators: Mapping[str, OperatorSetup] = field(factory=dict)
     transparent: frozenset[str] = frozenset()
     fused: frozenset[str] = frozenset()
+    moves_through: bool = False
 
     def of(self, node: Node) -> OperatorSetup | None:
         """How an operator is computed with integers; ``None`` when it is not."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from attrs import frozen
 from openvino import opset1
 
 from nncf_core.errors import ValidationError
@@ -14,8 +15,10 @@ from nncf_core.graph import Graph
 from nncf_core.transformations import (
     CompressConstant,
     InsertMultiply,
+    InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    TargetPoint,
     Transformation,
 )
 from nncf_openvino.constants import constant
@@ -32,11 +35,26 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertQuantizer):
+            editor.quantize(transformation)
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
         else:
             editor.replace(transformation)
     return working
+
+
+@frozen
+class _Place:
+    """A target point.
+
+    :param source: the output that gives its tensor.
+    :param users: the inputs that take it there.
+    """
+
+    source: Any
+    users: tuple[Any, ...]
+    is_output: bool
 
 
 class _Editor:
@@ -74,7 +92,29 @@ class _Editor:
 
     def multiply(self, command: InsertMultiply) -> None:
         """A Multiply at an input or an output; a model's output keeps its name."""
-        point = command.target
+        place = self._place(command.target)
+        name = self._unique(command.name or f"{command.target.node}/multiply")
+        factor = self._number(command.factor, place.source.get_element_type(), f"{name}/factor")
+        self._insert(opset1.multiply(place.source, factor), name, place)
+
+    def quantize(self, command: InsertQuantizer) -> None:
+        """A FakeQuantize at an input or an output; a model's output keeps its name."""
+        place, quantizer = self._place(command.target), command.quantizer
+        name = self._unique(command.name or f"{command.target.node}/quantize")
+        kind = place.source.get_element_type()
+        shape: tuple[int, ...] = ()
+        if quantizer.axis is not None:
+            rank = place.source.get_partial_shape().rank.get_length()
+            shape = tuple(-1 if axis == quantizer.axis % rank else 1 for axis in range(rank))
+        ends = {"low": quantizer.low.reshape(shape), "high": quantizer.high.reshape(shape)}
+        ranges = [
+            self._number(ends[end], kind, f"{name}/{side}_{end}")
+            for side in ("input", "output")
+            for end in ("low", "high")
+        ]
+        self._insert(opset1.fake_quantize(place.source, *ranges, quantizer.levels), name, place)
+
+    def _place(self, point: TargetPoint) -> _Place:
         place = self._nodes.get(point.node)
         node = None if place is None else place.node
         before = point.kind is PointKind.INPUT
@@ -82,22 +122,23 @@ class _Editor:
         if node is None or point.port >= count or (not before and node.get_type_name() == "Result"):
             raise ValidationError(f"The model has no point {point}.")
         source = node.input(point.port).get_source_output() if before else node.output(point.port)
-        kind = source.get_element_type()
-        if type_name(kind) not in FLOATS:
-            raise ValidationError(
-                f"The tensor at {point} cannot be multiplied: its elements are of type {type_name(kind)}."
-            )
-        dtype = np.dtype(numpy_name(type_name(kind)))
-        array = np.asarray(np.asarray(command.factor).astype(dtype), order="C")
-        name = self._unique(command.name or f"{point.node}/multiply")
+        kind = type_name(source.get_element_type())
+        if kind not in FLOATS:
+            raise ValidationError(f"The tensor at {point} cannot be edited: its elements are of type {kind}.")
         users = [node.input(point.port)] if before else list(source.get_target_inputs())
-        factor = self._constant(_bytes(array), array.shape, kind, self._unique(f"{name}/factor"))
-        product = opset1.multiply(source, factor)
-        product.set_friendly_name(name)
-        for user in users:
-            user.replace_source_output(product.output(0))
-        if not before:
-            _move_names(source, product.output(0))
+        return _Place(source, tuple(users), not before)
+
+    def _number(self, value: np.ndarray, kind: Any, name: str) -> Any:
+        array = np.ascontiguousarray(np.asarray(value).astype(np.dtype(numpy_name(type_name(kind)))))
+        return self._constant(_bytes(array), array.shape, kind, self._unique(name))
+
+    def _insert(self, new: Any, name: str, place: _Place) -> None:
+        """Let those who take the tensor of a place take what a new node makes of it."""
+        new.set_friendly_name(name)
+        for user in place.users:
+            user.replace_source_output(new.output(0))
+        if place.is_output:
+            _move_names(place.source, new.output(0))
 
     def _output(self, name: str) -> Any:
         if name not in self._constants or name not in self._graph.constants:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class OpenVINOTargetPointInserter:
 
         check_options(options)
         return apply(model, graph, transformations)
+
+    def quantization_setup(self, device: str) -> QuantizationSetup:
+        """What OpenVINO computes with integers.
+
+        :raises ParameterNotSupportedError: for devices that are not known.
+        """
+        from nncf_openvino.quantization_setup import setup_for
+
+        return setup_for(device)
 
     def extract(
         self, model: WorkingModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]

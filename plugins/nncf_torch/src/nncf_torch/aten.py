@@ -36,9 +36,12 @@ _KINDS: Mapping[OpKind, str] = {
         "_native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional "
         "native_batch_norm normalize local_response_norm"
     ),
-    OpKind.POOL: (
-        "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool2d_with_indices "
+    OpKind.MAX_POOL: (
+        "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+        "max_pool2d_with_indices"
+    ),
+    OpKind.AVERAGE_POOL: (
+        "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
         "_adaptive_avg_pool2d"
     ),
     OpKind.REDUCE: "mean sum amax amin max min prod argmax argmin norm linalg_vector_norm var std logsumexp",

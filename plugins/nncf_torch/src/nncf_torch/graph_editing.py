@@ -26,7 +26,7 @@ from nncf_core.transformations import (
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.refusals import refusal
+from nncf_torch.refusals import no_quantizers, refusal
 from nncf_torch.stored import PARTS, decompress, encode
 from nncf_torch.tensors import tensor_of
 
@@ -39,8 +39,10 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
             editor.compress(transformation)
         elif isinstance(transformation, ReplaceConstant):
             editor.replace(transformation)
-        else:
+        elif isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        else:
+            raise no_quantizers(transformation.target)
     model.graph.lint()
     model.module.recompile()
     return model

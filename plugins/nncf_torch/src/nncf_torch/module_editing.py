@@ -16,7 +16,7 @@ from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
-from nncf_torch.refusals import refusal
+from nncf_torch.refusals import no_quantizers, refusal
 from nncf_torch.stored import encode
 from nncf_torch.tensors import dtype_name, tensor_of, torch_dtype
 
@@ -32,8 +32,10 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
-        else:
+        elif isinstance(transformation, InsertMultiply):
             _multiply(model, graph, transformation)
+        else:
+            raise no_quantizers(transformation.target)
     return model
 
 

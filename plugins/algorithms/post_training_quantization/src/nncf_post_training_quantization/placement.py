@@ -68,7 +68,9 @@ def place(graph: Graph, setup: QuantizationSetup, ignored: frozenset[str], quant
     tensors = tuple(
         QuantizedTensor(tensor, points, _root(tensor, sources), places.reason(tensor, integer))
         for tensor in order
-        if tensor in demands and (points := places.points(tensor, demands[tensor]))
+        if tensor in demands
+        and not (setup.moves_through and tensor in sources)
+        and (points := places.points(tensor, demands[tensor]))
     )
     kept = tuple(node for node in graph if node.name in integer)
     return Placement(tensors, tuple(_weights(graph, kept)), kept)
