@@ -26,6 +26,7 @@ from nncf_onnx.forms.common import Target
 from nncf_onnx.forms.compressed import FLOATS
 from nncf_onnx.naming import named_constants, named_nodes
 from nncf_onnx.options import WriteOptions
+from nncf_onnx.quantized_products import keep_integer_products
 from nncf_onnx.rewriting import Rewriter
 
 
@@ -41,6 +42,8 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
             editor.compress(transformation)
         else:
             editor.replace(transformation)
+    if any(node.op_type == "QuantizeLinear" for node in model.graph):
+        keep_integer_products(model, editor.rewriter)
     return model
 
 
@@ -66,7 +69,7 @@ class _Editor:
     def __init__(self, model: ir.Model, graph: Graph, options: WriteOptions) -> None:
         self._model, self._graph, self._options = model, graph, options
         self._nodes, self._constants = named_nodes(model), named_constants(model)
-        self._rewriter = Rewriter(model)
+        self.rewriter = Rewriter(model)
         self._compressed: set[str] = set()
 
     def compress(self, command: CompressConstant) -> None:
@@ -77,13 +80,13 @@ class _Editor:
             raise ValidationError(f"The constant {target.name!r} has shape {constant.shape}, its codes {tensor.shape}.")
         form, reason = choose(self._graph, constant, request_for(tensor), self._options)
         if form is Form.DEQUANTIZE_LINEAR:
-            dequantize_linear.emit(self._rewriter, target, tensor)
+            dequantize_linear.emit(self.rewriter, target, tensor)
         elif form is Form.CODEBOOK:
-            codebook.emit(self._rewriter, target, tensor)
+            codebook.emit(self.rewriter, target, tensor)
         elif form is Form.NBITS:
             users = nbits.replaceable_users(self._graph, constant) or ()
             nodes = [self._nodes[user.name] for user in users]
-            nbits.emit(self._rewriter, target, tensor, nodes, self._options.accuracy_level)
+            nbits.emit(self.rewriter, target, tensor, nodes, self._options.accuracy_level)
         else:
             raise ParameterNotSupportedError(f"The constant {target.name!r} cannot be compressed: {reason}")
         self._compressed.add(target.name)
@@ -91,7 +94,7 @@ class _Editor:
     def replace(self, command: ReplaceConstant) -> None:
         """New float values; what decompressed the old ones goes away."""
         target, value = self._target(command.constant), command.value
-        constant, rewriter, old = self._graph.constants[target.name], self._rewriter, target.value
+        constant, rewriter, old = self._graph.constants[target.name], self.rewriter, target.value
         if constant.shape != value.shape:
             raise ValidationError(
                 f"The new values of {target.name!r} have shape {value.shape}; the constant has {constant.shape}."
@@ -114,7 +117,7 @@ class _Editor:
     def multiply(self, command: InsertMultiply) -> None:
         """A Mul at an input or an output; a model's output keeps its name."""
         place = self._place(command.target)
-        rewriter, value, dtype = self._rewriter, place.value, place.dtype
+        rewriter, value, dtype = self.rewriter, place.value, place.dtype
         name = command.name or f"{command.target.node}/multiply"
         factor = rewriter.constant(place.graph, f"{name}/factor", ir.Tensor(command.factor.astype(dtype.numpy())))
         new = rewriter.node("Mul", [value, factor], name, f"{value.name}_multiplied", value.dtype)
@@ -125,13 +128,11 @@ class _Editor:
         """QuantizeLinear and DequantizeLinear at an input or an output; a model's output keeps its name."""
         place = self._place(command.target)
         name = command.name or f"{command.target.node}/quantize"
-        nodes = quantize_dequantize.nodes(
-            self._rewriter, place.graph, place.value, command.quantizer, name, place.dtype
-        )
+        nodes = quantize_dequantize.nodes(self.rewriter, place.graph, place.value, command.quantizer, name, place.dtype)
         self._insert(place, nodes)
 
     def _place(self, point: TargetPoint) -> _Place:
-        rewriter, before = self._rewriter, point.kind is PointKind.INPUT
+        rewriter, before = self.rewriter, point.kind is PointKind.INPUT
         node = rewriter.now(self._nodes[point.node], last=not before) if point.node in self._nodes else None
         ports = () if node is None else node.inputs if before else node.outputs
         value = ports[point.port] if point.port < len(ports) else None
@@ -149,7 +150,7 @@ class _Editor:
         graph.insert_after(place.node, chain)
         if value.is_graph_output():
             value.name, output.name = output.name, value.name
-        self._rewriter.replace_uses(value, output, keep=[chain[0]])
+        self.rewriter.replace_uses(value, output, keep=[chain[0]])
         outputs = graph.outputs
         for index, existing in enumerate(outputs):
             if existing is value:

@@ -55,7 +55,7 @@ class PostTrainingQuantization:
             for kind in (settings.low, settings.high)
         ]
         if settings.correct_biases:
-            found = (find_bias(graph, node) for node in placement.nodes if node.weights)
+            found = (find_bias(graph, node, context.ignored) for node in placement.nodes if node.weights)
             requests += [bias.mean for bias in found if bias is not None]
         return requests
 
@@ -86,7 +86,6 @@ class PostTrainingQuantization:
                     target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason
                 )
         first = _first_layers(graph, placement)
-        errors: dict[str, np.ndarray] = {}
         description = "Quantizing weights"
         for weight in context.progress.track(placement.weights, description, len(placement.weights)):
             user, index = weight.users[0]
@@ -97,18 +96,21 @@ class PostTrainingQuantization:
             )
             tensor8 = quantized(weight.constant, layout, half)
             if settings.correct_biases:
-                errors[weight.constant.name] = weight.constant.read().astype(np.float32) - decompress(
-                    tensor8, np.float32
-                )
-                yield from self._bias_corrections(graph, weight.users, errors.pop(weight.constant.name), statistics)
+                error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
+                yield from self._bias_corrections(graph, weight.users, error, statistics, context.ignored)
             yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator")
             weight.constant.release()
 
     def _bias_corrections(
-        self, graph: Graph, users: Sequence[tuple[Node, int]], error: np.ndarray, statistics: Statistics
+        self,
+        graph: Graph,
+        users: Sequence[tuple[Node, int]],
+        error: np.ndarray,
+        statistics: Statistics,
+        ignored: frozenset[str],
     ) -> Iterator[ReplaceConstant]:
         for node, _ in users:
-            bias = find_bias(graph, node)
+            bias = find_bias(graph, node, ignored)
             if bias is None or bias.mean not in statistics:
                 continue
             value = corrected(graph, bias, error, statistics[bias.mean])
@@ -117,7 +119,7 @@ class PostTrainingQuantization:
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
-    return place(graph, context.quantization_setup(settings.device), context.ignored, settings.quantize_outputs)
+    return place(graph, context.quantization_setup(settings.device), context, settings.quantize_outputs)
 
 
 def point_of(graph: Graph, tensor: str) -> TargetPoint:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
+from nncf_core.contracts import is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint
@@ -29,14 +30,14 @@ class Bias:
     mean: StatisticsRequest
 
 
-def find_bias(graph: Graph, node: Node) -> Bias | None:
+def find_bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
     """The bias of a layer with a constant weight: its third operand, or a constant that is added to its result."""
     index, weight = node.weights[0]
     activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
     assert weight.layout is not None
     if activation is None or weight.layout.batch_axes or weight.constant is None:
         return None
-    constant = _third_operand(graph, node) or _added(graph, node)
+    constant = _third_operand(graph, node) or _added(graph, node, ignored)
     shape = graph.constants[weight.constant].shape
     channels = int(np.prod([shape[axis] for axis in weight.layout.channel_axes]))
     if constant is None or constant.size != channels or max(constant.shape, default=1) != channels:
@@ -85,9 +86,9 @@ def _third_operand(graph: Graph, node: Node) -> Constant | None:
     return graph.constants[node.inputs[2].constant]
 
 
-def _added(graph: Graph, node: Node) -> Constant | None:
+def _added(graph: Graph, node: Node, ignored: frozenset[str]) -> Constant | None:
     consumers = graph.consumers(node.outputs[0].tensor)
-    if len(consumers) != 1 or consumers[0].kind is not OpKind.ADD:
+    if len(consumers) != 1 or consumers[0].kind is not OpKind.ADD or is_excluded(consumers[0], ignored):
         return None
     constants = [port.constant for port in consumers[0].inputs if port.constant is not None]
     return graph.constants[constants[0]] if len(constants) == 1 else None

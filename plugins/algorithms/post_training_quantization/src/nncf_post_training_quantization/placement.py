@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import frozen
 
-from nncf_core.contracts import is_excluded
+from nncf_core.contracts import CompressionRequest, Context, is_excluded
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import PointKind, TargetPoint
+
+REQUEST = CompressionRequest("int8_sym", "int8")
+"""How weights are stored."""
 
 
 @frozen
@@ -54,13 +57,12 @@ class Placement:
     nodes: tuple[Node, ...]
 
 
-def place(graph: Graph, setup: QuantizationSetup, ignored: frozenset[str], quantize_outputs: bool) -> Placement:
+def place(graph: Graph, setup: QuantizationSetup, context: Context, quantize_outputs: bool) -> Placement:
     """What is quantized in a graph.
 
-    :param ignored: names of nodes that stay as they are.
     :param quantize_outputs: whether tensors that leave the model may be quantized.
     """
-    places = _Places(graph, setup, ignored, quantize_outputs)
+    places = _Places(graph, setup, context, quantize_outputs)
     integer = places.integer_nodes()
     demands = places.demands(integer)
     sources = places.moved_up(demands)
@@ -97,7 +99,7 @@ class _Places:
 
     graph: Graph
     setup: QuantizationSetup
-    ignored: frozenset[str]
+    context: Context
     quantize_outputs: bool
 
     def integer_nodes(self) -> frozenset[str]:
@@ -143,7 +145,11 @@ class _Places:
         """At the output when all consumers are to see the quantized tensor, otherwise at their inputs."""
         producer = self.graph.producer(tensor)
         everyone = self.graph.consumers(tensor)
-        if producer is not None and consumers >= {node.name for node in everyone}:
+        if (
+            producer is not None
+            and not is_excluded(producer, self.context.ignored)
+            and consumers >= {node.name for node in everyone}
+        ):
             port = next(i for i, output in enumerate(producer.outputs) if output.tensor == tensor)
             return (TargetPoint(producer.name, PointKind.OUTPUT, port),)
         return tuple(
@@ -212,18 +218,20 @@ class _Places:
         )
 
     def _is_free(self, node: Node) -> bool:
-        return not node.scope and not is_excluded(node, self.ignored) and bool(self._operands(node))
+        return not node.scope and not is_excluded(node, self.context.ignored) and bool(self._operands(node))
 
     def _has_weight(self, node: Node) -> bool:
         constants = [self.graph.constants[port.constant] for _, port in node.weights if port.constant is not None]
         return len(constants) == 1 and all(
-            constant.is_float and constant.shape and all(self._is_weight_of(user, index) for user, index in users)
+            constant.is_float
+            and constant.shape
+            and self.context.refusal(constant, REQUEST) is None
+            and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
             for constant in constants
-            for users in (self.graph.users(constant.name),)
         )
 
     def _is_weight_of(self, user: Node, index: int) -> bool:
-        return user.inputs[index].layout is not None and not is_excluded(user, self.ignored)
+        return user.inputs[index].layout is not None and not is_excluded(user, self.context.ignored)
 
     def _operands(self, node: Node) -> list[str]:
         """Tensors of floating-point numbers that are computed on the way."""
@@ -241,7 +249,7 @@ class _Places:
             consumers = self.graph.consumers(tensor)
             if len(consumers) != 1 or consumers[0].op_type not in self.setup.fused:
                 return tensor
-            if is_excluded(consumers[0], self.ignored):
+            if is_excluded(consumers[0], self.context.ignored):
                 return tensor
             tensor = consumers[0].outputs[0].tensor
 
@@ -249,7 +257,7 @@ class _Places:
         return self.quantize_outputs or bool(self.graph.consumers(tensor))
 
     def _moves(self, node: Node) -> bool:
-        return node.op_type in self.setup.transparent and not node.scope and not is_excluded(node, self.ignored)
+        return node.op_type in self.setup.transparent and not node.scope and not is_excluded(node, self.context.ignored)
 
     def _is_whole(self, tensor: str, demands: Mapping[str, set[str]]) -> bool:
         return demands.get(tensor, set()) >= {node.name for node in self.graph.consumers(tensor)}

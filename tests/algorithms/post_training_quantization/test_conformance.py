@@ -1,0 +1,18 @@
+"""The conformance kit, on the numpy backend."""
+
+from __future__ import annotations
+
+import nncf_post_training_quantization.plugin
+from nncf_core.testing import AlgorithmConformance
+
+
+class TestPostTrainingQuantization(AlgorithmConformance):
+    algorithm = "post_training_quantization"
+    plugin = nncf_post_training_quantization.plugin
+
+    def sections(self):
+        return [
+            {},
+            {"preset": "performance"},
+            {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
+        ]
