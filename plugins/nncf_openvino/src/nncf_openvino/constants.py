@@ -45,7 +45,6 @@ def owning(working: WorkingModel) -> ov.Model:
                 new.set_friendly_name(node.get_friendly_name())
                 for user in node.output(0).get_target_inputs():
                     user.replace_source_output(new.output(0))
-        working.kept.clear()
     return working.model
 
 
