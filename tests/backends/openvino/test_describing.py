@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,14 @@ pytest.importorskip("nncf_openvino")
 import openvino as ov
 from openvino import opset13 as ops
 from openvino import opset17
+from openvino.op import Constant
 
 import nncf
 from nncf_core.graph import OpKind, WeightLayout
+from nncf_core.numerics.formats import SCHEMES
+from nncf_core.numerics.kernels import compress
 from nncf_core.report import weight_constants
+from nncf_core.transformations import CompressConstant
 from tests.backends.openvino import models
 from tests.backends.openvino.models import constant, graph_of, model_of, named, parameter, random
 
@@ -140,6 +146,30 @@ def test_constants_of_all_types_can_be_read() -> None:
         found = graph.constants[array.dtype.name].read()
         assert found.dtype == array.dtype
         np.testing.assert_array_equal(found, array)
+
+
+def test_strings_are_constants_too() -> None:
+    x = parameter([1], "x")
+    words = ov.Tensor(np.array(["one", "two"]))  # kept here: a constant does not keep it
+    text = named(Constant(words, shared_memory=True), "text")
+    model = model_of([named(ops.relu(x), "relu"), text], [x])
+    found = graph_of(model).constants["text"]
+    found.release()
+    assert found.read().tolist() == ["one", "two"]
+    nncf.compress_weights(model)
+
+
+def test_a_graph_outlives_its_model(tmp_path) -> None:
+    ov.serialize(models.mlp(random(256, 256)), tmp_path / "model.xml")
+    working = models.BUILDER.open(tmp_path / "model.xml", {})
+    tensor = compress(random(256, 256), SCHEMES["int8_sym"], reduction_axes=1)
+    models.INSERTER.apply(working, models.BUILDER.build(working), [CompressConstant("w0", tensor)], {})
+    graph, codes = models.BUILDER.build(working), tensor.codes.copy()
+    models.BUILDER.export(working, tmp_path / "model.xml")
+    del working, tensor
+    gc.collect()
+    np.random.default_rng(0).random(1 << 20)  # takes memory that may have become free
+    np.testing.assert_array_equal(graph.constants["w0"].compressed().codes, codes)
 
 
 def test_dynamic_shapes() -> None:

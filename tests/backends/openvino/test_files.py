@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,34 @@ class TestSpool:
         held = spool.put(large)
         assert held is not large
         np.testing.assert_array_equal(held, large)
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where the system lists them")
+    def test_many_arrays_need_few_files(self) -> None:
+        before, spool = len(os.listdir("/proc/self/fd")), Spool(limit=0)
+        arrays = [np.full(5000 + i, i % 251, np.uint8) for i in range(500)]
+        held = [spool.put(array) for array in arrays]
+        assert len(os.listdir("/proc/self/fd")) - before < 5
+        for one, other in zip(arrays, held, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert other.ctypes.data % 64 == 0
+        del spool
+        np.testing.assert_array_equal(held[7], arrays[7])
+
+    def test_no_room_for_the_file(self) -> None:
+        limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
+        script = f"""
+{limited}
+import signal, numpy
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from nncf_core.errors import InvalidPathError
+from nncf_openvino.spool import Spool
+try:
+    Spool(limit=0).put(numpy.zeros(1 << 22, numpy.uint8))
+except InvalidPathError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert "TMPDIR" in done.stdout
 
     def test_models_are_the_same(self, path: Path) -> None:
         want = run(nncf.compress_weights(path), x=random(3, 128, seed=5))[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -111,8 +114,18 @@ def constant_group(name):
     return SCHEMES[name].fixed_group_size or -1
 
 
+def runs_compressed(name):
+    """Whether this machine's CPU multiplies by weights of a mode as the table says."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    cpu = Path("/proc/cpuinfo")
+    return name.startswith(("int8", "int4")) or (cpu.exists() and "avx512f" in cpu.read_text())
+
+
 @pytest.mark.parametrize("name", RUNS_AS)
 def test_weights_run_compressed(name: str) -> None:
+    if not runs_compressed(name):
+        pytest.skip("another CPU decompresses other formats")
     model = nncf.compress_weights(models.mlp(random(128, 256), random(128, 128, seed=1)), **settings(MODE(name)))
     assert executed(model, "FullyConnected", "MatMul") == [RUNS_AS[name]] * 2
 

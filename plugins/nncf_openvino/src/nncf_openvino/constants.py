@@ -34,18 +34,17 @@ def constant(working: WorkingModel, raw: np.ndarray, shape: Sequence[int], kind:
 
 def owning(working: WorkingModel) -> ov.Model:
     """The model, with memory of its own for what the working model holds."""
-    if working.kept:
-        ranges = [(array.ctypes.data, array.ctypes.data + array.nbytes) for array in working.kept]
-        for node, _ in list(walk(working.model)):
-            if node.get_type_name() != "Constant":
-                continue
-            view = raw_bytes(node)
-            if any(start <= view.ctypes.data < stop for start, stop in ranges):
-                new = _copied(view, list(node.shape), node.get_element_type())
-                new.set_friendly_name(node.get_friendly_name())
-                for user in node.output(0).get_target_inputs():
-                    user.replace_source_output(new.output(0))
-        working.kept.clear()
+    held = {array.ctypes.data for array in working.kept}
+    for node, _ in list(walk(working.model)) if held else ():
+        if node.get_type_name() != "Constant" or node.get_element_type() == ov.Type.string:
+            continue
+        view = raw_bytes(node)
+        if view.ctypes.data in held:
+            new = _copied(view, list(node.shape), node.get_element_type())
+            new.set_friendly_name(node.get_friendly_name())
+            new.output(0).get_tensor().set_names(node.output(0).get_names())
+            for user in node.output(0).get_target_inputs():
+                user.replace_source_output(new.output(0))
     return working.model
 
 

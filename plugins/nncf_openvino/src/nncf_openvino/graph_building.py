@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import openvino as ov
@@ -20,6 +21,8 @@ from nncf_openvino.operators import kind_of
 from nncf_openvino.traversal import Place, Value, captured, sources, value_of
 from nncf_openvino.working import WorkingModel
 
+T = TypeVar("T")
+
 _PLAIN = (bool, int, float, str)
 
 
@@ -32,7 +35,7 @@ def build(working: WorkingModel) -> Graph:
         "openvino",
         [describe.node(name, place) for name, place in names.nodes.items()],
         {
-            name: _constant(name, output, names.compressed.get(value_of(output)), pages)
+            name: _constant(name, output, names.compressed.get(value_of(output)), working, pages)
             for name, output in names.constants.items()
         },
     )
@@ -123,32 +126,42 @@ def _types_of(convert: ov.Node) -> set[str]:
     return {type_name(convert.get_element_type()), type_name(convert.get_input_element_type(0))}
 
 
-def _constant(name: str, output: Any, known: CompressedConstant | None, pages: FilePages) -> Constant:
+def _constant(
+    name: str, output: Any, known: CompressedConstant | None, working: WorkingModel, pages: FilePages
+) -> Constant:
+    # the graph may outlive the model, which owns memory that its constants refer to
     if known is not None:
         return Constant(
             name,
             known.dtype,
             known.shape,
-            known.read_dequantized,
+            partial(_held, working, known.read_dequantized),
             stored_bytes=known.stored_bytes,
-            compressed=known.read,
+            compressed=None if known.read is None else partial(_held, working, known.read),
             compressed_format=known.format,
             granularity=known.granularity,
         )
     node = output.get_node()
-    kind, shape = type_name(node.get_element_type()), tuple(node.shape)
+    kind, shape, size = type_name(node.get_element_type()), tuple(node.shape), node.get_byte_size()
+    if kind == "string":
+        return Constant(name, "str", shape, lambda: _strings(node), stored_bytes=size)
     return Constant(
         name,
         numpy_name(kind),
         shape,
-        lambda: _read(node, kind, shape, name),
+        partial(_held, working, lambda: as_array(raw_bytes(node), kind, shape, name)),
         lambda: pages.release(raw_bytes(node)),
-        stored_bytes=node.get_byte_size(),
+        stored_bytes=size,
     )
 
 
-def _read(node: Any, kind: str, shape: tuple[int, ...], name: str) -> np.ndarray:
-    return np.array(node.data) if kind == "string" else as_array(raw_bytes(node), kind, shape, name)
+def _held(working: WorkingModel, read: Callable[[], T]) -> T:
+    """What ``read`` gives; ``working`` is alive as long as somebody may ask."""
+    return read()
+
+
+def _strings(node: Any) -> np.ndarray:
+    return np.array(node.get_value_strings()).reshape(tuple(node.shape))
 
 
 def _dtype(output: Any) -> str | None:
