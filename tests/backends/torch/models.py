@@ -92,3 +92,23 @@ class Branching(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x) if float(x.sum()) > 0 else self.second(x)
         return functional.linear(x, self.w)
+
+
+class Experts(nn.Module):
+    """Each token goes through the expert that the gate chooses, one expert after the other, or all at once."""
+
+    def __init__(self, at_once: bool) -> None:
+        super().__init__()
+        self.at_once = at_once
+        self.gate = nn.Linear(64, 3, bias=False)
+        self.experts = nn.Parameter(torch.empty(3, 32, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = self.gate(x).argmax(-1)
+        if self.at_once:
+            return torch.bmm(self.experts[chosen], x[:, :, None])[:, :, 0]
+        out = x.new_zeros(len(x), 32)
+        for index in chosen.unique():
+            rows = torch.where(chosen == index)[0]
+            out[rows] = functional.linear(x[rows], self.experts[index])
+        return out

@@ -136,6 +136,21 @@ class TestOpenVINO:
         wanted = small(x).detach().numpy()
         np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
 
+    @pytest.mark.parametrize("mode", [Mode.INT8_ASYM, Mode.INT4_ASYM, Mode.INT4_SYM], ids=str)
+    def test_programs_stay_packed(self, mode):
+        import openvino
+
+        x = normal(3, 64)
+        program = torch.export.export(nncf.compress_weights(sequential(), **settings(mode)), (x,))
+        assert openvino_types(openvino.convert_model(program)) == {"u8"}
+        edited = nncf.compress_weights(torch.export.export(sequential(), (x,)), **settings(mode))
+        model = openvino.convert_model(edited, input=[3, 64])
+        assert openvino_types(model) == {"u8"}
+        exact = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
+        (found,) = openvino.compile_model(model, "CPU", exact)([x.numpy()]).values()
+        wanted = edited.module()(x).detach().numpy()
+        np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
+
     def test_a_tied_table_is_one_constant(self):
         import openvino
 

@@ -147,3 +147,13 @@ class TestModulesByExport(ModuleConformance):
 class TestModulesByHooks(ModuleConformance):
     def cases(self):
         return traced_by("hooks", layers(), convolution())
+
+
+class TestModulesByStructure(ReadingTests, CompressingTests):
+    """Of a model that was not run only weights are known."""
+
+    framework = "torch"
+    framework_modules = ("torch",)
+
+    def cases(self):
+        return [layers(), convolution()]

@@ -1,5 +1,7 @@
 """Exported programs and graph modules, compressed as graphs."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,18 @@ class TestGraphModules:
         small = nncf.compress_weights(module)
         assert isinstance(small, torch.fx.GraphModule)
         assert torch.equal(small(x), nncf.compress_weights(sequential())(x))
+
+    def test_parameters_that_a_symbolic_graph_reads_are_left(self):
+        class Product(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w, self.layer = nn.Parameter(torch.empty(64, 64)), nn.Linear(64, 64)
+
+            def forward(self, x):
+                return self.layer(x @ self.w)
+
+        module, x = torch.fx.symbolic_trace(seeded(Product())), normal(3, 64)
+        small = nncf.compress_weights(module, dataset=nncf.Dataset([x]))
+        copied = copy.deepcopy(small)
+        assert {"w", "layer.weight_codes"} <= set(copied.state_dict())
+        assert torch.equal(copied(x), small(x))

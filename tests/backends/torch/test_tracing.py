@@ -10,7 +10,16 @@ import nncf
 from nncf import CompressWeightsMode as Mode
 from nncf_core.graph import OpKind
 from nncf_core.registry import registry
-from tests.backends.torch.models import Branching, Functional, Tied, functional_input, normal, seeded, sequential
+from tests.backends.torch.models import (
+    Branching,
+    Experts,
+    Functional,
+    Tied,
+    functional_input,
+    normal,
+    seeded,
+    sequential,
+)
 
 
 def graph_of(model, **options):
@@ -86,6 +95,16 @@ class TestWeightsOfCode:
         found = small(**feed)
         assert torch.allclose(found["out"], plain["out"], atol=0.02 * float(plain["out"].abs().max()))
         assert torch.allclose(found["hidden"][0], plain["hidden"][0], atol=0.05 * float(plain["hidden"][0].abs().max()))
+
+    @pytest.mark.parametrize("at_once", [False, True])
+    def test_experts_that_the_data_chooses_are_found(self, at_once):
+        model, x = seeded(Experts(at_once)), normal(9, 64)
+        given = {"dataset": nncf.Dataset([x]), "advanced_parameters": traced_by("hooks")}
+        small = nncf.compress_weights(model, Mode.INT8_SYM, **given)
+        assert compressed_names(small) == {"gate.weight", "experts"}
+        assert small.experts_scale.shape == (3, 32, 1)
+        with torch.no_grad():
+            torch.testing.assert_close(small(x), model(x), rtol=0, atol=0.1)
 
     def test_without_a_run_they_are_left_and_named(self, caplog):
         with caplog.at_level(logging.INFO, "nncf"):

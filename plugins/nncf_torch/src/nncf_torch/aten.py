@@ -18,7 +18,7 @@ from nncf_torch.layouts import (
 _KINDS: Mapping[OpKind, str] = {
     OpKind.CONV: "conv1d conv2d conv3d convolution conv_depthwise2d",
     OpKind.CONV_TRANSPOSE: "conv_transpose1d conv_transpose2d conv_transpose3d",
-    OpKind.MATMUL: "linear matmul mm bmm addmm baddbmm einsum mv addmv bilinear",
+    OpKind.MATMUL: "linear matmul mm bmm _grouped_mm grouped_mm addmm baddbmm einsum mv addmv bilinear",
     OpKind.EMBEDDING: "embedding embedding_bag _embedding_bag _embedding_bag_forward_only",
     OpKind.RECURRENT: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
     OpKind.ADD: "add add_ __add__ __radd__ __iadd__",
@@ -62,7 +62,17 @@ _KINDS: Mapping[OpKind, str] = {
 
 _BY_NAME = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
-_FIRST_OPERANDS = {"matmul": 0, "mm": 0, "bmm": 0, "mv": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}
+_FIRST_OPERANDS = {
+    "_grouped_mm": 0,
+    "grouped_mm": 0,
+    "matmul": 0,
+    "mm": 0,
+    "bmm": 0,
+    "mv": 0,
+    "addmm": 1,
+    "baddbmm": 1,
+    "addmv": 1,
+}
 
 
 def kind_of(op_type: str) -> OpKind:

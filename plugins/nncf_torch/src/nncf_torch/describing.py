@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
+from attrs import evolve
+from torch import fx
+
 from nncf_core.errors import UnsupportedModelError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, Node, Port
 from nncf_core.log import nncf_logger
 from nncf_torch import graph_describing, hook_tracing, module_tracing, structure
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.hook_tracing import Probe
 from nncf_torch.module_model import ModuleModel
+from nncf_torch.places import places
 
 
 def build(model: ModuleModel | GraphModel | Probe) -> Graph:
@@ -17,6 +23,26 @@ def build(model: ModuleModel | GraphModel | Probe) -> Graph:
         return graph_describing.build(model)
     if isinstance(model, Probe):
         return build(model.model)
+    graph = _module_graph(model)
+    # a GraphModule makes itself anew from its graph and plain attributes: it cannot hold compressed weights itself
+    held = {
+        place.name
+        for place in places(model.module).values()
+        if any(isinstance(owner, fx.GraphModule) for owner, _ in place.owners)
+    }
+    return _without_weights(graph, held) if held else graph
+
+
+def _without_weights(graph: Graph, names: Set[str]) -> Graph:
+    """The graph in which these constants are no weights."""
+
+    def ports(node: Node) -> tuple[Port, ...]:
+        return tuple(evolve(port, layout=None) if port.constant in names else port for port in node.inputs)
+
+    return evolve(graph, nodes=[evolve(node, inputs=ports(node)) for node in graph])
+
+
+def _module_graph(model: ModuleModel) -> Graph:
     way = way_of(model)
     if way == "export":
         return module_tracing.build(model)

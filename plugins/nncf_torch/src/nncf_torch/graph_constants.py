@@ -13,7 +13,7 @@ from torch import fx
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import FORMATS
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.places import compressed_constant, identity
+from nncf_torch.places import compressed_constant, identity, read
 from nncf_torch.stored import PARTS, Stored
 from nncf_torch.tensors import array_of, dtype_name
 
@@ -85,7 +85,9 @@ def constant_of(model: GraphModel, constant: GraphConstant) -> Constant:
         tensor = model.tensor(constant.targets[0])
         size = tensor.numel() * tensor.element_size()
         shape = tuple(tensor.shape)
-        return Constant(constant.name, dtype_name(tensor.dtype), shape, lambda: array_of(tensor), stored_bytes=size)
+        return Constant(
+            constant.name, dtype_name(tensor.dtype), shape, lambda: read(tensor, constant.name), stored_bytes=size
+        )
     parts = {name: model.tensor(target) for name, target in constant.parts.items()}
     return compressed_constant(constant.name, constant.stored, parts)
 

@@ -76,7 +76,7 @@ class _Editor:
             self._model.put(target, parts[part])
 
         def restore(*values: torch.Tensor) -> torch.Tensor:
-            return decompress(stored, **dict(zip(names, values, strict=True)))
+            return decompress(stored, **dict(zip(names, values, strict=True)), exported=True)
 
         place = self._first_user(constant)
         sources = [self._attribute(targets[part], parts[part], place) for part in names]

@@ -88,8 +88,10 @@ def before_view(step: str, rank: int, arguments: Sequence[Any], layout: WeightLa
     order = list(range(rank))
     if step in ("select", "__getitem__"):
         axis, index = (0, arguments[1]) if step == "__getitem__" else arguments[1:3]
-        plain = isinstance(axis, int) and isinstance(index, int) and not isinstance(index, bool)
-        return selected(layout, axis % rank) if plain else None
+        if isinstance(axis, int) and _dimensions_of_index(index) == 0:
+            return selected(layout, axis % rank)
+        # several matrices, each whole
+        return layout if _dimensions_of_index(index) == 1 and 0 in layout.batch_axes else None
     if step == "permute":
         axes = arguments[1] if isinstance(arguments[1], (list, tuple)) else arguments[1:]
         order = [int(axis) % rank for axis in axes]
@@ -101,3 +103,11 @@ def before_view(step: str, rank: int, arguments: Sequence[Any], layout: WeightLa
     else:
         order.reverse()
     return permuted(layout, tuple(order))
+
+
+def _dimensions_of_index(index: Any) -> int | None:
+    """Dimensions of an integer, or of a tensor of integers; ``None`` for what is neither."""
+    if isinstance(index, int):
+        return None if isinstance(index, bool) else 0
+    dtype = str(getattr(index, "dtype", ""))
+    return int(index.ndim) if dtype in ("torch.int64", "torch.int32") else None

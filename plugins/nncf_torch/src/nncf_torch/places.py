@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import nn
 
+from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant
 from nncf_core.numerics.kernels import decompress
 from nncf_torch.compressed_modules import parts_of, weights_of
@@ -103,9 +105,22 @@ def constant_of(place: Place) -> Constant:
     if stored is None:
         assert tensor is not None
         size = tensor.numel() * tensor.element_size()
-        return Constant(place.name, dtype_name(tensor.dtype), place.shape, lambda: array_of(tensor), stored_bytes=size)
+        name, dtype = place.name, dtype_name(tensor.dtype)
+        return Constant(name, dtype, place.shape, lambda: read(tensor, name), stored_bytes=size)
     parts = place.parts
     return compressed_constant(place.name, stored, parts)
+
+
+def read(tensor: torch.Tensor, name: str) -> np.ndarray:
+    """The array of a constant.
+
+    :raises UnsupportedModelError: when it is on the ``meta`` device.
+    """
+    if tensor.is_meta:
+        raise UnsupportedModelError(
+            f"The constant {name!r} is on the meta device, and so has no values: load the model."
+        )
+    return array_of(tensor)
 
 
 def compressed_constant(name: str, stored: Stored, parts: dict[str, torch.Tensor]) -> Constant:

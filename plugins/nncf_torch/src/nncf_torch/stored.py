@@ -152,10 +152,16 @@ def decompress(
     zero_point: torch.Tensor | None = None,
     codebook: torch.Tensor | None = None,
     global_scale: torch.Tensor | None = None,
+    *,
+    exported: bool = False,
 ) -> torch.Tensor:
-    """The weight that codes stand for, computed in float32 as :func:`nncf_core.numerics.kernels.decompress` does."""
+    """The weight that codes stand for, computed in float32 as :func:`nncf_core.numerics.kernels.decompress` does.
+
+    :param exported: whether this becomes a part of an exported program.
+    """
     shape = stored.grouped_shape
-    unpacked = _unpack(codes, stored.bits)
+    exported = exported or torch.compiler.is_exporting()
+    unpacked = _unpack(codes, stored.bits, exported)
     size = math.prod(shape)
     if unpacked.numel() != size:
         unpacked = unpacked.reshape(-1)[:size]
@@ -169,7 +175,7 @@ def decompress(
         values = torch.index_select(codebook, 0, indices).reshape(shape)
     if zero_point is not None:
         if zero_point.numel() * 2 == scale.numel() and stored.bits == 4:
-            zero_point = _unpack(zero_point, 4).reshape(scale.shape)
+            zero_point = _unpack(zero_point, 4, exported).reshape(scale.shape)
         values = values - zero_point.to(torch.float32)
     elif stored.offset:
         values = values - stored.offset
@@ -191,9 +197,11 @@ def stored_bytes(parts: Mapping[str, torch.Tensor]) -> int:
     return sum(part.numel() * part.element_size() for part in parts.values())
 
 
-def _unpack(codes: torch.Tensor, bits: int) -> torch.Tensor:
+def _unpack(codes: torch.Tensor, bits: int, exported: bool) -> torch.Tensor:
     if bits == 4:
-        return torch.stack((torch.bitwise_and(codes, 15), torch.bitwise_right_shift(codes, 4)), dim=-1)
+        # OpenVINO's converter knows the shift in traced modules (and u4 by it), and the division in exported programs
+        high = codes // 16 if exported else torch.bitwise_right_shift(codes, 4)
+        return torch.stack((torch.bitwise_and(codes, 15), high), dim=-1)
     if bits == 2:
         return torch.stack([torch.bitwise_and(codes // 4**i, 3) for i in range(4)], dim=-1)
     if bits == 3:
