@@ -41,9 +41,9 @@ class TestWays:
         assert graph.properties["trace"] == "structure"
         assert [node.name for node in graph] == ["0/linear/0", "2/linear/0", "4/linear/0"]
 
-    def test_with_an_input_the_model_is_exported(self):
+    def test_with_an_input_a_run_is_watched(self):
         graph = graph_of(sequential(), example_input=normal(2, 64))
-        assert graph.properties["trace"] == "export"
+        assert graph.properties["trace"] == "hooks"
         names = [node.name for node in graph if node.kind is OpKind.MATMUL]
         assert names == ["0/linear/0", "2/linear/0", "4/linear/0"]
 

@@ -18,8 +18,7 @@ class ReadOptions:
     """How the graph of an ``nn.Module`` is made.
 
     :param trace: ``structure``: from the modules alone. ``export``: by ``torch.export`` on the example input.
-        ``hooks``: by watching a run on the example input. ``auto``: the second, or where that fails the third;
-        without an example input the first.
+        ``hooks``: by watching a run on the example input. ``auto``: the third; without an example input the first.
     :param example_input: an input of the model: a tensor, a tuple of arguments, or a dict of keyword arguments.
     """
 
