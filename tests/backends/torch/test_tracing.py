@@ -116,6 +116,13 @@ class TestWeightsOfCode:
         small = nncf.compress_weights(seeded(Functional()), dataset=nncf.Dataset([functional_input()]))
         assert "w" in compressed_names(small)
 
+    @pytest.mark.parametrize("positional", [False, True])
+    def test_an_option_gives_the_example(self, positional):
+        feed = functional_input()
+        example = (feed["x"], feed["extra"]) if positional else feed
+        given = nncf.AdvancedCompressionParameters(backend_params={"example_input": example})
+        assert "w" in compressed_names(nncf.compress_weights(seeded(Functional()), advanced_parameters=given))
+
     def test_recurrent_layers_are_left_alone(self):
         model = seeded(nn.Sequential(nn.LSTM(64, 32)))
         graph = graph_of(model, example_input=normal(5, 64))
