@@ -58,12 +58,12 @@ class TestWays:
         names = [[n.name for n in graph.of_kind((OpKind.MATMUL, OpKind.EMBEDDING))] for graph in ways]
         assert names[0] == names[1] == ["embedding/embedding/0", "layer/linear/0", "layer/linear/1", "head/linear/0"]
 
-    def test_what_cannot_be_exported_is_watched(self, caplog):
-        model = seeded(Branching())
-        with caplog.at_level(logging.INFO, "nncf"):
-            graph = graph_of(model, example_input=normal(2, 64).abs())
+    def test_what_cannot_be_exported_can_be_watched(self):
+        model, x = seeded(Branching()), normal(2, 64).abs()
+        with pytest.raises(nncf.UnsupportedModelError, match=r"torch.export cannot make a graph of the model"):
+            graph_of(model, example_input=x, trace="export")
+        graph = graph_of(model, example_input=x)
         assert graph.properties["trace"] == "hooks"
-        assert "torch.export cannot make a graph of the model" in caplog.text
         assert [node.name for node in graph.of_kind([OpKind.MATMUL])] == ["first/linear/0", "linear/0"]
 
     def test_build_graph_takes_an_example(self):
@@ -71,7 +71,7 @@ class TestWays:
         assert graph.node("1/relu/0").kind is OpKind.ACTIVATION
 
     def test_dimensions_that_may_vary_are_unknown(self):
-        graph = graph_of(seeded(Tied()), example_input=torch.zeros(2, 5, dtype=torch.int64))
+        graph = graph_of(seeded(Tied()), example_input=torch.zeros(2, 5, dtype=torch.int64), trace="export")
         assert graph.node("head/linear/0").outputs[0].shape == (None, None, 96)
 
 
@@ -115,6 +115,13 @@ class TestWeightsOfCode:
     def test_the_dataset_gives_the_example(self):
         small = nncf.compress_weights(seeded(Functional()), dataset=nncf.Dataset([functional_input()]))
         assert "w" in compressed_names(small)
+
+    @pytest.mark.parametrize("positional", [False, True])
+    def test_an_option_gives_the_example(self, positional):
+        feed = functional_input()
+        example = (feed["x"], feed["extra"]) if positional else feed
+        given = nncf.AdvancedCompressionParameters(backend_params={"example_input": example})
+        assert "w" in compressed_names(nncf.compress_weights(seeded(Functional()), advanced_parameters=given))
 
     def test_recurrent_layers_are_left_alone(self):
         model = seeded(nn.Sequential(nn.LSTM(64, 32)))

@@ -89,13 +89,15 @@ def build(model: ModuleModel) -> Graph:
 
 def aliases(module: nn.Module) -> dict[str, str]:
     """The name of a constant by every dotted name that leads to it."""
-    by_owner = {(id(owner), name): place.name for place in places(module).values() for owner, name in place.owners}
-    found = {}
-    for path, owner in module.named_modules(remove_duplicate=False):
-        for (identity, attribute), name in by_owner.items():
-            if identity == id(owner):
-                found[f"{path}.{attribute}" if path else attribute] = name
-    return found
+    held: dict[int, list[tuple[str, str]]] = {}
+    for place in places(module).values():
+        for owner, attribute in place.owners:
+            held.setdefault(id(owner), []).append((attribute, place.name))
+    return {
+        f"{path}.{attribute}" if path else attribute: name
+        for path, owner in module.named_modules(remove_duplicate=False)
+        for attribute, name in held.get(id(owner), ())
+    }
 
 
 def _renamed(node: Node, names: Mapping[str, str]) -> Node:

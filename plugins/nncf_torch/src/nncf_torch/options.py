@@ -19,7 +19,8 @@ class ReadOptions:
 
     :param trace: ``structure``: from the modules alone. ``export``: by ``torch.export`` on the example input.
         ``hooks``: by watching a run on the example input. ``auto``: the third; without an example input the first.
-    :param example_input: an input of the model: a tensor, a tuple of arguments, or a dict of keyword arguments.
+    :param example_input: an input of the model: a tensor, a tuple (or list) of arguments, or a dict of keyword
+        arguments.
     """
 
     trace: str = "auto"
@@ -37,7 +38,9 @@ def read_options(options: Mapping[str, Any]) -> ReadOptions:
             f"backend_params: the PyTorch backend does not know {', '.join(map(repr, unknown))}; "
             f"it knows {', '.join(_KNOWN)}."
         )
-    found = ReadOptions(options.get("trace", "auto"), options.get("example_input"))
+    example = options.get("example_input")
+    # on its way through a config a tuple becomes a list
+    found = ReadOptions(options.get("trace", "auto"), tuple(example) if isinstance(example, list) else example)
     if found.trace not in _TRACES:
         raise ValidationError(f"backend_params: trace is {found.trace!r}; it must be one of {', '.join(_TRACES)}.")
     if found.trace in ("export", "hooks") and found.example_input is None:
