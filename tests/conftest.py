@@ -8,6 +8,9 @@ _ALGORITHM = "nncf_weight_compression"
 _NEEDS = {
     "algorithms/weight_compression/*": (_ALGORITHM,),
     "algorithms/weight_compression/test_on_onnx.py": ("nncf_onnx",),
+    "algorithms/post_training_quantization/*": ("nncf_post_training_quantization",),
+    "algorithms/post_training_quantization/test_on_onnx.py": ("nncf_onnx",),
+    "algorithms/post_training_quantization/test_on_openvino.py": ("nncf_openvino", "openvino", "onnx"),
     "backends/onnx/*": ("nncf_onnx",),
     "backends/openvino/*": ("nncf_openvino", "openvino"),
     "backends/test_parity.py": (

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,17 @@ def test_the_same_integers_everywhere(settings: dict[str, Any], dtype: torch.dty
         for size, tensor in results[framework].items():
             for part, value in tensor.items():
                 assert value == first[size][part], f"{part} of {size} in {framework} and {able[0]}"
+
+
+def test_the_table_in_the_docs_is_true() -> None:
+    lines = (Path(__file__).parents[2] / "docs/formats.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    stated = {
+        row[0].strip("`"): tuple(name for name, cell in zip(FRAMEWORKS, row[1:], strict=True) if cell[:3] != "no:")
+        for row in rows
+    }
+    assert stated == {str(mode): tuple(SUPPORTED.get(mode, ())) for mode in Mode}
+    for mode, able in SUPPORTED.items():
+        for framework in set(FRAMEWORKS) - set(able):
+            with pytest.raises(nncf.ParameterNotSupportedError):
+                result(framework, torch.float32, **settings_of(mode), group_size=32)

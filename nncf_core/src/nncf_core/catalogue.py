@@ -30,7 +30,10 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 }
 """Frameworks by backend name."""
 
-ALGORITHMS: Mapping[str, str] = {"weight_compression": "nncf-weight-compression"}
+ALGORITHMS: Mapping[str, str] = {
+    "post_training_quantization": "nncf-post-training-quantization",
+    "weight_compression": "nncf-weight-compression",
+}
 """Distribution that provides an algorithm, by its name."""
 
 

@@ -1,0 +1,103 @@
+"""Quantized OpenVINO models: what the CPU plugin executes, and what they compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+
+import nncf
+from tests.algorithms.post_training_quantization.networks import block, images, residual, sentences
+
+
+@pytest.fixture
+def convolutions(tmp_path: Path) -> ov.Model:
+    onnx.save(residual(32), tmp_path / "model.onnx")
+    return ov.convert_model(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def products(tmp_path: Path) -> ov.Model:
+    onnx.save(block(), tmp_path / "model.onnx")
+    return ov.convert_model(tmp_path / "model.onnx")
+
+
+def compiled(model: ov.Model) -> ov.CompiledModel:
+    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def outputs(model: ov.Model, samples: list[np.ndarray]) -> np.ndarray:
+    running = compiled(model)
+    return np.concatenate([running([x])[0].reshape(1, -1) for x in samples])
+
+
+def precisions(model: ov.Model, kinds: tuple[str, ...]) -> list[str]:
+    """Precision in which the CPU plugin executes layers of these kinds."""
+    found = []
+    for node in compiled(model).get_runtime_model().get_ops():
+        info = {
+            key: value.astype(str) if isinstance(value, ov.OVAny) else value
+            for key, value in node.get_rt_info().items()
+        }
+        if info.get("layerType") in kinds:
+            found.append(info["runtimePrecision"])
+    return found
+
+
+def test_convolutions_run_on_integers(convolutions: ov.Model) -> None:
+    quantized = nncf.quantize(convolutions, nncf.Dataset(images(20)))
+    found = precisions(quantized, ("Convolution",))
+    assert len(found) == 4
+    assert set(found) <= {"u8", "i8"}
+    test = images(20, seed=1)
+    wanted = outputs(convolutions, test)
+    assert np.linalg.norm(outputs(quantized, test) - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_products_run_on_integers(products: ov.Model) -> None:
+    quantized = nncf.quantize(products, nncf.Dataset(sentences(20)))
+    found = precisions(quantized, ("FullyConnected",))
+    assert len(found) == 2
+    assert set(found) <= {"u8", "i8"}
+    test = sentences(10, seed=1)
+    wanted = outputs(products, test)
+    assert np.linalg.norm(outputs(quantized, test) - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_quantizers_are_shown_by_name(convolutions: ov.Model) -> None:
+    quantized = nncf.quantize(convolutions, nncf.Dataset(images(5)))
+    names = {op.get_friendly_name() for op in quantized.get_ops() if op.get_type_name() == "FakeQuantize"}
+    assert len(names) >= 4
+    assert all("/input_" in name or "/output_" in name for name in names)
+
+
+def test_the_argument_stays_as_it_is(convolutions: ov.Model) -> None:
+    before = [op.get_friendly_name() for op in convolutions.get_ops()]
+    nncf.quantize(convolutions, nncf.Dataset(images(3)))
+    assert [op.get_friendly_name() for op in convolutions.get_ops()] == before
+
+
+def test_ranges_are_those_of_the_onnx_model(tmp_path: Path) -> None:
+    proto, samples = residual(), images(12)
+    onnx.save(proto, tmp_path / "model.onnx")
+    in_openvino = nncf.quantize(ov.convert_model(tmp_path / "model.onnx"), nncf.Dataset(samples))
+    ends = []
+    for op in in_openvino.get_ops():
+        if op.get_type_name() == "FakeQuantize":
+            low, high = (op.input_value(index).get_node().data for index in (1, 2))
+            ends.append((float(low), float(high)))
+    in_onnx = nncf.quantize(proto, nncf.Dataset(samples))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in in_onnx.graph.initializer}
+    for low, high in ends:
+        scale = (high - low) / 255
+        nearest = min(
+            (
+                abs(float(constants[node.input[1]]) - scale)
+                for node in in_onnx.graph.node
+                if node.op_type == "QuantizeLinear"
+            ),
+        )
+        assert nearest < 1e-4 * scale
