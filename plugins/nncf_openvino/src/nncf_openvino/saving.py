@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -28,7 +27,9 @@ def save(model: ov.Model, path: Path) -> None:
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
                 xml, binary = Path(folder) / "model.xml", Path(folder) / "model.bin"
                 ov.serialize(model, xml, binary)
-                os.replace(xml, temporary)
-                os.replace(binary, temporary_weights)
+                for made, target in ((xml, temporary), (binary, temporary_weights)):
+                    # some file systems write a file to the disk at once when it takes the place of another
+                    target.unlink()
+                    made.rename(target)
         except (OSError, RuntimeError) as error:
             raise InvalidPathError(f"Cannot write {path}: {reason_of(error)}.") from None
