@@ -187,7 +187,6 @@ def test_using_the_names_loads_no_framework() -> None:
 def test_what_no_installed_plugin_provides_says_so() -> None:
     data = nncf.Dataset([1])
     for call in (
-        lambda: nncf.quantize(object(), data),
         lambda: nncf.quantize_with_accuracy_control(object(), data, data, print),
         lambda: nncf.compress_weights(object(), mode="int4_sym", awq=True),
     ):
