@@ -51,6 +51,7 @@ check: test lint types imports  ## Everything that CI checks
 benchmark: $(VENV)/.dev  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks*.md
 	$(BIN)/python -m benchmarks.weight_compression
 	$(BIN)/python -m benchmarks.backends
+	$(BIN)/python -m benchmarks.quantization
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix $(SOURCES)
