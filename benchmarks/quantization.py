@@ -65,8 +65,8 @@ def main() -> None:
         "Written by `python -m benchmarks.quantization`, everything at default settings.", "",
         f"{date}. {machine()}. {versions}.", "",
         "## Text recognition (PP-OCRv4, 10.9 MB)", "",
-        "Share of 400 noisy lines of text that are read without an error, calibrated on 300 others; latency of one line",
-        "on one thread.", "",
+        "Share of 400 noisy lines of text that are read without an error, calibrated on 300 others; latency of one",
+        "line on one thread.", "",
         *rows, "",
     ]  # fmt: skip
     options.output.write_text("\n".join(lines))
