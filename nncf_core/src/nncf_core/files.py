@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from nncf_core.errors import InvalidPathError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that replaces ``path`` when the block ends without an error.
 
-    :raises InvalidPathError: when the folder does not exist or cannot be written to.
+    :raises InvalidPathError: when the folder does not exist or cannot be written to, or the path is no file's.
     """
     if path.is_dir():
         raise InvalidPathError(f"Cannot write {path}: it is a folder.")
+    if path.exists() and not path.is_file():
+        raise InvalidPathError(f"Cannot write {path}: it is a device, a pipe or a socket; give the name of a file.")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     except OSError as error:
@@ -27,10 +30,16 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; give the usual permissions
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(_permissions(path))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _permissions(path: Path) -> int:
+    """Those of the file that is replaced, or the usual ones; mkstemp makes files private."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

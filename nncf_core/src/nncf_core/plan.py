@@ -124,6 +124,7 @@ class Plan:
         """Write ``plan.json`` and ``arrays.npz`` into a folder, which is made when it does not exist.
 
         :raises ValidationError: when the plan was made without keeping its arrays.
+        :raises InvalidPathError: when the folder cannot be written to, or the disk is full.
         """
         if self.entries and not self.steps:
             raise ValidationError("This plan holds no arrays; make it with nncf_core.pipeline.make_plan.")
@@ -134,10 +135,13 @@ class Plan:
             for name, transformations in self.steps
         ]
         text = json.dumps({"version": _VERSION, **self.to_json(), "steps": steps}, indent=1)
-        with replacing(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        with replacing(folder / "plan.json") as temporary:
-            temporary.write_text(text)
+        try:
+            with replacing(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            with replacing(folder / "plan.json") as temporary:
+                temporary.write_text(text)
+        except OSError as error:
+            raise InvalidPathError(f"Cannot write the plan to {folder}: {error.strerror or error}.") from None
 
     @classmethod
     def load(cls, folder: Path) -> Plan:

@@ -64,6 +64,10 @@ def entry() -> NoReturn:
         if leaving.code is not None and not isinstance(leaving.code, int):
             raise
         code = leaving.code or 0
+    except OSError as error:  # of the standard output, for instance: files have errors of their own
+        code = 1
+        with suppress(OSError):
+            sys.stderr.write(f"nncf: error: {error}\n")
     with suppress(OSError):  # nobody may be reading any more
         sys.stdout.flush()
         sys.stderr.flush()
