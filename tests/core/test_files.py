@@ -39,10 +39,14 @@ def test_permissions_stay_those_of_the_old_file(tmp_path):
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
     path = tmp_path / "model"
     write(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
