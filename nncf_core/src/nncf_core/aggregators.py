@@ -106,22 +106,14 @@ class AbsMax(_Extremum):
 
 
 @define
-class _Moment:
-    """Running mean of ``x**power`` in float64; the state is the sum and the count."""
+class _RunningMean:
+    """Running mean in float64; the state is the sum and the count."""
 
     axis: int | None = None
     _sum: np.ndarray | None = None
     _count: int = 0
 
-    power: ClassVar[int]
-
-    def update(self, x: np.ndarray) -> None:
-        axes = _other_axes(x, self.axis)
-        wide = x.astype(np.float64)
-        total = np.asarray(np.sum(wide**self.power, axis=axes))
-        self._add(total, x.size // max(total.size, 1))
-
-    def merge(self, other: _Moment) -> None:
+    def merge(self, other: _RunningMean) -> None:
         if other._sum is not None:
             self._add(other._sum, other._count)
 
@@ -142,6 +134,18 @@ class _Moment:
         if self._sum is None:
             raise ValidationError("A statistic was read before any sample was seen.")
         return np.asarray(self._sum / self._count)
+
+
+class _Moment(_RunningMean):
+    """Running mean of ``x**power``."""
+
+    power: ClassVar[int]
+
+    def update(self, x: np.ndarray) -> None:
+        axes = _other_axes(x, self.axis)
+        wide = x.astype(np.float64)
+        total = np.asarray(np.sum(wide**self.power, axis=axes))
+        self._add(total, x.size // max(total.size, 1))
 
 
 class Mean(_Moment):
@@ -158,41 +162,14 @@ class MeanSquare(_Moment):
     power = 2
 
 
-@define
-class _MeanExtremum:
-    """Running mean, over samples, of an extremum of each; the state is the sum and the count, in float64."""
-
-    axis: int | None = None
-    _sum: np.ndarray | None = None
-    _count: int = 0
+class _MeanExtremum(_RunningMean):
+    """Running mean, over samples, of an extremum of each."""
 
     _reduce: ClassVar[Callable[..., np.ndarray]]
 
     def update(self, x: np.ndarray) -> None:
         value = type(self)._reduce(x, axis=_other_axes(x, self.axis))
         self._add(np.asarray(value, np.float64), 1)
-
-    def merge(self, other: _MeanExtremum) -> None:
-        if other._sum is not None:
-            self._add(other._sum, other._count)
-
-    def _add(self, total: np.ndarray, count: int) -> None:
-        self._sum = total if self._sum is None else self._sum + total
-        self._count += count
-
-    @property
-    def state(self) -> Mapping[str, np.ndarray]:
-        return {} if self._sum is None else {"sum": self._sum, "count": np.asarray(self._count, np.int64)}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._sum = state.get("sum")
-        self._count = int(state["count"]) if "count" in state else 0
-
-    @property
-    def value(self) -> np.ndarray:
-        if self._sum is None:
-            raise ValidationError("A statistic was read before any sample was seen.")
-        return np.asarray(self._sum / self._count)
 
 
 class MeanMin(_MeanExtremum):
