@@ -17,6 +17,7 @@ from attrs import field, frozen
 
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import TargetPoint, Transformation
@@ -151,6 +152,19 @@ class TargetPointInserter(Protocol):
 
     def runner(self, model: Model) -> Runner:
         """A callable that runs the model."""
+
+
+@runtime_checkable
+class SizingInserter(Protocol):
+    """What a target-point inserter has besides when models do not store compressed tensors as they are in memory."""
+
+    def stored_bytes(
+        self, graph: Graph, constant: Constant, tensor: CompressedTensor, options: Mapping[str, Any]
+    ) -> int:
+        """Bytes of codes, scales, zero points and tables that a compressed constant will take in the model.
+
+        :param options: the backend's own options (``backend_params``).
+        """
 
 
 @runtime_checkable

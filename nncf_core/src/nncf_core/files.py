@@ -18,6 +18,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
     :raises InvalidPathError: when the folder does not exist or cannot be written to, or the path is no file's.
     """
+    with aside(path) as temporary:
+        yield temporary
+        temporary.chmod(_permissions(path))
+        os.replace(temporary, path)
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """An empty temporary file in the same folder as ``path``, which is gone when the block ends.
+
+    :raises InvalidPathError: when the folder does not exist or cannot be written to, or the path is no file's.
+    """
     if path.is_dir():
         raise InvalidPathError(f"Cannot write {path}: it is a folder.")
     if path.exists() and not path.is_file():
@@ -30,8 +42,6 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(_permissions(path))
-        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

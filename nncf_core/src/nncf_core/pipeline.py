@@ -27,6 +27,7 @@ from nncf_core.contracts import (
     Model,
     QuantizingInserter,
     Recorder,
+    SizingInserter,
     StreamingBuilder,
     traces,
 )
@@ -35,7 +36,7 @@ from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDa
 from nncf_core.graph import Constant, Graph
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
-from nncf_core.plan import Plan, PlanEntry, describe
+from nncf_core.plan import Plan, PlanEntry, Size, describe, in_memory
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, Registry, registry
 from nncf_core.report import Report
@@ -115,6 +116,13 @@ class _Run:
                 options = {**options, "example_input": item}
         return builder.open(model, options)
 
+    def size(self, graph: Graph) -> Size:
+        """What compressed constants of a graph will take."""
+        inserter = self.backend.inserter
+        if not isinstance(inserter, SizingInserter):
+            return in_memory
+        return lambda constant, tensor: inserter.stored_bytes(graph, constant, tensor, self.options)
+
     def _setup(self, device: str) -> QuantizationSetup:
         if isinstance(self.backend.inserter, QuantizingInserter):
             return self.backend.inserter.quantization_setup(device)
@@ -191,7 +199,8 @@ def run(
         entries: list[PlanEntry] = []
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
-            return this.backend.inserter.apply(model, graph, describe(name, edits, graph, entries), this.options)
+            described = describe(name, edits, graph, entries, this.size(graph))
+            return this.backend.inserter.apply(model, graph, described, this.options)
 
         with _streaming(builder, working, output):
             working, first = this.execute(steps, working, consume)
@@ -235,7 +244,7 @@ def make_plan(
         kept: list[tuple[str, tuple[Transformation, ...]]] = []
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
-            described = describe(name, edits, graph, entries)
+            described = describe(name, edits, graph, entries, this.size(graph))
             if not keep_arrays and len(steps) == 1 and steps[0].algorithm.rounds(graph, steps[0].params) == 1:
                 deque(described, maxlen=0)
                 return model

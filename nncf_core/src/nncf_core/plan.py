@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
 import numpy as np
@@ -19,7 +19,7 @@ from attrs import asdict, evolve, frozen
 
 from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.files import replacing
-from nncf_core.graph import Graph
+from nncf_core.graph import Constant, Graph
 from nncf_core.numerics.formats import NumberFormat
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
@@ -66,7 +66,16 @@ class PlanEntry:
     reason: str = ""
 
 
-def entry_for(algorithm: str, transformation: Transformation, graph: Graph) -> PlanEntry:
+Size: TypeAlias = Callable[[Constant, CompressedTensor], int]
+"""Bytes that a constant takes in a model, once it is compressed."""
+
+
+def in_memory(constant: Constant, tensor: CompressedTensor) -> int:
+    """Bytes that a compressed constant takes in memory; most models store it so, too."""
+    return tensor.nbytes
+
+
+def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size: Size = in_memory) -> PlanEntry:
     """The light description of a transformation."""
     if isinstance(transformation, InsertMultiply):
         return PlanEntry(algorithm, "multiply", str(transformation.target), reason=transformation.reason)
@@ -99,7 +108,7 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph) -> P
         action="compress",
         format=tensor.format.name,
         group_size=tensor.group_size,
-        bytes_after=tensor.nbytes,
+        bytes_after=size(constant, tensor),
     )
 
 
@@ -258,9 +267,13 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
 
 
 def describe(
-    algorithm: str, transformations: Iterable[Transformation], graph: Graph, entries: list[PlanEntry]
+    algorithm: str,
+    transformations: Iterable[Transformation],
+    graph: Graph,
+    entries: list[PlanEntry],
+    size: Size = in_memory,
 ) -> Iterator[Transformation]:
     """Yield the transformations and append the light description of each to ``entries`` as it passes."""
     for transformation in transformations:
-        entries.append(entry_for(algorithm, transformation, graph))
+        entries.append(entry_for(algorithm, transformation, graph, size))
         yield transformation

@@ -29,8 +29,7 @@ def choose(
     graph: Graph, constant: Constant, request: CompressionRequest, options: WriteOptions
 ) -> tuple[Form | None, str]:
     """The form of a constant, or ``None`` and why there is none."""
-    opset = graph.properties["opset"]
-    assert isinstance(opset, int)
+    opset = _opset(graph)
     if request.format in codebook.FORMATS:
         reason = codebook.refusal(request, opset)
         return (Form.CODEBOOK, "") if reason is None else (None, f"{reason}. {_REMEDY.format(opset=21)}.")
@@ -49,6 +48,22 @@ def refusal(graph: Graph, constant: Constant, request: CompressionRequest, optio
     """Why no form can hold a constant, with what would work."""
     form, reason = choose(graph, constant, request, options)
     return None if form is not None else reason
+
+
+def stored_bytes(graph: Graph, constant: Constant, tensor: CompressedTensor, options: WriteOptions) -> int:
+    """Bytes that a compressed constant takes in its form."""
+    form, _ = choose(graph, constant, request_for(tensor), options)
+    if form is Form.CODEBOOK:
+        return codebook.stored_bytes(tensor)
+    if form is Form.NBITS:
+        return nbits.stored_bytes(graph, constant, tensor)
+    return dequantize_linear.stored_bytes(tensor, constant.dtype, _opset(graph))
+
+
+def _opset(graph: Graph) -> int:
+    opset = graph.properties["opset"]
+    assert isinstance(opset, int)
+    return opset
 
 
 def request_for(tensor: CompressedTensor) -> CompressionRequest:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ class OnnxTargetPointInserter:
         from nncf_onnx.options import write_options
 
         return refusal(graph, constant, request, write_options(options))
+
+    def stored_bytes(
+        self, graph: Graph, constant: Constant, tensor: CompressedTensor, options: Mapping[str, Any]
+    ) -> int:
+        """Bytes that a compressed constant will take: ONNX has no float16 scales for float32 activations.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_onnx.choice import stored_bytes
+        from nncf_onnx.options import write_options
+
+        return stored_bytes(graph, constant, tensor, write_options(options))
 
     def apply(
         self,

@@ -14,6 +14,7 @@ from nncf_core.errors import InvalidPathError, UnsupportedModelError, Unsupporte
 from nncf_core.log import nncf_logger
 from nncf_onnx.external import EXTERNAL_DATA_DIR, map_tensors
 from nncf_onnx.mapped import MappedFile
+from nncf_onnx.slots import slots
 from nncf_onnx.structure import check_structure, check_values
 from nncf_onnx.traversal import is_sorted, walk
 from nncf_onnx.wire import skeleton
@@ -28,18 +29,20 @@ def open_path(path: Path) -> ir.Model:
     :raises UnsupportedModelError: when the model is malformed.
     :raises UnsupportedVersionError: when its opset is not supported.
     """
-    if not path.is_file():
-        raise InvalidPathError(f"There is no model file {path}." if not path.exists() else f"{path} is not a file.")
-    file = MappedFile(path)
-    if file.size == 0:
-        raise UnsupportedModelError(f"{path} is empty.")
-    try:
-        proto = onnx.ModelProto.FromString(skeleton(file.view(0, file.size)))
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"Cannot read {path}: {error}") from None
-    except DecodeError as error:
-        raise UnsupportedModelError(f"Cannot read {path}: it is not an ONNX model ({error}).") from None
+    proto, file = _read(path)
     return _open(proto, path.parent, file, str(path))
+
+
+def refers_to(path: Path, location: str) -> bool:
+    """Whether there is a model that has weights in an external file of this name."""
+    try:
+        proto, _ = _read(path)
+    except (InvalidPathError, UnsupportedModelError):
+        return False
+    return any(
+        isinstance(slot.tensor, ir.ExternalTensor) and str(slot.tensor.location) == location
+        for slot in slots(ir.from_proto(proto))
+    )
 
 
 def open_proto(proto: onnx.ModelProto, options: Mapping[str, Any]) -> ir.Model:
@@ -72,6 +75,21 @@ def open_ir(model: ir.Model) -> ir.Model:
             "In the model a node takes what a later one produces: its graph has a cycle, or needs model.graph.sort()."
         ) from None
     return _prepared(copy, "the model", Path.cwd(), None)
+
+
+def _read(path: Path) -> tuple[onnx.ModelProto, MappedFile]:
+    """The message of a file without its large weights, and the file."""
+    if not path.is_file():
+        raise InvalidPathError(f"There is no model file {path}." if not path.exists() else f"{path} is not a file.")
+    file = MappedFile(path)
+    if file.size == 0:
+        raise UnsupportedModelError(f"{path} is empty.")
+    try:
+        return onnx.ModelProto.FromString(skeleton(file.view(0, file.size))), file
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"Cannot read {path}: {error}") from None
+    except DecodeError as error:
+        raise UnsupportedModelError(f"Cannot read {path}: it is not an ONNX model ({error}).") from None
 
 
 def _open(proto: onnx.ModelProto, folder: Path, itself: MappedFile | None, what: str) -> ir.Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,8 +11,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from nncf_core.errors import InvalidPathError
-from nncf_core.files import replacing
+from nncf_core.files import aside, replacing
 from nncf_onnx.external import has_external_data
+from nncf_onnx.opening import refers_to
 from nncf_onnx.slots import slots
 from nncf_onnx.wire import LARGE
 from nncf_onnx.writing import FilePair, SingleFile, Writer, reference
@@ -102,13 +105,7 @@ def _writing(model: ir.Model, path: Path) -> Iterator[Writer]:
                 yield writer
                 within = False
             return
-        data = path.with_name(path.name + ".data")
-        # the data is renamed last but one and the model right after it: no reading of the old pair comes between
-        with (
-            replacing(path) as temporary,
-            replacing(data) as temporary_data,
-            closing(FilePair(path, temporary_data, data.name, temporary)) as writer,
-        ):
+        with _replacing_pair(path) as (data, messages), closing(FilePair(path, data, messages)) as writer:
             within = True
             yield writer
             within = False
@@ -116,3 +113,32 @@ def _writing(model: ir.Model, path: Path) -> Iterator[Writer]:
         if within:
             raise
         raise InvalidPathError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+@contextmanager
+def _replacing_pair(path: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Temporary files that become a model and its external data when the block ends without an error.
+
+    A process may die between two renames. So that the model has its data at every moment, one that replaces another
+    first refers to the data's temporary name: its renaming is the one step from the old pair to the new.
+
+    :return: the file for the data, and one for the message by each name under which it is to refer to the data.
+    """
+    data = path.with_name(path.name + ".data")
+    if not data.exists():
+        with replacing(path) as message, replacing(data) as temporary:
+            yield temporary, {data.name: message}
+        return
+    if not refers_to(path, data.name):
+        raise InvalidPathError(
+            f"Cannot write {path}: its weights go to {data.name}, which exists and does not belong to a model "
+            f"{path.name}. Remove it, or choose another name."
+        )
+    with aside(data) as temporary, replacing(path) as message, replacing(data) as renamed:
+        with replacing(path) as first:
+            yield temporary, {temporary.name: first, data.name: message}
+        renamed.unlink()
+        try:
+            os.link(temporary, renamed)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(temporary, renamed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -176,29 +176,30 @@ class SingleFile(Writer):
 class FilePair(Writer):
     """A protobuf message, and a file with its large tensors."""
 
-    def __init__(self, path: Path, target: Path, location: str, message: Path) -> None:
-        """Open both files.
+    def __init__(self, path: Path, target: Path, messages: Mapping[str, Path]) -> None:
+        """Open the file with the tensors.
 
         :param target: the file with the tensors that is written meanwhile.
-        :param location: the name that it will have.
-        :param message: the file with the message.
+        :param messages: files for the message, by the name under which it refers to the one with the tensors.
         """
         super().__init__(path, target)
-        self._location, self._message = location, message
+        self._messages = messages
 
     def _begin(self, tensor: ir.TensorProtocol) -> None:
         self.file.write(bytes(-self.file.tell() % _alignment(tensor)))
 
     def _complete(self, model: ir.Model, found: Sequence[Slot]) -> None:
-        end = self.file.tell()
+        end, offsets = self.file.tell(), []
         for slot in found:
             if isinstance(slot.tensor, WrittenTensor) and slot.tensor in self._written:
-                offset = slot.tensor.offset
+                offsets.append(slot.tensor.offset)
             else:
-                offset = end + -end % _alignment(slot.tensor)
-                end = offset + slot.tensor.nbytes
-            slot.put(reference(slot.tensor, slot.name, self._location, offset))
-        self._message.write_bytes(_serialized(model))
+                offsets.append(end + -end % _alignment(slot.tensor))
+                end = offsets[-1] + slot.tensor.nbytes
+        for location, message in self._messages.items():
+            for slot, offset in zip(found, offsets, strict=True):
+                slot.put(reference(slot.tensor, slot.name, location, offset))
+            message.write_bytes(_serialized(model))
         for slot in found:
             if slot.tensor not in self._written:
                 self._begin(slot.tensor)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ class OpenVINOTargetPointInserter:
 
         check_options(options)
         return refusal(constant, request)
+
+    def stored_bytes(
+        self, graph: Graph, constant: Constant, tensor: CompressedTensor, options: Mapping[str, Any]
+    ) -> int:
+        """Bytes that a compressed constant will take; tables are kept with each of them."""
+        from nncf_openvino.forms.emission import stored_bytes
+
+        return stored_bytes(tensor)
 
     def apply(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ class TorchTargetPointInserter:
         from nncf_torch.refusals import refusal
 
         return refusal(graph, constant)
+
+    def stored_bytes(
+        self, graph: Graph, constant: Constant, tensor: CompressedTensor, options: Mapping[str, Any]
+    ) -> int:
+        """Bytes that a compressed constant will take; tables are kept with each of them."""
+        from nncf_torch.stored import encoded_bytes
+
+        return encoded_bytes(tensor)
 
     def apply(
         self,

@@ -192,6 +192,19 @@ def decompress(
     return values.to(stored.dtype)
 
 
+def encoded_bytes(tensor: CompressedTensor) -> int:
+    """Bytes that the tensors of :func:`encode` take."""
+    _, size = _CODES_IN_BYTES.get(tensor.format.bits, (1, 1))
+    total = tensor.codes.nbytes + -tensor.codes.nbytes % size
+    # float8_e8m0fnu is kept as bfloat16
+    total += tensor.scale.size * (2 if tensor.scale.dtype == ml_dtypes.float8_e8m0fnu else tensor.scale.itemsize)
+    if tensor.zero_point is not None:
+        packed = tensor.format.bits == 4 and tensor.zero_point.size % 2 == 0
+        total += tensor.zero_point.size // 2 if packed else tensor.zero_point.size
+    table = tensor.format.values if tensor.codebook is None else tensor.codebook
+    return total + 4 * (0 if table is None else len(table)) + 4 * (tensor.global_scale is not None)
+
+
 def stored_bytes(parts: Mapping[str, torch.Tensor]) -> int:
     """Bytes that the tensors take."""
     return sum(part.numel() * part.element_size() for part in parts.values())

@@ -26,16 +26,21 @@ def refusal(request: CompressionRequest, opset: int) -> str | None:
     return None
 
 
+def stored_bytes(tensor: CompressedTensor) -> int:
+    """Bytes of codes, table and scales, which are float32."""
+    factors = _table(tensor).size + tensor.scale.size + (tensor.global_scale is not None)
+    return tensor.codes.nbytes + 4 * factors
+
+
 def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
     """Write a constant in this form; its users then take the looked-up and scaled value."""
     graph = rewriter.graph_of(target.value)
     name, dtype = target.name, target.dtype
     grouped = _grouped_shape(tensor)
-    table = tensor.codebook if tensor.codebook is not None else np.array(tensor.format.values, np.float32)
     code_dtype = index_bits(tensor.format)
     floating, scale_shape = ir.DataType.FLOAT, _grouped_scale_shape(tensor)
     codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_dtype, grouped))
-    values = rewriter.constant(graph, f"{name}_codebook", ir.Tensor(table.astype(np.float32)))
+    values = rewriter.constant(graph, f"{name}_codebook", ir.Tensor(_table(tensor)))
     scale = tensor.scale.astype(np.float32).reshape(scale_shape)
     scales = rewriter.constant(graph, f"{name}_scale", ir.Tensor(scale))
     index = rewriter.node(
@@ -70,6 +75,11 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
     rewriter.insert_before_users(target.value, nodes)
     rewriter.replace_uses(target.value, nodes[-1].outputs[0])
     rewriter.drop_constant(target.value)
+
+
+def _table(tensor: CompressedTensor) -> np.ndarray:
+    values = tensor.format.values if tensor.codebook is None else tensor.codebook
+    return np.array(values, np.float32)
 
 
 def _grouped_shape(tensor: CompressedTensor) -> tuple[int, ...]:

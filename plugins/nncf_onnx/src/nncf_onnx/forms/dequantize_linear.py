@@ -26,14 +26,23 @@ def refusal(request: CompressionRequest, opset: int) -> str | None:
     return f"{request.format}{grouped} needs opset {needed}, the model has {opset}"
 
 
+def stored_bytes(tensor: CompressedTensor, dtype: str, opset: int) -> int:
+    """Bytes of codes, scales and zero points; the scales have the type that the node computes in.
+
+    :param dtype: element type that the users expect.
+    """
+    scale = _scale(tensor, ir.DataType.from_numpy(np.dtype(dtype)), opset)
+    if tensor.zero_point is not None and _granularity(tensor, opset) is None:
+        return tensor.codes.nbytes + scale.nbytes + tensor.zero_point.size * scale.itemsize
+    return tensor.nbytes - tensor.scale.nbytes + scale.nbytes
+
+
 def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
     """Write a constant in this form; its users then take the dequantized value."""
     graph = rewriter.graph_of(target.value)
     name, dtype = target.name, target.dtype
     code_dtype, _ = CODE_DTYPES[tensor.format.name]
-    scale = scale_in(tensor, dtype) if rewriter.opset >= HALF_SCALE_OPSET or dtype == ir.DataType.FLOAT else None
-    if scale is None:
-        scale = tensor.scale.astype(np.float32)
+    scale = _scale(tensor, dtype, rewriter.opset)
     computed = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
     codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_dtype, tensor.shape))
     granularity = _granularity(tensor, rewriter.opset)
@@ -55,6 +64,11 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
     rewriter.insert_before_users(target.value, nodes)
     rewriter.replace_uses(target.value, nodes[-1].outputs[0])
     rewriter.drop_constant(target.value)
+
+
+def _scale(tensor: CompressedTensor, dtype: ir.DataType, opset: int) -> np.ndarray:
+    scale = scale_in(tensor, dtype) if opset >= HALF_SCALE_OPSET or dtype == ir.DataType.FLOAT else None
+    return tensor.scale.astype(np.float32) if scale is None else scale
 
 
 def _granularity(tensor: CompressedTensor, opset: int) -> tuple[dict[str, int], tuple[int, ...]] | None:

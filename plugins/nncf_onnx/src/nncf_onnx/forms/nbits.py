@@ -117,6 +117,19 @@ def block_size(columns: int, group_size: int, exact: bool) -> int | None:
     return 32 if group_size == -1 and not exact else None
 
 
+def stored_bytes(graph: Graph, constant: Constant, tensor: CompressedTensor) -> int:
+    """Bytes of codes, scales and zero points."""
+    users = replaceable_users(graph, constant)
+    embedding = users is not None and users[0].kind is OpKind.EMBEDDING
+    axis, bits = tensor.reduction_axes[-1], tensor.format.bits
+    rows, columns = tensor.shape[1 - axis], tensor.shape[axis]
+    size = _size_of_blocks(columns, tensor.group_size, embedding)
+    count = -(-columns // size)
+    half = constant.dtype == "float16" and scale_in(tensor, ir.DataType.FLOAT16) is not None
+    zero_points = -(-count * bits // 8) if embedding or tensor.zero_point is not None else 0
+    return rows * (count * size * bits // 8 + count * (2 if half else 4) + zero_points)
+
+
 def emit(
     rewriter: Rewriter, target: Target, tensor: CompressedTensor, users: Sequence[ir.Node], accuracy_level: int
 ) -> None:
@@ -150,9 +163,7 @@ def emit(
 def _blocks(tensor: CompressedTensor, exact: bool) -> _Blocks:
     axis, bits = tensor.reduction_axes[-1], tensor.format.bits
     rows, columns = tensor.shape[1 - axis], tensor.shape[axis]
-    size = block_size(columns, tensor.group_size, exact)
-    if size is None:
-        raise InternalError(f"Groups of {tensor.group_size} in {columns} columns cannot be written in blocks.")
+    size = _size_of_blocks(columns, tensor.group_size, exact)
     count = -(-columns // size)
     codes = unpack(tensor.codes, bits, tensor.size, tensor.format.signed).reshape(tensor.shape)
     # two's complement plus half of the range, modulo 2^bits
@@ -176,6 +187,13 @@ def _blocks(tensor: CompressedTensor, exact: bool) -> _Blocks:
         np.ascontiguousarray(scale),
         None if zero_point is None else _packed_rows(zero_point, bits),
     )
+
+
+def _size_of_blocks(columns: int, group_size: int, exact: bool) -> int:
+    size = block_size(columns, group_size, exact)
+    if size is None:
+        raise InternalError(f"Groups of {group_size} in {columns} columns cannot be written in blocks.")
+    return size
 
 
 def _packed_rows(zero_point: np.ndarray, bits: int) -> np.ndarray:

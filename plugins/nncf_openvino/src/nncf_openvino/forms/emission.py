@@ -100,7 +100,7 @@ class Emitter:
 
     def _table(self, name: str, values: np.ndarray, kind: ov.Type) -> ov.Node:
         title = f"{name}/codebook"
-        dtype = next(dtype for dtype in ("float8_e4m3fn", "float16", "float32") if _holds(dtype, values))
+        dtype = _table_type(values)
         table = self._plain(values.astype(np.dtype(dtype)), title)
         return table if openvino_type(dtype) == kind else self._convert(table, kind, f"{title}/convert")
 
@@ -139,6 +139,18 @@ class Emitter:
         result = opset1.convert(node, kind.to_string())
         result.set_friendly_name(self.unique(name))
         return result
+
+
+def stored_bytes(tensor: CompressedTensor) -> int:
+    """Bytes of codes, scales, zero points and tables in a model."""
+    total = tensor.nbytes + 4 * (tensor.global_scale is not None)
+    if tensor.scale.dtype in (np.float16, np.float32):
+        total += tensor.scale.size * ((2 if _fits_half(tensor) else 4) - tensor.scale.itemsize)
+    if tensor.format.name in UNSIGNED:
+        total += 1  # the zero point
+    if tensor.codebook is not None:
+        total += tensor.codebook.size * np.dtype(_table_type(tensor.codebook)).itemsize - tensor.codebook.nbytes
+    return total
 
 
 def grouped_shape(tensor: CompressedTensor) -> tuple[int, ...]:
@@ -186,6 +198,10 @@ def _fits_half(tensor: CompressedTensor) -> bool:
     number_format, table = tensor.format, tensor.codebook
     largest = (number_format.hi or number_format.max_value) if table is None else float(np.abs(table).max())
     return float(np.abs(scale).max(initial=0)) * max(largest, number_format.max_value) <= _LARGEST_HALF
+
+
+def _table_type(values: np.ndarray) -> str:
+    return next(dtype for dtype in ("float8_e4m3fn", "float16", "float32") if _holds(dtype, values))
 
 
 def _holds(dtype: str, values: np.ndarray) -> bool:
