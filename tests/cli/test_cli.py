@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,9 +77,9 @@ def test_json_holds_figures_and_entries(model: Path, tmp_path: Path) -> None:
     ]
     elements = 64 * 128 + 128 * 32
     assert data["bytes_before"] == 4 * elements
-    # half a byte for a code, two bytes for the scale of each 32
-    assert data["bytes_after"] == elements // 2 + 2 * (elements // 32)
-    assert data["bits_per_weight"] == pytest.approx(4.5)
+    # half a byte for a code, four bytes for the scale of each 32
+    assert data["bytes_after"] == elements // 2 + 4 * (elements // 32)
+    assert data["bits_per_weight"] == pytest.approx(5)
 
 
 def test_dry_run_writes_nothing(model: Path, tmp_path: Path) -> None:
@@ -143,6 +144,21 @@ def test_the_input_may_be_overwritten(model: Path) -> None:
     assert nncf("compress-weights", model, "-o", model).exit_code == 0
     assert model.stat().st_size < 0.4 * size
     outputs(model)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_no_file(model: Path, tmp_path: Path, name: str) -> None:
+    code = (
+        "import os, signal, sys; from nncf_core.cli import entry; from nncf_onnx.writing import Writer\n"
+        f"Writer.finish = lambda *_: os.kill(os.getpid(), signal.{name})\n"
+        "entry()"
+    )
+    arguments = [sys.executable, "-c", code, "compress-weights", str(model), "-o", str(tmp_path / "out.onnx")]
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + getattr(signal, name)
+    assert ended.stderr.endswith(f"nncf: stopped by {name}; no file was changed\n")
+    assert list(tmp_path.iterdir()) == [model]
 
 
 def test_a_saved_plan_applies_to_the_model_elsewhere(model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from nncf_core.errors import InvalidPathError
 
+_SUFFIX = ".tmp"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -35,7 +37,7 @@ def aside(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise InvalidPathError(f"Cannot write {path}: it is a device, a pipe or a socket; give the name of a file.")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
     except OSError as error:
         raise InvalidPathError(f"Cannot write {path}: {error.strerror} ({path.parent}).") from None
     os.close(handle)
@@ -44,6 +46,11 @@ def aside(path: Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_aside(name: str, path: Path) -> bool:
+    """Whether a file name is one that :func:`aside` gives."""
+    return name.startswith(f".{path.name}.") and name.endswith(_SUFFIX)
 
 
 def _permissions(path: Path) -> int:

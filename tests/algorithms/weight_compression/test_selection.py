@@ -198,5 +198,5 @@ def test_a_format_that_the_backend_cannot_express_is_refused_before_any_work() -
 
 
 def test_an_empty_weight_is_an_error_that_names_it() -> None:
-    with pytest.raises(nncf.ValidationError, match=r"'w' of node 'a'"):
+    with pytest.raises(nncf.ValidationError, match=r"'w' of node 'a'.*ignored_scope"):
         formats(graph([weighted("a", "w")], {"w": random(0, 8)}))

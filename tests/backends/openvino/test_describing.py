@@ -181,6 +181,8 @@ def test_dynamic_shapes() -> None:
     assert graph_of(model_of([named(ops.relu(unknown), "relu")], [unknown])).node("relu").inputs[0].shape is None
 
 
-def test_weights_without_elements_are_refused() -> None:
-    with pytest.raises(nncf.UnsupportedModelError, match="no elements"):
-        graph_of(models.matmul(np.zeros((0, 8), np.float32), transpose_b=True))
+def test_weights_without_elements_are_refused_unless_they_are_ignored() -> None:
+    model = models.matmul(np.zeros((0, 8), np.float32), transpose_b=True)
+    with pytest.raises(nncf.ValidationError, match="no elements.*ignored_scope"):
+        nncf.compress_weights(model)
+    nncf.compress_weights(model, ignored_scope=nncf.IgnoredScope(types=["MatMul"]))

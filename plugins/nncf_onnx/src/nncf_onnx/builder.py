@@ -49,7 +49,7 @@ class OnnxGraphBuilder:
     def build(self, model: ir.Model) -> Graph:
         """The neutral graph.
 
-        :raises UnsupportedModelError: when the model is not valid, or a weight has no elements.
+        :raises UnsupportedModelError: when the model is not valid.
         """
         from nncf_onnx.graph_building import build
 

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
+from nncf_core.log import nncf_logger
 from nncf_core.transformations import (
     CompressConstant,
     InsertMultiply,
@@ -42,6 +43,13 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
             editor.compress(transformation)
         else:
             editor.replace(transformation)
+    # before IR version 4 every constant was an input
+    if editor.rewriter.former_inputs and model.ir_version >= 4:
+        nncf_logger.warning(
+            "These weights were inputs with a default value, which callers could replace; compressed, they are "
+            "constants: %s.",
+            ", ".join(editor.rewriter.former_inputs),
+        )
     if any(node.op_type == "QuantizeLinear" for node in model.graph):
         keep_integer_products(model, editor.rewriter)
     return model

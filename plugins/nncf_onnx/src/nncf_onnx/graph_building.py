@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
+from nncf_core.log import nncf_logger
 from nncf_onnx.layouts import layout_of, permuted
 from nncf_onnx.naming import named_constants, named_nodes, tensor_names
 from nncf_onnx.operators import kind_of
@@ -81,8 +82,11 @@ class _Describer:
             layout = layout_of(node, index, rank, kind)
             for transpose in transposes:
                 layout = layout and permuted(layout, _permutation(transpose, rank))
-        if layout is not None and known is None and _element_count(constant) == 0 and constant.dtype in _FLOATS:
-            raise UnsupportedModelError(f"The weight {self._constants[constant]!r} of node {name!r} has no elements.")
+            if layout is not None and constant.is_graph_output():
+                nncf_logger.warning(
+                    "The weight %s is an output of the model, too, and stays as it is.", self._constants[constant]
+                )
+                layout = None
         return self._port(value, self._constants[constant], layout)
 
 
@@ -172,8 +176,3 @@ def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
     if value.shape is None:
         return None
     return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-
-
-def _element_count(value: ir.Value) -> int:
-    shape = _shape(value) or (1,)
-    return int(np.prod([1 if dim is None else dim for dim in shape], dtype=np.int64))

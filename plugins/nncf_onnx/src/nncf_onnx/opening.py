@@ -33,16 +33,14 @@ def open_path(path: Path) -> ir.Model:
     return _open(proto, path.parent, file, str(path))
 
 
-def refers_to(path: Path, location: str) -> bool:
-    """Whether there is a model that has weights in an external file of this name."""
+def external_files(path: Path) -> set[str]:
+    """Names of the files that hold weights of a model; none when there is no such model."""
     try:
         proto, _ = _read(path)
     except (InvalidPathError, UnsupportedModelError):
-        return False
-    return any(
-        isinstance(slot.tensor, ir.ExternalTensor) and str(slot.tensor.location) == location
-        for slot in slots(ir.from_proto(proto))
-    )
+        return set()
+    tensors = (slot.tensor for slot in slots(ir.from_proto(proto)))
+    return {str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
 
 
 def open_proto(proto: onnx.ModelProto, options: Mapping[str, Any]) -> ir.Model:

@@ -28,6 +28,8 @@ class Rewriter:
         self._order = {node: index for index, node in enumerate(self._scopes)}
         self._names = {value.name for node in self._scopes for value in node.outputs}
         self._node_names = {node.name for node in self._scopes}
+        self.former_inputs: list[str] = []
+        """Constants that callers of the model could replace, and that are gone."""
         self._replaced: dict[ir.Node, tuple[ir.Node, ir.Node]] = {}
         graphs = {id(graph): graph for graph in all_graphs(model)}
         for graph in graphs.values():
@@ -169,6 +171,7 @@ class Rewriter:
         if graph is not None and value.is_initializer() and value.name is not None:
             if value in graph.inputs:
                 graph.inputs.remove(value)
+                self.former_inputs.append(value.name)
             del graph.initializers[value.name]
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from nncf_core.errors import InvalidPathError
-from nncf_core.files import aside, replacing
+from nncf_core.files import aside, is_aside, replacing
 from nncf_onnx.external import has_external_data
-from nncf_onnx.opening import refers_to
+from nncf_onnx.opening import external_files
 from nncf_onnx.slots import slots
 from nncf_onnx.wire import LARGE
 from nncf_onnx.writing import FilePair, SingleFile, Writer, reference
@@ -129,7 +129,8 @@ def _replacing_pair(path: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
         with replacing(path) as message, replacing(data) as temporary:
             yield temporary, {data.name: message}
         return
-    if not refers_to(path, data.name):
+    # a process that died left the temporary name
+    if not any(name == data.name or is_aside(name, data) for name in external_files(path)):
         raise InvalidPathError(
             f"Cannot write {path}: its weights go to {data.name}, which exists and does not belong to a model "
             f"{path.name}. Remove it, or choose another name."

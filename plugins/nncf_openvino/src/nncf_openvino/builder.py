@@ -40,10 +40,7 @@ class OpenVINOGraphBuilder:
         return opening.open_model(source)
 
     def build(self, model: WorkingModel) -> Graph:
-        """The neutral graph.
-
-        :raises UnsupportedModelError: when a weight has no elements.
-        """
+        """The neutral graph."""
         from nncf_openvino.graph_building import build
 
         return build(model)

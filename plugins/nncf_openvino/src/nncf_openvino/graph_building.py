@@ -10,7 +10,6 @@ import numpy as np
 import openvino as ov
 from attrs import evolve
 
-from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, traits_of
 from nncf_openvino.element_types import FLOATS, as_array, numpy_name, raw_bytes, type_name
 from nncf_openvino.file_pages import FilePages
@@ -89,10 +88,7 @@ class _Describer:
         layout = layout_of(node, index, len(shape)) if Trait.WEIGHTED in traits_of(kind) else None
         for permutation in transposes:
             layout = layout and permuted(layout, permutation)
-        title = self._constants[constant]
-        if layout is not None and 0 in shape and type_name(source.get_element_type()) in FLOATS:
-            raise UnsupportedModelError(f"The weight {title!r} of node {name!r} has no elements.")
-        return evolve(port, constant=title, layout=layout)
+        return evolve(port, constant=self._constants[constant], layout=layout)
 
     def _constant_behind(self, value: Value, output: Any) -> tuple[Value, Any, tuple[tuple[int, ...], ...]] | None:
         """The constant that an output is, but for transposes, casts between floating-point types, and bodies' inputs.

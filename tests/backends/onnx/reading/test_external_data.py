@@ -1,5 +1,7 @@
 """External data is mapped, stays in its folder, and is kept where it was."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 pytest.importorskip("nncf_onnx")
 
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper
 
 import nncf
@@ -111,6 +114,66 @@ def test_external_data_stays_external(tmp_path: Path) -> None:
     x = random(3, 64, seed=1)
     np.testing.assert_array_equal(run(onnx.load(tmp_path / "copy.onnx"), x=x)[0], run(onnx.load(path), x=x)[0])
     assert {p.name for p in tmp_path.iterdir()} == {"model.onnx", "weights.bin", "copy.onnx", "copy.onnx.data"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from nncf_onnx.builder import OnnxGraphBuilder
+
+source, target, renamings = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+rename = os.replace
+
+def dying(*names):
+    global renamings
+    if renamings == 0:
+        os._exit(9)
+    renamings -= 1
+    rename(*names)
+
+def failing(*names):
+    raise OSError("no links")
+
+os.replace = dying
+if sys.argv[4] == "False":
+    os.link = failing
+builder = OnnxGraphBuilder()
+builder.save(builder.open(source, {}), target)
+"""
+
+
+@pytest.mark.parametrize("linking", [True, False])
+def test_a_pair_is_whole_whenever_the_process_dies(tmp_path: Path, linking: bool) -> None:
+    old, new = random(64, 64), random(64, 64, seed=1)
+    x = random(3, 64, seed=2)
+    source = saved(models.matmul(new), tmp_path, external=True)
+    target = tmp_path / "pair.onnx"
+    seen = []
+    for renamings in range(4):
+        (tmp_path / str(renamings)).mkdir()
+        first = saved(models.matmul(old), tmp_path / str(renamings), external=True)
+        BUILDER.save(BUILDER.open(first, {}), target)
+        arguments = [sys.executable, "-c", KILLED, *map(str, (source, target, renamings, linking))]
+        ended = subprocess.run(arguments, check=False).returncode
+        held = np.array(graph_of(target).constants["w"].read())
+        assert np.array_equal(held, old) or np.array_equal(held, new)
+        seen.append((ended, bool(np.array_equal(held, new))))
+        # not onnx.load, which refuses files that have two names
+        session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ held, rtol=1e-4, atol=1e-4)
+    assert seen == [(9, False), (9, True), (9, True), (0, True)]
+    entry = onnx.load(target, load_external_data=False).graph.initializer[0].external_data[0]
+    assert (entry.key, entry.value) == ("location", "pair.onnx.data")
+
+
+def test_data_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    source = saved(models.matmul(random(64, 64)), tmp_path, external=True)
+    other = tmp_path / "out.onnx.data"
+    other.write_text("mine")
+    with pytest.raises(nncf.InvalidPathError, match=r"out\.onnx\.data, which exists.*another name"):
+        BUILDER.save(BUILDER.open(source, {}), tmp_path / "out.onnx")
+    assert other.read_text() == "mine"
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_weights_of_constant_nodes_may_be_external(tmp_path: Path) -> None:

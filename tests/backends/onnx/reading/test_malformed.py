@@ -118,8 +118,12 @@ def test_weights_without_elements(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 4])],
         [numpy_helper.from_array(np.zeros((0, 4), np.float32), "w")],
     )
-    message = broken(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), tmp_path)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    message = broken(proto, tmp_path)
     assert "'w' of node 'matmul'" in message
+    assert "ignored_scope" in message
+    left = nncf.compress_weights(proto, ignored_scope=nncf.IgnoredScope(names=["matmul"]))
+    assert left.graph.initializer[0].dims == [0, 4]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

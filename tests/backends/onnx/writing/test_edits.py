@@ -198,3 +198,22 @@ def test_onnx_models_of_the_ir_are_changed_in_place_only_when_they_are_working_m
     assert [n.op_type for n in source.graph] == ["MatMul"]
     assert [n.op_type for n in result.graph] == ["DequantizeLinear", "MatMul"]
     onnx.checker.check_model(ir.to_proto(source))
+
+
+def test_a_weight_that_is_an_output_stays(caplog: pytest.LogCaptureFixture) -> None:
+    proto = matmul(W)
+    proto.graph.output.append(helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, W.shape))
+    result = nncf.compress_weights(proto)
+    assert op_types(result) == ["MatMul"]
+    np.testing.assert_array_equal(run(result, x=X)[1], W)
+    assert "The weight w is an output of the model" in caplog.text
+
+
+@pytest.mark.parametrize(("ir_version", "said"), [(3, False), (8, True)])
+def test_a_weight_that_callers_could_replace(ir_version: int, said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    proto = matmul(W, opset=13)
+    proto.ir_version = ir_version
+    proto.graph.input.append(helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, W.shape))
+    result = nncf.compress_weights(proto)
+    assert [value.name for value in result.graph.input] == ["x"]
+    assert ("callers could replace" in caplog.text) == said

@@ -66,7 +66,10 @@ def find_weights(graph: Graph, ignored: frozenset[str], settings: Settings) -> l
             if constant.name in found or _is_ignored(graph, constant, ignored):
                 continue
             if constant.size == 0:
-                raise ValidationError(f"The weight {constant.name!r} of node {node.name!r}, input {index}, is empty.")
+                raise ValidationError(
+                    f"The weight {constant.name!r} of node {node.name!r}, input {index}, has shape "
+                    f"{list(constant.shape)}, so no elements. Repair the model, or exclude the node with ignored_scope."
+                )
             found[constant.name] = Weight(constant, node, port.layout)
     return [evolve(w, ratio_defining=_is_ratio_defining(w, head, settings)) for w in found.values()]
 
