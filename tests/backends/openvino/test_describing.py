@@ -183,6 +183,6 @@ def test_dynamic_shapes() -> None:
 
 def test_weights_without_elements_are_refused_unless_they_are_ignored() -> None:
     model = models.matmul(np.zeros((0, 8), np.float32), transpose_b=True)
-    with pytest.raises(nncf.ValidationError, match="no elements.*ignored_scope"):
+    with pytest.raises(nncf.ValidationError, match=r"no elements.*ignored_scope"):
         nncf.compress_weights(model)
     nncf.compress_weights(model, ignored_scope=nncf.IgnoredScope(types=["MatMul"]))
