@@ -180,6 +180,19 @@ class QuantizingInserter(Protocol):
 
 
 @runtime_checkable
+class PreparingInserter(Protocol):
+    """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
+
+    def prepare(self, model: Model, options: Mapping[str, Any]) -> Model:
+        """Change a working model, but not what it computes, so that quantizers land where the runtime can use them.
+
+        E.g. normalization becomes part of the layer before it. The algorithm sees the graph of the result.
+
+        :param options: the backend's own options (``backend_params``), by which steps can be switched off.
+        """
+
+
+@runtime_checkable
 class StatisticsAggregator(Protocol):
     """Collects statistics of activations."""
 
@@ -223,7 +236,11 @@ class Context:
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """A compression algorithm."""
+    """A compression algorithm.
+
+    One that inserts quantizers has an attribute ``quantizes`` that is true. Then its model is prepared for them first,
+    see :class:`PreparingInserter`.
+    """
 
     @property
     def name(self) -> str:
@@ -266,6 +283,11 @@ class StripFormat(Protocol):
 def traces(builder: GraphBuilder) -> bool:
     """Whether a builder makes use of an example input."""
     return bool(getattr(builder, "traces", False))
+
+
+def quantizes(algorithm: Algorithm | None) -> bool:
+    """Whether an algorithm inserts quantizers."""
+    return bool(getattr(algorithm, "quantizes", False))
 
 
 def is_excluded(node: Node, ignored: frozenset[str]) -> bool:

@@ -25,10 +25,12 @@ from nncf_core.contracts import (
     Context,
     GraphBuilder,
     Model,
+    PreparingInserter,
     QuantizingInserter,
     Recorder,
     SizingInserter,
     StreamingBuilder,
+    quantizes,
     traces,
 )
 from nncf_core.dataset import Dataset
@@ -89,11 +91,14 @@ class _Run:
 
     def execute(self, steps: Iterable[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
-        graph = first = self.backend.builder.build(model)
-        fresh, used_data = True, False
+        first: Graph | None = None
+        fresh, used_data = False, False
         for step in steps:
+            if quantizes(step.algorithm):
+                model, fresh = prepared(self.backend, model, self.options), False
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
+            first = graph if first is None else first
             for index in range(step.algorithm.rounds(graph, step.params)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
@@ -106,6 +111,7 @@ class _Run:
                 fresh = False
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
+        assert first is not None
         return model, first
 
     def open(self, model: Model | Path) -> Model:
@@ -162,6 +168,12 @@ class _Run:
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
         return ask
+
+
+def prepared(backend: Backend, model: Model, options: Mapping[str, Any]) -> Model:
+    """A working model that quantizers can be inserted into."""
+    inserter = backend.inserter
+    return inserter.prepare(model, options) if isinstance(inserter, PreparingInserter) else model
 
 
 def _can(backend: Backend, graph: Graph, constant: Constant, request: CompressionRequest) -> bool:
@@ -269,6 +281,8 @@ def apply_plan(plan: Plan, model: Model | Path, options: Mapping[str, Any] | Non
         raise ValidationError(f"The plan was made for {plan.framework} models, this is a {backend.framework} one.")
     working = backend.builder.open(model, options or {})
     for name, transformations in plan.steps:
+        if quantizes(registry().algorithms.get(name)):
+            working = prepared(backend, working, options or {})
         graph = backend.builder.build(working)
         for transformation in transformations:
             _check_target(transformation, graph, name)

@@ -237,6 +237,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             for name in ("shape", "dtype", "reduction_axes", "group_axis", "group_size", "global_scale")
         },
         "reason": transformation.reason,
+        "integer_operand": transformation.integer_operand,
     }
 
 
@@ -263,7 +264,7 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         codebook=_fetch(data["codebook"], arrays),
         **plain,
     )
-    return CompressConstant(data["compress"], tensor, reason)
+    return CompressConstant(data["compress"], tensor, reason, data.get("integer_operand", False))
 
 
 def describe(

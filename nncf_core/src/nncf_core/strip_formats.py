@@ -10,20 +10,31 @@ from nncf_core.graph import Graph
 from nncf_core.hookspecs import HOOK_API, hookimpl
 from nncf_core.numerics.kernels import decompress
 from nncf_core.parameters import StripFormat as Name
-from nncf_core.transformations import ReplaceConstant, Transformation
+from nncf_core.transformations import CompressConstant, ReplaceConstant, Transformation
 
 NNCF_HOOK_API = HOOK_API
 
 
-class KeepLowBit:
-    """Low-bit constants and their decompression stay as they are; the model is already in this form."""
+class Native:
+    """The model stays in the form in which its framework trains, converts and runs it."""
 
-    def __init__(self, name: Name) -> None:
-        self.name = str(name)
+    name: ClassVar[str] = str(Name.NATIVE)
 
     def strip(self, graph: Graph) -> Iterable[Transformation]:
         """No edits."""
         return ()
+
+
+class StoreLowBit:
+    """Constants that are rounded whenever they are read are stored in their low-bit form."""
+
+    name: ClassVar[str] = str(Name.DQ)
+
+    def strip(self, graph: Graph) -> Iterator[Transformation]:
+        """One compression for each constant that the model stores as floating-point numbers and rounds."""
+        for constant in graph.constants.values():
+            if constant.compressed is not None and constant.rounded_when_read:
+                yield CompressConstant(constant.name, constant.compressed(), "stored as it is rounded")
 
 
 class InPlace:
@@ -45,4 +56,4 @@ class InPlace:
 @hookimpl
 def nncf_strip_formats() -> Iterable[StripFormat]:
     """NATIVE, DQ and IN_PLACE."""
-    return [KeepLowBit(Name.NATIVE), KeepLowBit(Name.DQ), InPlace()]
+    return [Native(), StoreLowBit(), InPlace()]

@@ -46,11 +46,14 @@ class CompressConstant:
     :param constant: name of the constant.
     :param tensor: the compressed form.
     :param reason: why this format was chosen, for the report.
+    :param integer_operand: whether operators compute with the codes, their other operands being quantized, too. A
+        framework that trains keeps the float values then, and rounds them to the codes whenever they are read.
     """
 
     constant: str
     tensor: CompressedTensor
     reason: str = ""
+    integer_operand: bool = False
 
 
 @frozen

@@ -54,7 +54,7 @@ _KINDS: Mapping[OpKind, str] = {
         "pixel_unshuffle __getitem__ view_as reshape_as identity T mT lift_fresh_copy feature_dropout alpha_dropout"
     ),
     OpKind.CAST: "to _to_copy type float half bfloat16 double type_as",
-    OpKind.QUANTIZE: "quantize_per_tensor quantize_per_channel fake_quantize_per_tensor_affine "
+    OpKind.QUANTIZE: "fake_quantize quantize_per_tensor quantize_per_channel fake_quantize_per_tensor_affine "
     "fake_quantize_per_channel_affine",
     OpKind.DEQUANTIZE: "dequantize dequantize_per_tensor dequantize_per_channel dequantize_affine",
     OpKind.CONTROL_FLOW: "cond while_loop scan map_impl",
@@ -73,6 +73,11 @@ _FIRST_OPERANDS = {
     "baddbmm": 1,
     "addmv": 1,
 }
+
+
+def names_of(kind: OpKind) -> tuple[str, ...]:
+    """Names of the operators of a kind."""
+    return tuple(_KINDS[kind].split())
 
 
 def kind_of(op_type: str) -> OpKind:

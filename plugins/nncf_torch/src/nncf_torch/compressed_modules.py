@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nncf_torch.rounded_weights import drop_rounding
 from nncf_torch.stored import PARTS, Stored, decompress
 
 _WEIGHTS = "_compressed_weights"
@@ -36,6 +37,7 @@ def put_compressed(module: nn.Module, name: str, stored: Stored, parts: Mapping[
     """Let a module hold a weight in this form, in place of what it held under the name."""
     if name in weights_of(module):
         _drop(module, name)
+    drop_rounding(module, name)
     module._parameters.pop(name, None)
     module._buffers.pop(name, None)
     module._non_persistent_buffers_set.discard(name)
@@ -48,6 +50,7 @@ def put_float(module: nn.Module, name: str, tensor: torch.Tensor, *, parameter: 
     """Let a module hold a weight as a parameter, or as a buffer, in place of what it held under the name."""
     if name in weights_of(module):
         _drop(module, name)
+    drop_rounding(module, name)
     if name in module._parameters or parameter:
         # by setattr: recurrent modules keep a list of their weights, too
         setattr(module, name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False))

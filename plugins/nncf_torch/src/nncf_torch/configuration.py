@@ -6,31 +6,39 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from attrs import asdict
 from torch import nn
 
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.numerics.formats import FORMATS
+from nncf_core.transformations import PointKind, TargetPoint
+from nncf_torch.batch_norm import FoldedBatchNorm, put_folded
 from nncf_torch.compressed_modules import put_compressed
 from nncf_torch.edited_modules import Multiplication, add_multiplication, multiplications_of
 from nncf_torch.places import places
+from nncf_torch.quantizers import PointQuantizer, is_quantized, let_quantize, quantizers_of
+from nncf_torch.rounded_weights import Rounding, held, hold, put_rounding
 from nncf_torch.sharing import shared_copy
 from nncf_torch.stored import PARTS, Stored
 from nncf_torch.tensors import dtype_name, torch_dtype
 
 _STATE = "compression_state"
 _WEIGHT, _MULTIPLICATION = "CompressedWeight", "Multiplication"
+_FOLDED, _ROUNDED, _QUANTIZED = "FoldedBatchNorm", "RoundedWeight", "QuantizedModule"
 
 
 def get_config(model: nn.Module) -> dict[str, Any]:
     """What compression did to a model: JSON data that :func:`load_from_config` does again to a new one.
 
-    :param model: a module that :func:`nncf.compress_weights` gave.
-    :return: ``{"compression_state": [...]}``, with an entry for each compressed weight and each multiplication. An
-        entry has all names of a shared weight.
+    :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
+    :return: ``{"compression_state": [...]}``, with an entry for each compressed or rounded weight, each multiplication,
+        each folded normalization, and the quantizers of each module that was quantized. An entry has all names of a
+        shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)
-    return {_STATE: [*_weights(model), *_multiplications(model)]}
+    entries = (_folded, _weights, _rounded, _multiplications, _quantized)
+    return {_STATE: [entry for kind in entries for entry in kind(model)]}
 
 
 def load_from_config(model: nn.Module, config: Mapping[str, Any], example_input: Any = None) -> nn.Module:
@@ -51,12 +59,9 @@ def load_from_config(model: nn.Module, config: Mapping[str, Any], example_input:
         where = f"config.{_STATE}[{index}]"
         try:
             names, kind, values = entry["hook_names_in_model"], entry["module_cls_name"], entry["module_config"]
-            if kind == _WEIGHT:
-                _place_weight(result, names, values)
-            elif kind == _MULTIPLICATION:
-                _place_multiplication(result, names, values)
-            else:
+            if kind not in _PLACES:
                 raise ValidationError(f"{where}: unknown kind {kind!r}.")
+            _PLACES[kind](result, names, values)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             if isinstance(error, ValidationError):
                 raise
@@ -85,6 +90,59 @@ def _weights(model: nn.Module) -> Iterator[dict[str, Any]]:
         }
 
 
+def _rounded(model: nn.Module) -> Iterator[dict[str, Any]]:
+    paths = {id(module): path for path, module in model.named_modules()}
+    for place in places(model).values():
+        rounding = place.rounding
+        if rounding is not None:
+            scale, zero_point = held(*place.owners[0])
+            yield {
+                "hook_names_in_model": [f"{paths[id(owner)]}.{name}".lstrip(".") for owner, name in place.owners],
+                "module_cls_name": _ROUNDED,
+                "module_config": {
+                    **asdict(rounding),
+                    "shape": list(place.shape),
+                    "scales": scale.numel(),
+                    "trained_zero_point": isinstance(zero_point, nn.Parameter),
+                },
+            }
+
+
+def _quantized(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for path, module in model.named_modules():
+        if not is_quantized(module):
+            continue
+        quantizers = []
+        for quantizer in quantizers_of(module):
+            scale, zero_point = held(module.get_submodule(quantizer.owner), quantizer.prefix)
+            point = quantizer.point
+            quantizers.append(
+                {
+                    **asdict(quantizer),
+                    "point": {"node": point.node, "kind": point.kind.value, "port": point.port},
+                    "scales": scale.numel(),
+                    "trained_zero_point": isinstance(zero_point, nn.Parameter),
+                }
+            )
+        yield {
+            "hook_names_in_model": [path],
+            "module_cls_name": _QUANTIZED,
+            "module_config": {"quantizers": quantizers},
+        }
+
+
+def _folded(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for path, module in model.named_modules():
+        if isinstance(module, FoldedBatchNorm):
+            # the model may have become a part of another one since
+            prefix = path.removesuffix(module.path)
+            yield {
+                "hook_names_in_model": [path],
+                "module_cls_name": _FOLDED,
+                "module_config": {"layer": f"{prefix}{module.layer}"},
+            }
+
+
 def _multiplications(model: nn.Module) -> Iterator[dict[str, Any]]:
     for path, module in model.named_modules():
         for edit in multiplications_of(module):
@@ -110,12 +168,7 @@ def _place_weight(model: nn.Module, names: list[str], values: Mapping[str, Any])
         raise ValidationError(f"The config of {names[0]!r} has the format {stored.format!r}, which is not known.")
     owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
     tensors = [getattr(owner, attribute) for owner, attribute in owners]
-    for name, tensor in zip(names, tensors, strict=True):
-        if tuple(tensor.shape) != stored.shape:
-            raise ValidationError(
-                f"The config is of another model: {name!r} has the shape {list(tensor.shape)} here, and "
-                f"{list(stored.shape)} there."
-            )
+    _check_shapes(names, tensors, stored.shape)
     parts = {name: _empty(part, tensors[0].device) for name, part in values["parts"].items()}
     for owner, attribute in owners:
         put_compressed(owner, attribute, stored, parts)
@@ -126,6 +179,57 @@ def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[st
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     edit = Multiplication(values["name"], values["buffer"], bool(values["at_input"]))
     add_multiplication(module, edit, _empty(values, device))
+
+
+def _place_rounding(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
+    tensors = [getattr(owner, attribute) for owner, attribute in owners]
+    _check_shapes(names, tensors, tuple(values["shape"]))
+    rounding = Rounding(values["lo"], values["hi"], values["axis"])
+    parts = _empty_parts(values, tensors[0].device)
+    for owner, attribute in owners:
+        put_rounding(owner, attribute, rounding, *parts)
+
+
+def _place_quantizers(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    root = model.get_submodule(names[0])
+    device = next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))
+    found = []
+    for quantizer in values["quantizers"]:
+        point = quantizer["point"]
+        fields = {field: quantizer[field] for field in ("name", "owner", "prefix", "lo", "hi", "axis")}
+        target = TargetPoint(point["node"], PointKind(point["kind"]), point["port"])
+        found.append(PointQuantizer(point=target, **fields))
+        hold(root.get_submodule(quantizer["owner"]), quantizer["prefix"], *_empty_parts(quantizer, device))
+    let_quantize(root).quantizers = tuple(found)
+
+
+def _place_folded(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    put_folded(model, names[0], values["layer"])
+
+
+def _empty_parts(values: Mapping[str, Any], device: torch.device) -> tuple[nn.Parameter, torch.Tensor]:
+    zeros = torch.zeros(values["scales"], device=device)
+    zero_point = torch.zeros(values["scales"], device=device)
+    return nn.Parameter(zeros), nn.Parameter(zero_point) if values["trained_zero_point"] else zero_point
+
+
+def _check_shapes(names: list[str], tensors: list[torch.Tensor], shape: tuple[int, ...]) -> None:
+    for name, tensor in zip(names, tensors, strict=True):
+        if tuple(tensor.shape) != shape:
+            raise ValidationError(
+                f"The config is of another model: {name!r} has the shape {list(tensor.shape)} here, and "
+                f"{list(shape)} there."
+            )
+
+
+_PLACES = {
+    _WEIGHT: _place_weight,
+    _MULTIPLICATION: _place_multiplication,
+    _FOLDED: _place_folded,
+    _ROUNDED: _place_rounding,
+    _QUANTIZED: _place_quantizers,
+}
 
 
 def _check_module(model: object) -> None:

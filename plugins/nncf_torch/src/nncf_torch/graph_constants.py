@@ -13,7 +13,8 @@ from torch import fx
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import FORMATS
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.places import compressed_constant, identity, read
+from nncf_torch.places import compressed_constant, identity, read, rounded_constant
+from nncf_torch.rounded_weights import Rounding
 from nncf_torch.stored import PARTS, Stored
 from nncf_torch.tensors import array_of, dtype_name
 
@@ -22,6 +23,7 @@ _STEPS_OF_CODES = {
     "floor_divide", "getitem", "index_select", "mul", "reshape", "select", "slice", "stack", "sub", "to", "_to_copy",
     "unbind", "unsqueeze", "view",
 }  # fmt: skip
+_STEPS_OF_ROUNDED = {"abs", "alias", "clamp", "clamp_min", "detach", "maximum", "minimum", "round", "to", "_to_copy"}
 _STEPS_OF_VALUES = {"_assert_tensor_metadata", "clamp", "mul", "reshape", "to", "_to_copy", "view"}
 
 
@@ -35,6 +37,8 @@ class GraphConstant:
     :param hidden: nodes that belong to the decompression, the values among them.
     :param stored: what its tensors mean when it is compressed.
     :param parts: attributes of the tensors of the compressed form.
+    :param rounding: which integers the values are rounded to when they are read; ``parts`` are ``float``, ``scale``
+        and ``zero_point`` then.
     """
 
     name: str
@@ -43,6 +47,7 @@ class GraphConstant:
     hidden: frozenset[fx.Node] = frozenset()
     stored: Stored | None = None
     parts: Mapping[str, str] = field(factory=dict)
+    rounding: Rounding | None = None
 
 
 def graph_constants(model: GraphModel) -> dict[str, GraphConstant]:
@@ -59,7 +64,9 @@ def graph_constants(model: GraphModel) -> dict[str, GraphConstant]:
             attributes.setdefault(name, []).append(node)
             if target not in targets.setdefault(name, []):
                 targets[name].append(target)
-    compressed = {constant.targets[0]: constant for constant in _compressed(model, attributes)}
+    compressed = {
+        constant.targets[0]: constant for constant in (*_compressed(model, attributes), *_rounded(attributes))
+    }
     parts = {target for constant in compressed.values() for target in constant.parts.values()}
     found = []
     for name, nodes in attributes.items():
@@ -81,6 +88,9 @@ def attribute_of(model: GraphModel, node: fx.Node) -> object:
 
 def constant_of(model: GraphModel, constant: GraphConstant) -> Constant:
     """What algorithms see of it."""
+    if constant.rounding is not None:
+        float_, scale, zero_point = (model.tensor(constant.parts[part]) for part in ("float", "scale", "zero_point"))
+        return rounded_constant(constant.name, float_, scale, zero_point, constant.rounding)
     if constant.stored is None:
         tensor = model.tensor(constant.targets[0])
         size = tensor.numel() * tensor.element_size()
@@ -90,6 +100,55 @@ def constant_of(model: GraphModel, constant: GraphConstant) -> Constant:
         )
     parts = {name: model.tensor(target) for name, target in constant.parts.items()}
     return compressed_constant(constant.name, constant.stored, parts)
+
+
+def _rounded(attributes: Mapping[str, list[fx.Node]]) -> Iterator[GraphConstant]:
+    """Weights that an operator rounds; what leads from the attributes to it makes no other values of them."""
+    by_node = {node: name for name, nodes in attributes.items() for node in nodes}
+    for name, nodes in attributes.items():
+        for end in _users_through(nodes, _STEPS_OF_ROUNDED):
+            if _step(end) not in ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"):
+                continue
+            ways = [_way_back(argument) for argument in end.args[:3]]
+            sources = [way[-1] for way in ways if way]
+            if len(sources) < 3 or not all(node in by_node for node in sources) or by_node[sources[0]] != name:
+                continue
+            axis = end.args[3] if "channel" in _step(end) else None
+            lo, hi = end.args[-2:]
+            parts = dict(zip(("float", "scale", "zero_point"), (by_node[node] for node in sources), strict=True))
+            hidden = {node for way in ways for node in way}
+            # a type other than float32 is rounded in float32
+            after = [end, *(user for user in end.users if _step(user) in ("to", "_to_copy"))]
+            value = after[-1] if len(end.users) == 1 else end
+            yield GraphConstant(
+                name,
+                (name,),
+                (value,),
+                frozenset({*hidden, *after} if value is not end else {*hidden, end}),
+                parts=parts,
+                rounding=Rounding(int(str(lo)), int(str(hi)), None if axis is None else int(str(axis))),
+            )
+
+
+def _users_through(nodes: list[fx.Node], steps: set[str]) -> Iterator[fx.Node]:
+    """Who takes tensors, seen through some steps."""
+    for node in nodes:
+        for user in node.users:
+            if _step(user) in steps:
+                yield from _users_through([user], steps)
+            else:
+                yield user
+
+
+def _way_back(argument: object) -> list[fx.Node]:
+    """The nodes before an operand, seen through the steps that prepare it; the last one is where it comes from."""
+    way: list[fx.Node] = []
+    while isinstance(argument, fx.Node):
+        way.append(argument)
+        if _step(argument) not in _STEPS_OF_ROUNDED:
+            break
+        argument = argument.args[0]
+    return way
 
 
 def _compressed(model: GraphModel, attributes: Mapping[str, list[fx.Node]]) -> Iterator[GraphConstant]:

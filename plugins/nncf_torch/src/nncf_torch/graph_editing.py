@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,22 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
     CompressConstant,
     InsertMultiply,
+    InsertQuantizer,
     PointKind,
     ReplaceConstant,
     TargetPoint,
     Transformation,
 )
+from nncf_torch.fake_quantize import rounded_to
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.refusals import no_quantizers, refusal
+from nncf_torch.refusals import refusal
+from nncf_torch.rounded_weights import quantizer_of
 from nncf_torch.stored import PARTS, decompress, encode
 from nncf_torch.tensors import tensor_of
 
@@ -42,7 +46,7 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
         elif isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
         else:
-            raise no_quantizers(transformation.target)
+            editor.quantize(transformation)
     model.graph.lint()
     model.module.recompile()
     return model
@@ -56,7 +60,7 @@ class _Editor:
         self._constants = graph_constants(model)
         self._nodes = named_nodes(model, self._constants)
         self._order = {node: index for index, node in enumerate(model.graph.nodes)}
-        self._fake = _fake_mode(model)
+        self._fake = fake_mode(model)
 
     def compress(self, command: CompressConstant) -> None:
         """Codes, scales and what decompresses them take the place of a weight."""
@@ -67,6 +71,10 @@ class _Editor:
         reason = refusal(self._graph, known)
         if reason is not None:
             raise ParameterNotSupportedError(f"The constant {constant.name!r} cannot be compressed: {reason}")
+        quantizer = quantizer_of(tensor) if command.integer_operand and constant.stored is None else None
+        if quantizer is not None:
+            self._round(constant, quantizer)
+            return
         device = self._model.tensor(constant.targets[0]).device
         stored, parts = encode(tensor, device)
         names = [part for part in PARTS if part in parts]
@@ -103,33 +111,88 @@ class _Editor:
 
     def multiply(self, command: InsertMultiply) -> None:
         """A multiplication at an input or an output."""
-        point = command.target
-        node, source = locate(self._nodes, point)
+        node, source = locate(self._nodes, command.target)
         value = source.meta.get("val")
         dtype = value.dtype if isinstance(value, torch.Tensor) else torch.float32
-        name = command.name or f"{point.node}/multiply"
-        number = 0
-        while hasattr(self._model.module, f"nncf_factor_{number}"):
-            number += 1
+        name = command.name or f"{command.target.node}/multiply"
+        number = self._free_number("nncf_factor")
         factor = tensor_of(np.asarray(command.factor, np.float32)).to(dtype)
-        self._model.put(f"nncf_factor_{number}", factor)
-        graph = self._model.graph
-        place = node if point.kind is PointKind.INPUT else source.next
-        while place.op in ("placeholder", "get_attr"):
-            place = place.next
-        operand = self._attribute(f"nncf_factor_{number}", factor, place)
-        with graph.inserting_before(place):
-            product = graph.create_node(
+        place = self._place(command.target, node, source)
+        operand = self._held(f"nncf_factor_{number}", factor, place)
+        with self._model.graph.inserting_before(place):
+            product = self._model.graph.create_node(
                 "call_function", torch.ops.aten.mul.Tensor, (source, operand), name=re.sub(r"\W", "_", name)
             )
-        product.meta = {NAME: name, "nn_module_stack": node.meta.get("nn_module_stack", {})}
         if isinstance(value, torch.Tensor):
             with self._fake:
                 product.meta["val"] = torch.ops.aten.mul.Tensor(value, operand.meta["val"])
+        self._insert(command.target, node, source, [product], name)
+
+    def quantize(self, command: InsertQuantizer) -> None:
+        """A quantizer at an input or an output; its scale and zero point are buffers."""
+        point, quantizer = command.target, command.quantizer
+        node, source = locate(self._nodes, point)
+        value = source.meta.get("val")
+        if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:
+            raise ValidationError(f"The tensor at {point} cannot be quantized: it holds no floating-point numbers.")
+        name = command.name or f"{point.node}/quantize"
+        number = self._free_number("nncf_quantizer_scale")
+        place = self._place(point, node, source)
+        parts = self._quantizer_parts(quantizer, value.device, "nncf_quantizer_{}_" + str(number), place)
+        with self._fake:
+            steps = make_fx(_rounding(quantizer), pre_dispatch=True)(value, *(part.meta["val"] for part in parts))
+        before = set(self._model.graph.nodes)
+        self._copied(steps.graph, [source, *parts], place)
+        made = [node for node in self._model.graph.nodes if node not in before]
+        self._insert(point, node, source, made, name)
+
+    def _round(self, constant: GraphConstant, quantizer: Quantizer) -> None:
+        """A weight that stays as it is, and is rounded whenever it is read."""
+        weight = constant.values[0]
+        place = self._first_user(constant)
+        device = self._model.tensor(constant.targets[0]).device
+        parts = self._quantizer_parts(quantizer, device, f"{constant.name}_{{}}", place)
+        source = self._attribute(constant.name, self._model.tensor(constant.targets[0]), parts[0])
+        with self._fake:
+            values = (node.meta["val"] for node in (weight, *parts))
+            steps = make_fx(_rounding(quantizer), pre_dispatch=True)(*values)
+        self._substitute(constant, self._copied(steps.graph, [source, *parts], place))
+
+    def _quantizer_parts(
+        self, quantizer: Quantizer, device: torch.device, name: str, before: fx.Node
+    ) -> tuple[fx.Node, fx.Node]:
+        scale = tensor_of(quantizer.scale.reshape(-1).copy()).to(device)
+        zero_point = tensor_of(quantizer.zero_point.reshape(-1).copy()).to(device)
+        return self._held(name.format("scale"), scale, before), self._held(name.format("zero_point"), zero_point, before)
+
+    def _free_number(self, stem: str) -> int:
+        number = 0
+        while hasattr(self._model.module, f"{stem}_{number}"):
+            number += 1
+        return number
+
+    def _place(self, point: TargetPoint, node: fx.Node, source: fx.Node) -> fx.Node:
+        """The node that a new one at a point stands before."""
+        place = node if point.kind is PointKind.INPUT else source.next
+        while place.op in ("placeholder", "get_attr"):
+            place = place.next
+        return place
+
+    def _held(self, target: str, tensor: torch.Tensor, before: fx.Node) -> fx.Node:
+        """A node for a new tensor of the model."""
+        self._model.put(target, tensor)
+        return self._attribute(target, tensor, before)
+
+    def _insert(self, point: TargetPoint, node: fx.Node, source: fx.Node, made: list[fx.Node], name: str) -> None:
+        """Let those who take the tensor of a point take what new nodes make of it."""
+        last = made[-1]
+        for new in made:
+            new.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+        last.meta[NAME] = name
         if point.kind is PointKind.INPUT:
-            replace_operand(node, point.port, product)
+            replace_operand(node, point.port, last)
         else:
-            source.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
+            source.replace_all_uses_with(last, delete_user_cb=lambda user: user not in made)
 
     def _constant(self, name: str) -> GraphConstant:
         if name not in self._constants or name not in self._graph.constants:
@@ -224,7 +287,23 @@ def replace_operand(node: fx.Node, port: int, new: fx.Node) -> None:
     assert seen + 1 == total
 
 
-def _fake_mode(model: GraphModel) -> FakeTensorMode:
+def _rounding(quantizer: Quantizer) -> Callable[..., torch.Tensor]:
+    """What is done to a tensor, with integers that converters know.
+
+    A weight, whose range lacks the smallest integer, or half of them, does not reach what is added.
+    """
+    lo, hi = (-128, 127) if quantizer.lo < 0 else (quantizer.lo, quantizer.hi)
+
+    def step(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
+        wide = x if x.dtype is torch.float32 else x.to(torch.float32)
+        rounded = rounded_to(wide, scale, zero_point, lo, hi, quantizer.axis)
+        return rounded if x.dtype is torch.float32 else rounded.to(x.dtype)
+
+    return step
+
+
+def fake_mode(model: GraphModel) -> FakeTensorMode:
+    """The mode that the values of a graph's nodes belong to."""
     values = [node.meta["val"] for node in model.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
     found: FakeTensorMode | None = detect_fake_mode(values) if values else None
     return found or FakeTensorMode(allow_non_fake_inputs=True)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
 from attrs import define, field, frozen
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -27,7 +29,9 @@ from nncf_torch.layouts import before_view, linear_layout
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.naming import node_name
 from nncf_torch.places import Place, constant_of, places
-from nncf_torch.running import run_module
+from nncf_torch.quantizers import quantizers_of
+from nncf_torch.rounded_weights import held
+from nncf_torch.running import on_device, run_module
 from nncf_torch.tensors import dtype_name
 
 _NOT_NODES = {
@@ -83,6 +87,10 @@ class Watch(TorchFunctionMode):
             for module in model.modules()
             for edit in multiplications_of(module)
         }
+        for module in model.modules():
+            for quantizer in quantizers_of(module):
+                scale, _ = held(module.get_submodule(quantizer.owner), quantizer.prefix)
+                self._edits[id(scale)] = quantizer.name
         self._stack = [""]
         self._counts: dict[str, int] = {}
 
@@ -108,13 +116,13 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function, and tell of it."""
         kwargs = kwargs or {}
-        op_type = str(getattr(func, "__name__", func))
-        op_type = _TYPES.get(op_type, op_type)
-        if op_type in _NOT_NODES:
+        seen = recognised(func, args, kwargs)
+        if seen is None:
             return func(*args, **kwargs)
-        operands = _operands(op_type, args, kwargs)
-        if not operands:
-            return func(*args, **kwargs)
+        if is_self_attention(func, args):
+            with self:
+                return opened_attention(*args, **kwargs)
+        op_type, operands = seen
         name = self._name(op_type, operands)
         if self._fed:
             args, kwargs = self._with_fed_inputs(name, args, kwargs)
@@ -150,6 +158,27 @@ class Watch(TorchFunctionMode):
         return changed
 
 
+def recognised(func: Any, args: Any, kwargs: Any) -> tuple[str, list[tuple[int, torch.Tensor]]] | None:
+    """The type of a call's node, and its operands with their positions; ``None`` when it is none."""
+    op_type = str(getattr(func, "__name__", func))
+    op_type = _TYPES.get(op_type, op_type)
+    operands = [] if op_type in _NOT_NODES else _operands(op_type, args, kwargs)
+    return (op_type, operands) if operands else None
+
+
+def is_self_attention(func: Any, args: Any) -> bool:
+    """Whether a call is one of ``multi_head_attention_forward`` whose products all have whole weights."""
+    return func is functional.multi_head_attention_forward and args[0] is args[1] is args[2]
+
+
+opened_attention = FunctionType(
+    functional.multi_head_attention_forward.__code__,
+    {**functional.multi_head_attention_forward.__globals__, "has_torch_function": lambda _: False},
+    argdefs=functional.multi_head_attention_forward.__defaults__,
+)
+"""``multi_head_attention_forward``, whose inner functions are shown to torch function modes in place of itself."""
+
+
 def _operands(op_type: str, args: Any, kwargs: Any) -> list[tuple[int, torch.Tensor]]:
     found = []
     order = _OPERANDS.get(op_type, ())
@@ -180,6 +209,11 @@ class _Recorder:
     nodes: list[Node] = field(factory=list)
 
     def see(self, seen: Seen) -> None:
+        rounded = self.known.get(id(seen.operands[0][1])) if seen.op_type == "fake_quantize" else None
+        if rounded is not None and rounded.constant is not None:
+            (tensor,) = seen.outputs
+            self.known[id(tensor)] = _Tensor(rounded.name, tensor, rounded.constant, rounded.views)
+            return
         kind = _kind(seen)
         inputs = tuple(self._input(seen, position, tensor, kind) for position, tensor in seen.operands)
         ports = []
@@ -242,7 +276,7 @@ def build(model: ModuleModel) -> Graph:
             tensor = getattr(owner, attribute)
             recorder.known[id(tensor)] = _Tensor(place.name, tensor, place)
     assert model.example is not None
-    call = bound(model.module, model.example)
+    call = on_device(model.module, bound(model.module, model.example))
     leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
     for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
         recorder.known[id(tensor)] = _Tensor(name, tensor)
@@ -283,6 +317,8 @@ def _watched_run(
     fed: Mapping[TargetPoint, torch.Tensor] | None = None,
 ) -> Any:
     watch = Watch(module, tell, fed)
+    # what the run itself does to its input is none of the model's functions
+    call = on_device(module, call)
     try:
         with watch.watching():
             return run_module(module, call)

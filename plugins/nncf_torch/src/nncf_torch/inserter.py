@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -51,6 +52,24 @@ class TorchTargetPointInserter:
         from nncf_torch.editing import apply
 
         return apply(model, graph, transformations)
+
+    def quantization_setup(self, device: str) -> QuantizationSetup:
+        """What OpenVINO computes with integers when the model is converted.
+
+        :raises ParameterNotSupportedError: for devices that are not known.
+        """
+        from nncf_torch.quantization_setup import setup_for
+
+        return setup_for(device)
+
+    def prepare(self, model: ModuleModel | GraphModel, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
+        """Fold batch normalization into the layers before it, unless the option ``fold_batch_norm`` is false."""
+        from nncf_torch.batch_norm import fold
+        from nncf_torch.options import read_options
+
+        if read_options(options).fold_batch_norm:
+            fold(model)
+        return model
 
     def extract(
         self, model: ModuleModel | GraphModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]

@@ -10,13 +10,22 @@ from torch import nn
 
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
-from nncf_core.transformations import CompressConstant, InsertMultiply, PointKind, ReplaceConstant, Transformation
-from nncf_torch.boundaries import module_at
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    InsertQuantizer,
+    PointKind,
+    ReplaceConstant,
+    Transformation,
+)
+from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
-from nncf_torch.refusals import no_quantizers, refusal
+from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
+from nncf_torch.refusals import refusal
+from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
 from nncf_torch.tensors import dtype_name, tensor_of, torch_dtype
 
@@ -28,14 +37,14 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
     for transformation in transformations:
         if isinstance(transformation, CompressConstant):
             place = _place(known, transformation.constant)
-            known[place.name] = _compressed(place, transformation, graph)
+            known[place.name] = _compressed(model.module, place, transformation, graph)
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
         elif isinstance(transformation, InsertMultiply):
             _multiply(model, graph, transformation)
         else:
-            raise no_quantizers(transformation.target)
+            _quantize(model, graph, transformation)
     return model
 
 
@@ -45,13 +54,21 @@ def _place(known: dict[str, Place], name: str) -> Place:
     return known[name]
 
 
-def _compressed(place: Place, command: CompressConstant, graph: Graph) -> Place:
+def _compressed(root: nn.Module, place: Place, command: CompressConstant, graph: Graph) -> Place:
     tensor = command.tensor
     if tuple(tensor.shape) != place.shape:
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
     reason = refusal(graph, graph.constants[place.name])
     if reason is not None:
         raise ParameterNotSupportedError(f"The constant {place.name!r} cannot be compressed: {reason}")
+    quantizer = quantizer_of(tensor) if command.integer_operand else None
+    if quantizer is not None and place.tensor is not None:
+        scale, zero_point = tensors_of(quantizer, place.device)
+        for owner, attribute in place.owners:
+            rounding = Rounding(quantizer.lo, quantizer.hi, quantizer.axis)
+            put_rounding(owner, attribute, rounding, scale, zero_point)
+        let_quantize(root)
+        return place
     stored, parts = encode(tensor, place.device)
     for owner, attribute in place.owners:
         put_compressed(owner, attribute, stored, parts)
@@ -71,6 +88,17 @@ def _replaced(place: Place, command: ReplaceConstant) -> Place:
     for owner, attribute in place.owners:
         put_float(owner, attribute, tensor, parameter=place.is_parameter)
     return Place(place.name, place.owners, tensor)
+
+
+def _quantize(model: ModuleModel, graph: Graph, command: InsertQuantizer) -> None:
+    point = runnable_point(model, graph, command.target)
+    taken = {quantizer.name for part in model.module.modules() for quantizer in quantizers_of(part)}
+    name = stem = command.name or f"{point.node}/quantize"
+    number = 0
+    while name in taken or name in graph:
+        number += 1
+        name = f"{stem}_{number}"
+    add_quantizer(model.module, name, point, path_of(graph.node(point.node)), command.quantizer)
 
 
 def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None:

@@ -12,7 +12,9 @@ from torch import nn
 from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant
 from nncf_core.numerics.kernels import decompress
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_torch.compressed_modules import parts_of, weights_of
+from nncf_torch.rounded_weights import Rounding, codes_of, held, parts_of_roundings, roundings_of
 from nncf_torch.stored import PARTS, Stored, decode, stored_bytes
 from nncf_torch.tensors import array_of, dtype_name
 
@@ -31,6 +33,12 @@ class Place:
     owners: tuple[tuple[nn.Module, str], ...]
     tensor: torch.Tensor | None
     stored: Stored | None = None
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """Which integers its values are rounded to when they are read."""
+        owner, attribute = self.owners[0]
+        return roundings_of(owner).get(attribute)
 
     @property
     def parts(self) -> dict[str, torch.Tensor]:
@@ -80,13 +88,14 @@ def places(model: nn.Module) -> dict[str, Place]:
 
 
 def _held(owner: nn.Module) -> Iterator[tuple[str, torch.Tensor | None, Stored | None]]:
+    of_roundings = parts_of_roundings(owner)
     for attribute, parameter in owner._parameters.items():
-        if parameter is not None:
+        if parameter is not None and attribute not in of_roundings:
             yield attribute, parameter, None
     compressed = weights_of(owner)
     for attribute, stored in compressed.items():
         yield attribute, None, stored
-    parts = {f"{attribute}_{part}" for attribute in compressed for part in PARTS}
+    parts = of_roundings | {f"{attribute}_{part}" for attribute in compressed for part in PARTS}
     for attribute, buffer in owner._buffers.items():
         if buffer is not None and attribute not in parts:
             yield attribute, buffer, None
@@ -106,9 +115,13 @@ def constant_of(place: Place) -> Constant:
         assert tensor is not None
         size = tensor.numel() * tensor.element_size()
         name, dtype = place.name, dtype_name(tensor.dtype)
+        rounding = place.rounding
+        if rounding is not None:
+            owner, attribute = place.owners[0]
+            parts = held(owner, attribute)
+            return rounded_constant(name, tensor, *parts, rounding)
         return Constant(name, dtype, place.shape, lambda: read(tensor, name), stored_bytes=size)
-    parts = place.parts
-    return compressed_constant(place.name, stored, parts)
+    return compressed_constant(place.name, stored, place.parts)
 
 
 def read(tensor: torch.Tensor, name: str) -> np.ndarray:
@@ -121,6 +134,27 @@ def read(tensor: torch.Tensor, name: str) -> np.ndarray:
             f"The constant {name!r} is on the meta device, and so has no values: load the model."
         )
     return array_of(tensor)
+
+
+def rounded_constant(
+    name: str, tensor: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, rounding: Rounding
+) -> Constant:
+    """What algorithms see of a weight that is rounded when it is read."""
+
+    def codes() -> CompressedTensor:
+        return codes_of(tensor, scale, zero_point, rounding.lo, rounding.hi, rounding.axis)
+
+    return Constant(
+        name,
+        dtype_name(tensor.dtype),
+        tuple(tensor.shape),
+        lambda: decompress(codes()),
+        stored_bytes=stored_bytes({"float": tensor, "scale": scale, "zero_point": zero_point}),
+        compressed=codes,
+        compressed_format="int8" if rounding.lo < 0 else "uint8",
+        granularity=("per tensor" if rounding.axis is None else "per channel") + ", rounded when read",
+        rounded_when_read=True,
+    )
 
 
 def compressed_constant(name: str, stored: Stored, parts: dict[str, torch.Tensor]) -> Constant:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Constant, Graph, OpKind
-from nncf_core.transformations import TargetPoint
 
 
 def refusal(graph: Graph, constant: Constant) -> str | None:
@@ -16,11 +14,3 @@ def refusal(graph: Graph, constant: Constant) -> str | None:
             "with ignored_scope."
         )
     return None
-
-
-def no_quantizers(point: TargetPoint) -> ParameterNotSupportedError:
-    """The error for a quantizer of activations."""
-    return ParameterNotSupportedError(
-        f"A quantizer at {point} was asked for; the PyTorch backend inserts none yet. Quantize the model in ONNX or "
-        "OpenVINO."
-    )

@@ -48,11 +48,17 @@ def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, tor
 
 
 def run_module(module: nn.Module, call: Call) -> Any:
-    """What a module gives, in evaluation mode."""
-    with evaluating(module), torch.no_grad():
-        device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
-        args, kwargs = pytree.tree_map(lambda leaf: _to(leaf, device), (tuple(call.args), dict(call.kwargs)))
-        return module(*args, **kwargs)
+    """What a module gives, in evaluation mode; random numbers that it draws are not missed elsewhere."""
+    call = on_device(module, call)
+    with evaluating(module), torch.no_grad(), torch.random.fork_rng():
+        return module(*call.args, **call.kwargs)
+
+
+def on_device(module: nn.Module, call: Call) -> Call:
+    """A call whose tensors are where a module is."""
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    args, kwargs = pytree.tree_map(lambda leaf: _to(leaf, device), (tuple(call.args), dict(call.kwargs)))
+    return Call(args, kwargs)
 
 
 def run_graph(model: GraphModel, feed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -85,7 +91,7 @@ def _named(model: GraphModel, outputs: Any) -> dict[str, torch.Tensor]:
 
 
 def _to(leaf: Any, device: torch.device) -> Any:
-    return leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf
+    return leaf.to(device) if isinstance(leaf, torch.Tensor) and leaf.device != device else leaf
 
 
 @contextmanager

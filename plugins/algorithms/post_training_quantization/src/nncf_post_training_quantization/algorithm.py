@@ -34,6 +34,7 @@ class PostTrainingQuantization:
 
     name: ClassVar[str] = "post_training_quantization"
     parameters: ClassVar[type] = QuantizationSettings
+    quantizes: ClassVar[bool] = True
 
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
@@ -98,7 +99,7 @@ class PostTrainingQuantization:
             if settings.correct_biases:
                 error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
                 yield from self._bias_corrections(graph, weight.users, error, statistics, context.ignored)
-            yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator")
+            yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
             weight.constant.release()
 
     def _bias_corrections(
