@@ -110,7 +110,7 @@ class Constant:
     :param compressed: reads the low-bit form, when the constant is already compressed in the model.
     :param compressed_format: number format of the low-bit form, e.g. ``uint4``; ``None`` when not compressed.
     :param granularity: what shares a scale in the low-bit form, for people, e.g. ``group size 64``.
-    :param rounded_when_read: whether the model stores floating-point numbers, and rounds them to the low-bit form
+    :param stored_as_float: whether the model stores floating-point numbers, and rounds them to the low-bit form
         whenever they are read.
     """
 
@@ -123,7 +123,7 @@ class Constant:
     compressed: Callable[[], CompressedTensor] | None = field(default=None, repr=False, eq=False)
     compressed_format: str | None = None
     granularity: str = ""
-    rounded_when_read: bool = False
+    stored_as_float: bool = False
 
     @property
     def size(self) -> int:

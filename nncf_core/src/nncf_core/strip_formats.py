@@ -33,7 +33,7 @@ class StoreLowBit:
     def strip(self, graph: Graph) -> Iterator[Transformation]:
         """One compression for each constant that the model stores as floating-point numbers and rounds."""
         for constant in graph.constants.values():
-            if constant.compressed is not None and constant.rounded_when_read:
+            if constant.compressed is not None and constant.stored_as_float:
                 yield CompressConstant(constant.name, constant.compressed(), "stored as it is rounded")
 
 

@@ -153,7 +153,7 @@ def rounded_constant(
         compressed=codes,
         compressed_format="int8" if rounding.lo < 0 else "uint8",
         granularity=("per tensor" if rounding.axis is None else "per channel") + ", rounded when read",
-        rounded_when_read=True,
+        stored_as_float=True,
     )
 
 
