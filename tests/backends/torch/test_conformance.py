@@ -15,6 +15,7 @@ from nncf_core.testing.backends.collecting import CollectingTests
 from nncf_core.testing.backends.compressing import CompressingTests
 from nncf_core.testing.backends.editing import EditingTests
 from nncf_core.testing.backends.extracting import ExtractingTests
+from nncf_core.testing.backends.quantizing import QuantizingTests
 from nncf_core.testing.backends.reading import ReadingTests
 
 
@@ -128,7 +129,9 @@ class TestPrograms(BackendConformance):
         return PROGRAMS
 
 
-class ModuleConformance(ReadingTests, CompressingTests, EditingTests, ExtractingTests, CollectingTests):
+class ModuleConformance(
+    ReadingTests, CompressingTests, EditingTests, QuantizingTests, ExtractingTests, CollectingTests
+):
     """All but files: modules are saved as state_dict and config."""
 
     framework = "torch"

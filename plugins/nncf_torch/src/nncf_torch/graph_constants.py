@@ -109,7 +109,7 @@ def _rounded(attributes: Mapping[str, list[fx.Node]]) -> Iterator[GraphConstant]
         for end in _users_through(nodes, _STEPS_OF_ROUNDED):
             if _step(end) not in ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"):
                 continue
-            ways = [_way_back(argument) for argument in end.args[:3]]
+            ways = [way_back(argument) for argument in end.args[:3]]
             sources = [way[-1] for way in ways if way]
             if len(sources) < 3 or not all(node in by_node for node in sources) or by_node[sources[0]] != name:
                 continue
@@ -140,7 +140,7 @@ def _users_through(nodes: list[fx.Node], steps: set[str]) -> Iterator[fx.Node]:
                 yield user
 
 
-def _way_back(argument: object) -> list[fx.Node]:
+def way_back(argument: object) -> list[fx.Node]:
     """The nodes before an operand, seen through the steps that prepare it; the last one is where it comes from."""
     way: list[fx.Node] = []
     while isinstance(argument, fx.Node):

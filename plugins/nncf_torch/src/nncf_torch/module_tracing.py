@@ -17,11 +17,13 @@ from nncf_core.graph import Graph, Node, Port
 from nncf_core.log import nncf_logger
 from nncf_torch import graph_describing
 from nncf_torch.edited_modules import multiplications_of
+from nncf_torch.graph_constants import way_back
 from nncf_torch.graph_model import GraphModel, from_program
 from nncf_torch.inputs import Call, bound
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.naming import node_name
 from nncf_torch.places import constant_of, places
+from nncf_torch.quantizers import quantizers_of
 from nncf_torch.running import evaluating
 
 
@@ -118,7 +120,17 @@ def namer(model: ModuleModel) -> Any:
         for edit in multiplications_of(module)
     }
 
+    scales = {
+        f"{path}.{quantizer.owner}.{quantizer.prefix}_scale".replace("..", ".").lstrip("."): quantizer.name
+        for path, module in model.module.named_modules()
+        for quantizer in quantizers_of(module)
+    }
+
     def name(node: fx.Node, counts: dict[str, int]) -> str:
+        if graph_describing.op_type_of(node).startswith("fake_quantize"):
+            source = way_back(node.args[1])[-1]
+            if str(source.target) in scales:
+                return scales[str(source.target)]
         for source in node.all_input_nodes:
             if source.op == "get_attr" and str(source.target) in edits:
                 return edits[str(source.target)]

@@ -46,8 +46,11 @@ def roundings_of(module: nn.Module) -> Mapping[str, Rounding]:
 
 
 def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
-    """The quantizer that gives a tensor's codes; ``None`` for formats other than integers of 8 bits."""
+    """The quantizer that gives a tensor's codes; ``None`` for formats other than integers of 8 bits, and for scales
+    below zero, which some symmetric schemes have."""
     if tensor.format.name not in ("int8", "uint8") or tensor.group_axis is not None or tensor.global_scale is not None:
+        return None
+    if (tensor.scale.astype(np.float32) < 0).any():
         return None
     axes = [axis for axis, n in enumerate(tensor.scale.shape) if n > 1]
     if len(axes) > 1:

@@ -7,12 +7,15 @@ from nncf_core.testing.backends.compressing import CompressingTests
 from nncf_core.testing.backends.editing import EditingTests
 from nncf_core.testing.backends.extracting import ExtractingTests
 from nncf_core.testing.backends.files import FileTests
+from nncf_core.testing.backends.quantizing import QuantizingTests
 from nncf_core.testing.backends.reading import ReadingTests
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(ReadingTests, CompressingTests, EditingTests, ExtractingTests, CollectingTests, FileTests):
+class BackendConformance(
+    ReadingTests, CompressingTests, EditingTests, QuantizingTests, ExtractingTests, CollectingTests, FileTests
+):
     """Everything that is expected of a backend.
 
     A subclass sets :attr:`framework`, and says what to test in :meth:`cases`. It may set :attr:`plugin` when
