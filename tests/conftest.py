@@ -10,11 +10,16 @@ _NEEDS = {
     "algorithms/weight_compression/test_on_onnx.py": ("nncf_onnx",),
     "algorithms/post_training_quantization/*": ("nncf_post_training_quantization",),
     "algorithms/post_training_quantization/test_on_onnx.py": ("nncf_onnx",),
+    "algorithms/post_training_quantization/test_on_torch.py": ("nncf_torch", "openvino", "onnx", "sklearn", "torch"),
     "algorithms/post_training_quantization/test_on_openvino.py": ("nncf_openvino", "openvino", "onnx"),
     "backends/onnx/*": ("nncf_onnx",),
     "backends/openvino/*": ("nncf_openvino", "openvino"),
     "backends/test_parity.py": (
         _ALGORITHM, "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch",
+    ),
+    "backends/test_quantization_parity.py": (
+        "nncf_post_training_quantization", "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino",
+        "sklearn", "torch",
     ),
     "backends/torch/*": ("nncf_torch", "torch"),
     "backends/torch/test_[fpst]*.py": (_ALGORITHM,),

@@ -16,7 +16,6 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-
 # small tensors are faster without threads
 torch.set_num_threads(1)
 

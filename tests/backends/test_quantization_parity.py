@@ -1,4 +1,4 @@
-"""One network, with the same data and settings, gets the same quantizers with the same ranges in all three frameworks."""
+"""One network, with the same data and settings, gets the same quantizers and ranges in all three frameworks."""
 
 from __future__ import annotations
 

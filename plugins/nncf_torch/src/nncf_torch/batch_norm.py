@@ -59,7 +59,7 @@ def put_folded(root: nn.Module, path: str, layer: str) -> None:
     """Let a folded normalization take the place of one, and the layer have a bias."""
     module: Any = root.get_submodule(layer)
     if module.bias is None:
-        channels = root.get_submodule(path).num_features
+        channels = int(str(root.get_submodule(path).num_features))
         module.bias = nn.Parameter(torch.zeros(channels, dtype=module.weight.dtype, device=module.weight.device))
     _replace(root, root.get_submodule(path), FoldedBatchNorm(path, layer))
 
@@ -72,8 +72,8 @@ class _Fold:
     layer_path: str
     norm: Any
     norm_path: str
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: torch.Tensor
+    bias: torch.Tensor | None
 
 
 def _fold_in_module(model: ModuleModel) -> None:
@@ -125,13 +125,15 @@ def _pairs(root: nn.Module, graph: Graph) -> Iterator[_Fold]:
 
 
 def _fused(
-    norm: Any, weight: nn.Parameter, bias: nn.Parameter | None, *, linear: bool
+    norm: Any, weight: torch.Tensor, bias: torch.Tensor | None, *, linear: bool
 ) -> tuple[nn.Parameter, nn.Parameter]:
     fuse: Any = fuse_linear_bn_weights if linear else fuse_conv_bn_weights
-    mean, var, eps, gamma, beta = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    mean, var = norm.running_mean, norm.running_var
+    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight
+    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias
     with torch.no_grad():
-        fused: tuple[nn.Parameter, nn.Parameter] = fuse(weight, bias, mean, var, eps, gamma, beta)
-    return fused
+        new_weight, new_bias = fuse(weight, bias, mean, var, norm.eps, gamma, beta)
+    return new_weight, nn.Parameter(new_bias.detach(), requires_grad=weight.requires_grad)
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -175,7 +177,7 @@ def _fold_in_graph(model: GraphModel) -> None:
         weight, bias = layer.args[1] if len(layer.args) > 1 else None, layer.args[2] if len(layer.args) > 2 else None
         if op_type_of(layer) not in _OPERATORS or layer.kwargs or not _is_own(model, weight):
             continue
-        if bias is not None and not _is_own(model, bias) or op_type_of(layer) == "convolution" and layer.args[6]:
+        if (bias is not None and not _is_own(model, bias)) or (op_type_of(layer) == "convolution" and layer.args[6]):
             continue
         assert isinstance(weight, fx.Node)
         target = str(weight.target)

@@ -22,8 +22,8 @@ def fake_quantize(
     get theirs as in LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153, equations 2 and 3 with the factor of
     section 2.2) and LSQ+ (Bhalgat et al. 2020, https://arxiv.org/abs/2004.09576).
 
-    :param scale: float32 of shape ``[1]``, or ``[channels]`` with an ``axis``; of its sign nothing is used.
-    :param zero_point: float32 of the same shape; it is rounded.
+    :param scale: of shape ``[1]``, or ``[channels]`` with an ``axis``; of its sign nothing is used.
+    :param zero_point: numbers of the same shape; they are rounded.
     :param lo: smallest integer.
     :param hi: largest integer.
     """
@@ -32,7 +32,10 @@ def fake_quantize(
         result: torch.Tensor = handle_torch_function(fake_quantize, (x, scale), x, scale, zero_point, lo, hi, axis)
         return result
     wide = x if x.dtype is torch.float32 else x.to(torch.float32)
-    exported = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    if scale.dtype is not torch.float32:
+        # .half() of a model means its parameters, too
+        scale, zero_point = scale.to(torch.float32), zero_point.to(torch.float32)
+    exported = torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
     if torch.is_grad_enabled() and scale.requires_grad and not exported:
         rounded = _trained(wide, scale.abs().clamp_min(float(EPS)), zero_point, lo, hi, axis)
     else:
@@ -82,10 +85,10 @@ def _shapes_of(x: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]
 
 
 # without these torch.export takes no dynamic shapes; they are missing in torch 2.13
-_META = torch.library.Library("aten", "IMPL", "Meta")
+_META = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
 for _name in (
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
     "fake_quantize_per_channel_affine_cachemask",
 ):
     if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_name}", "Meta"):
-        _META.impl(_name, _shapes_of)
+        _META.impl(_name, _shapes_of)  # type: ignore[no-untyped-call]

@@ -163,7 +163,9 @@ class _Editor:
     ) -> tuple[fx.Node, fx.Node]:
         scale = tensor_of(quantizer.scale.reshape(-1).copy()).to(device)
         zero_point = tensor_of(quantizer.zero_point.reshape(-1).copy()).to(device)
-        return self._held(name.format("scale"), scale, before), self._held(name.format("zero_point"), zero_point, before)
+        return self._held(name.format("scale"), scale, before), self._held(
+            name.format("zero_point"), zero_point, before
+        )
 
     def _free_number(self, stem: str) -> int:
         number = 0

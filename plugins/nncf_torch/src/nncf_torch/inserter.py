@@ -63,13 +63,14 @@ class TorchTargetPointInserter:
         return setup_for(device)
 
     def prepare(self, model: ModuleModel | GraphModel, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
-        """Fold batch normalization into the layers before it, unless the option ``fold_batch_norm`` is false."""
-        from nncf_torch.batch_norm import fold
-        from nncf_torch.options import read_options
+        """Fold batch normalization into the layers before it, unless the option ``fold_batch_norm`` is false.
 
-        if read_options(options).fold_batch_norm:
-            fold(model)
-        return model
+        :raises UnsupportedDatasetError: for a module without an example input.
+        :raises ValidationError: for a module that is not to be run.
+        """
+        from nncf_torch.preparing import prepare
+
+        return prepare(model, options)
 
     def extract(
         self, model: ModuleModel | GraphModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]

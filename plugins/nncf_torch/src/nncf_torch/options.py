@@ -10,6 +10,7 @@ from attrs import frozen
 from nncf_core.errors import ValidationError
 
 _TRACES = ("auto", "export", "hooks", "structure")
+# fold_batch_norm: whether normalization becomes part of the layer before it when a model is quantized
 _KNOWN = ("trace", "example_input", "compress_weights", "fold_batch_norm")
 
 
@@ -21,12 +22,10 @@ class ReadOptions:
         ``hooks``: by watching a run on the example input. ``auto``: the third; without an example input the first.
     :param example_input: an input of the model: a tensor, a tuple (or list) of arguments, or a dict of keyword
         arguments.
-    :param fold_batch_norm: whether batch normalization becomes part of the layer before it when a model is quantized.
     """
 
     trace: str = "auto"
     example_input: Any = None
-    fold_batch_norm: bool = True
 
 
 def read_options(options: Mapping[str, Any]) -> ReadOptions:
@@ -42,11 +41,7 @@ def read_options(options: Mapping[str, Any]) -> ReadOptions:
         )
     example = options.get("example_input")
     # on its way through a config a tuple becomes a list
-    found = ReadOptions(
-        options.get("trace", "auto"),
-        tuple(example) if isinstance(example, list) else example,
-        bool(options.get("fold_batch_norm", True)),
-    )
+    found = ReadOptions(options.get("trace", "auto"), tuple(example) if isinstance(example, list) else example)
     if found.trace not in _TRACES:
         raise ValidationError(f"backend_params: trace is {found.trace!r}; it must be one of {', '.join(_TRACES)}.")
     if found.trace in ("export", "hooks") and found.example_input is None:

@@ -19,7 +19,7 @@ from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
 from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
-from nncf_core.transformations import PointKind, TargetPoint
+from nncf_core.transformations import TargetPoint
 from nncf_torch.rounded_weights import hold, tensors_of
 
 
@@ -58,7 +58,8 @@ class StartQuantizing:
         """
         from nncf_torch.quantizing_mode import QuantizingMode
 
-        if get_eval_frame_callback():
+        # the first holds while it traces this, the second when it has given up and runs it
+        if torch.compiler.is_dynamo_compiling() or get_eval_frame_callback():
             raise UnsupportedModelError(
                 "torch.compile does not see the quantizers of a module; compile what torch.export makes of it: "
                 "torch.compile(torch.export.export(model, args).module())."

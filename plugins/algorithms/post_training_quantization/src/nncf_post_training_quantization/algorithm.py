@@ -99,7 +99,9 @@ class PostTrainingQuantization:
             if settings.correct_biases:
                 error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
                 yield from self._bias_corrections(graph, weight.users, error, statistics, context.ignored)
-            yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
+            yield CompressConstant(
+                weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True
+            )
             weight.constant.release()
 
     def _bias_corrections(

@@ -1,0 +1,25 @@
+"""What is done to a working model before quantizers are inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nncf_core.errors import UnsupportedDatasetError, ValidationError
+from nncf_torch.batch_norm import fold
+from nncf_torch.describing import way_of
+from nncf_torch.graph_model import GraphModel
+from nncf_torch.module_model import ModuleModel
+
+
+def prepare(model: ModuleModel | GraphModel, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
+    """Change a model in place, see :meth:`nncf_core.contracts.PreparingInserter.prepare`."""
+    if isinstance(model, ModuleModel) and model.example is None:
+        raise UnsupportedDatasetError("The dataset has no items; the model must be run on one to quantize activations.")
+    if isinstance(model, ModuleModel) and way_of(model) == "structure":
+        raise ValidationError(
+            "backend_params: trace is 'structure', which knows of weights only; 'hooks' and 'export' see activations."
+        )
+    if options.get("fold_batch_norm", True):
+        fold(model)
+    return model

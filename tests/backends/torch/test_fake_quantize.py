@@ -1,0 +1,127 @@
+"""Fake quantization against the core's quantizer, and its gradients against the formulas of LSQ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
+from nncf_torch.fake_quantize import fake_quantize
+from nncf_torch.rounded_weights import codes_of, tensors_of
+from tests.backends.torch.models import normal
+
+CPU = torch.device("cpu")
+
+
+def applied(x: torch.Tensor, quantizer: Quantizer) -> torch.Tensor:
+    return fake_quantize(x, *tensors_of(quantizer, CPU), quantizer.lo, quantizer.hi, quantizer.axis)
+
+
+def off_ties(x: np.ndarray, quantizer: Quantizer) -> np.ndarray:
+    """Where multiplying by 1 / scale, as PyTorch does, rounds as dividing by it does."""
+    shape = [1] * x.ndim
+    if quantizer.axis is not None:
+        shape[quantizer.axis] = -1
+    ratio = x.astype(np.float64) / quantizer.scale.astype(np.float64).reshape(
+        shape if quantizer.axis is not None else ()
+    )
+    return np.abs(ratio % 1 - 0.5) > 1e-4
+
+
+@given(
+    seed=st.integers(0, 1000),
+    axis=st.sampled_from([None, 0, 1, 2]),
+    make=st.sampled_from([symmetric, asymmetric]),
+    trained=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]),
+)
+@settings(max_examples=60, deadline=None)
+def test_values_are_those_of_the_quantizer(seed, axis, make, trained, dtype):
+    x = normal(3, 4, 5, seed=seed, dtype=dtype)
+    wide = x.float().numpy()
+    others = None if axis is None else tuple(index for index in range(3) if index != axis)
+    quantizer = make(wide.min(axis=others) * 0.8, wide.max(axis=others) * 0.8, axis=axis)
+    with torch.set_grad_enabled(trained):
+        found = applied(x, quantizer)
+    assert found.dtype is dtype
+    kept = off_ties(wide, quantizer)
+    np.testing.assert_allclose(
+        found.detach().float().numpy()[kept],
+        torch.from_numpy(quantizer.apply(wide)).to(dtype).float().numpy()[kept],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("make", [symmetric, asymmetric])
+def test_gradients_are_those_of_lsq(make, axis):
+    x, out = normal(6, 3), normal(6, 3, seed=1)
+    low, high = (x.amin(0), x.amax(0)) if axis == 1 else (x.min(), x.max())
+    quantizer = make(0.6 * low.numpy(), 0.6 * high.numpy(), axis=axis)
+    scale, zero_point = tensors_of(quantizer, CPU)
+    x.requires_grad_()
+    (fake_quantize(x, scale, zero_point, quantizer.lo, quantizer.hi, axis) * out).sum().backward()
+    # equations 2 and 3 of LSQ, and equation 3 of LSQ+, element by element
+    ratio = (x / scale).detach()
+    codes = torch.round(ratio) + zero_point.detach()
+    below, above = codes < quantizer.lo, codes > quantizer.hi
+    clipped = below | above
+    end = torch.where(below, quantizer.lo, quantizer.hi) - zero_point.detach()
+    factor = 1 / np.sqrt((6 if axis == 1 else 18) * quantizer.hi)
+    by_scale = torch.where(clipped, end, torch.round(ratio) - ratio) * out * factor
+    assert clipped.any()
+    assert torch.equal(x.grad, torch.where(clipped, 0, out))
+    torch.testing.assert_close(scale.grad, by_scale.sum(0) if axis == 1 else by_scale.sum().reshape(1))
+    if isinstance(zero_point, torch.nn.Parameter):
+        by_zero_point = torch.where(clipped, -scale.detach(), 0) * out * factor
+        torch.testing.assert_close(
+            zero_point.grad, by_zero_point.sum(0) if axis == 1 else by_zero_point.sum().reshape(1)
+        )
+
+
+def test_gradients_reach_the_input_where_ranges_are_not_trained():
+    x, quantizer = normal(4, 5).requires_grad_(), symmetric(np.float32(-1), np.float32(1))
+    scale, zero_point = tensors_of(quantizer, CPU)
+    fake_quantize(x, scale.detach(), zero_point, -128, 127).sum().backward()
+    inside = (x * 127).round().abs() <= 127
+    assert torch.equal(x.grad[inside], torch.ones_like(x.grad[inside]))
+
+
+def test_scales_lose_their_sign_and_are_never_zero():
+    x, zero = normal(4), torch.zeros(1)
+    assert torch.equal(fake_quantize(x, -torch.ones(1), zero, -128, 127), x.round())
+    assert not fake_quantize(x, torch.zeros(1), zero, -128, 127).isnan().any()
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(-127, 127), (-64, 64), (-128, 127), (0, 255)])
+@pytest.mark.parametrize("axis", [None, 0])
+def test_exported_programs_give_the_same(lo, hi, axis):
+    class Rounding(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor([0.01, 0.02, 0.03] if axis == 0 else [0.01]))
+            self.zero_point = torch.nn.Parameter(torch.full_like(self.scale, 3.2 if lo == 0 else 0))
+
+        def forward(self, x):
+            return fake_quantize(x, self.scale, self.zero_point, lo, hi, axis)
+
+    rounding, x = Rounding(), normal(3, 50) * 2
+    program = torch.export.export(rounding, (x,), dynamic_shapes=({1: torch.export.Dim.AUTO},))
+    targets = {str(node.target) for node in program.graph.nodes}
+    assert any("fake_quantize_per_" in target for target in targets)
+    other = normal(3, 70, seed=1) * 2
+    torch.testing.assert_close(program.module()(other), rounding(other), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_codes_are_those_that_values_are_rounded_to(axis):
+    weight = normal(4, 6)
+    others = None if axis is None else 1 - axis
+    largest = weight.abs().max() if others is None else weight.abs().amax(others)
+    quantizer = symmetric(-largest.numpy(), largest.numpy(), axis=axis)
+    tensor = codes_of(weight, *tensors_of(quantizer, CPU), -127, 127, axis)
+    restored = tensor.codes.view(np.int8).reshape(4, 6) * tensor.scale
+    np.testing.assert_allclose(restored, applied(weight, quantizer).detach().numpy(), rtol=1e-6)
