@@ -72,6 +72,18 @@ class TestModules:
         assert not any(m._forward_pre_hooks or m._forward_hooks or m._parameters.keys() & {"weight_scale"}
                        for m in model.modules())  # fmt: skip
 
+    def test_training_does_not_reach_the_argument(self, program):
+        for given in (convolutions(), program):
+            own = given.state_dict() if isinstance(given, nn.Module) else given.state_dict
+            before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in own.items()}
+            result = nncf.quantize(given, data(3))
+            parameters = result.parameters()
+            assert not {parameter.data_ptr() for parameter in parameters} & {place for place, _ in before.values()}
+            own = given.state_dict() if isinstance(given, nn.Module) else given.state_dict
+            for name, (place, value) in before.items():
+                assert own[name].data_ptr() == place
+                assert torch.equal(own[name], value)
+
     def test_weights_hold_127_steps_in_each_channel(self, quantized):
         weight = quantized.first.weight.detach()
         torch.testing.assert_close(quantized.first.weight_scale.detach(), weight.abs().amax((1, 2, 3)) / 127)

@@ -114,14 +114,14 @@ def _pairs(root: nn.Module, graph: Graph) -> Iterator[_Fold]:
             continue
         ports = [port for user in (before, node) for port in user.inputs if port.constant is not None]
         weight = known.get(f"{layer_path}.weight")
-        if weight is None or weight.rounding is not None or weight.tensor is not layer.weight:
+        if weight is None or weight.tensor is None or weight.rounding is not None:
             continue
         # a layer that runs again elsewhere, or shares its weights, stays as it is
         once = all(
             len(graph.users(str(port.constant))) == 1 and len(known[str(port.constant)].owners) == 1 for port in ports
         )
         if once and not (norm._forward_hooks or norm._forward_pre_hooks or layer._forward_hooks):
-            yield _Fold(layer, layer_path, norm, path, layer.weight, layer.bias)
+            yield _Fold(layer, layer_path, norm, path, weight.tensor, layer.bias)
 
 
 def _fused(

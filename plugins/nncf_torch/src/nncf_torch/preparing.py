@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_torch.batch_norm import fold
 from nncf_torch.describing import way_of
@@ -20,6 +22,22 @@ def prepare(model: ModuleModel | GraphModel, options: Mapping[str, Any]) -> Modu
         raise ValidationError(
             "backend_params: trace is 'structure', which knows of weights only; 'hooks' and 'export' see activations."
         )
+    _own_parameters(model)
     if options.get("fold_batch_norm", True):
         fold(model)
     return model
+
+
+def _own_parameters(model: ModuleModel | GraphModel) -> None:
+    """Let a model have memory of its own: who trains it, trains nothing else."""
+    if isinstance(model, ModuleModel):
+        # parameters of other classes are shared as objects
+        for parameter in model.module.parameters():
+            if type(parameter) is nn.Parameter:
+                parameter.data = parameter.detach().clone()
+        return
+    made: dict[int, nn.Parameter] = {}
+    for target, parameter in list(model.module.named_parameters(remove_duplicate=False)):
+        if id(parameter) not in made:
+            made[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+        model.put(target, made[id(parameter)])
