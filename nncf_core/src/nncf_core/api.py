@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from nncf_core.advanced import (
@@ -176,24 +176,76 @@ def quantize(
 ) -> TModel:
     """Quantize weights and activations with calibration data. The model that is given is not changed.
 
+    Where the plugin ``smooth_quant`` is installed, ranges of channels are evened out first, as much as an estimate of
+    the error says; ``smooth_quant_alphas`` other than the default are taken instead, negative ones switch it off.
+
     :raises ValidationError: when no installed plugin provides the algorithm ``post_training_quantization``.
     """
-    if subset_size < 1:
-        raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
+    from nncf_core.pipeline import run
+
     _check_dataset(calibration_dataset)
-    return _run_named(  # type: ignore[no-any-return]
-        "post_training_quantization",
-        model,
-        calibration_dataset,
-        ignored_scope,
+    config = quantize_config(
         mode=mode,
         preset=preset,
         target_device=target_device,
         subset_size=subset_size,
         fast_bias_correction=fast_bias_correction,
         model_type=model_type,
+        ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
     )
+    return run(config, model, dataset=calibration_dataset).model  # type: ignore[no-any-return]
+
+
+def quantize_config(
+    *,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_parameters: AdvancedQuantizationParameters | None = None,
+    **section: Any,
+) -> dict[str, Any]:
+    """The config that :func:`quantize` runs for these arguments; plain JSON data.
+
+    :raises ValidationError: when ``subset_size`` is not positive.
+    """
+    from nncf_core.structuring import unstructure
+
+    if subset_size < 1:
+        raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
+    shared = {"target_device": str(target_device)}
+    if ignored_scope is not None:
+        shared["ignored_scope"] = unstructure(ignored_scope)
+    main = {name: unstructure(value) for name, value in section.items() if value is not None}
+    if advanced_parameters is not None:
+        main["advanced_parameters"] = unstructure(advanced_parameters)
+    sections = [
+        *_smoothing(advanced_parameters, subset_size, shared),
+        {"algorithm": "post_training_quantization", **main, **shared, "subset_size": subset_size},
+    ]
+    return {"compression": sections}
+
+
+def _smoothing(
+    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The section of ``smooth_quant``, unless it is switched off, or only wished for and not installed."""
+    from nncf_core.advanced import AdvancedSmoothQuantParameters
+    from nncf_core.registry import registry
+
+    alphas = None if advanced is None else advanced.smooth_quant_alphas
+    alpha = None if advanced is None else advanced.smooth_quant_alpha
+    if alpha is not None:
+        alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=alpha)
+    if alphas is None or alphas == AdvancedSmoothQuantParameters():
+        chosen: dict[str, Any] = {}
+        if "smooth_quant" not in registry().algorithms:
+            return []
+    elif alphas.matmul < 0 and alphas.convolution < 0:
+        return []
+    else:
+        chosen = {"alpha_matmul": alphas.matmul, "alpha_convolution": alphas.convolution}
+    return [{"algorithm": "smooth_quant", **chosen, **shared, "subset_size": min(subset_size, 100)}]
 
 
 def quantize_with_accuracy_control(

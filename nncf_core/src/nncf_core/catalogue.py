@@ -32,6 +32,7 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 
 ALGORITHMS: Mapping[str, str] = {
     "post_training_quantization": "nncf-post-training-quantization",
+    "smooth_quant": "nncf-smooth-quant",
     "weight_compression": "nncf-weight-compression",
 }
 """Distribution that provides an algorithm, by its name."""

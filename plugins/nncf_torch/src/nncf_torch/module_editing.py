@@ -10,7 +10,14 @@ from torch import nn
 
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
-from nncf_core.transformations import CompressConstant, InsertMultiply, PointKind, ReplaceConstant, Transformation
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    PointKind,
+    ReplaceConstant,
+    Transformation,
+    is_extension,
+)
 from nncf_torch.boundaries import module_at
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
@@ -59,7 +66,7 @@ def _compressed(place: Place, command: CompressConstant, graph: Graph) -> Place:
 
 
 def _replaced(place: Place, command: ReplaceConstant) -> Place:
-    if tuple(command.value.shape) != place.shape:
+    if not is_extension(place.shape, tuple(command.value.shape)):
         raise ValidationError(
             f"The new values of {place.name!r} have shape {command.value.shape}; the constant has {place.shape}."
         )
