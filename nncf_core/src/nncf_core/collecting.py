@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nncf_core.errors import UnsupportedDatasetError
+from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_core.statistics import Statistics, StatisticsRequest
 
 
@@ -25,13 +25,16 @@ def collect_items(
     :param expected: type and shape of each input, for messages.
     :param failures: what ``run`` raises for an item that does not fit.
     :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
+    :raises ValidationError: when an item holds NaN.
     """
     statistics = Statistics()
     count = 0
     for item in inputs:
         try:
-            arrays = run(feed_for(item, expected))
-        except UnsupportedDatasetError:
+            feed = feed_for(item, expected)
+            _check_numbers(feed, count)
+            arrays = run(feed)
+        except (UnsupportedDatasetError, ValidationError):
             raise
         except failures as error:
             raise UnsupportedDatasetError(
@@ -43,6 +46,13 @@ def collect_items(
     if count == 0:
         raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
     return statistics
+
+
+def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:
+    # infinities may be meant, as in a mask
+    for name, array in feed.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValidationError(f"Item {index} of the dataset holds NaN in the input {name!r}; look at the data.")
 
 
 def feed_for(item: Any, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
