@@ -245,7 +245,7 @@ def _smoothing(
         return []
     else:
         chosen = {"alpha_matmul": alphas.matmul, "alpha_convolution": alphas.convolution}
-    return [{"algorithm": "smooth_quant", **chosen, **shared, "subset_size": min(subset_size, 100)}]
+    return [{"algorithm": "smooth_quant", **chosen, **shared, "subset_size": min(subset_size, 32)}]
 
 
 def quantize_with_accuracy_control(

@@ -7,7 +7,6 @@ algorithm of the config's ``compression`` section, in the order given there.
 from __future__ import annotations
 
 import gc
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -36,6 +35,7 @@ from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDa
 from nncf_core.graph import Constant, Graph
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
+from nncf_core.numerics.work import available_cores
 from nncf_core.plan import Plan, PlanEntry, Size, describe, in_memory
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, Registry, registry
@@ -323,13 +323,6 @@ def _prepared(
         gc.set_threshold(*thresholds)
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

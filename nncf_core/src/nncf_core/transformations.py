@@ -23,7 +23,7 @@ class PointKind(Enum):
     OUTPUT = "output"
 
 
-@frozen
+@frozen(cache_hash=True)
 class TargetPoint:
     """The tensor that enters a node's input, or leaves its output.
 

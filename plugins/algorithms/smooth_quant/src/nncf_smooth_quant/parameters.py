@@ -24,7 +24,7 @@ class SmoothQuantSettings:
 
     alpha_matmul: float | None = None
     alpha_convolution: float | None = None
-    subset_size: int = 100
+    subset_size: int = 32
     target_device: TargetDevice = TargetDevice.ANY
 
     def alpha(self, kind: OpKind) -> float | None:
@@ -52,7 +52,7 @@ SCHEMA: Mapping[str, Any] = {
             "description": "Number of samples of the dataset that ranges are found on.",
             "type": "integer",
             "minimum": 1,
-            "default": 100,
+            "default": 32,
         },
         "target_device": {"enum": [str(device) for device in TargetDevice], "default": "ANY"},
     },
