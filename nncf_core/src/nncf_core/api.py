@@ -77,7 +77,8 @@ def compress_weights(
     :param compression_format: form in which compressed weights are put into the model.
     :param advanced_parameters: see :class:`nncf.AdvancedCompressionParameters`.
     :return: a new model of the same kind.
-    :raises ParameterNotSupportedError: for combinations that have no meaning, such as a ratio with INT8.
+    :raises ParameterNotSupportedError: for combinations that have no meaning, such as a ratio with INT8, and for
+        methods that no installed plugin provides.
     :raises ValidationError: for values out of range, and NaN or Inf in a weight.
     :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
     :raises UnsupportedBackendError: when no installed backend takes the model or can express the format.
@@ -100,6 +101,13 @@ def compress_weights(
         compression_format=compression_format,
         advanced_parameters=advanced_parameters,
     )
+    for name, wanted in (
+        ("awq", awq),
+        ("scale_estimation", scale_estimation),
+        ("gptq", gptq),
+        ("lora_correction", lora_correction),
+    ):
+        _check_method(name, bool(wanted))
     _check_dataset(dataset)
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
@@ -139,12 +147,27 @@ def compress_weights_config(
     if advanced_parameters is not None:
         main["advanced_parameters"] = unstructure(advanced_parameters)
     if ignored_scope is not None:
-        main["ignored_scope"] = unstructure(ignored_scope)
+        main["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
     before = [{"algorithm": "awq"}] if awq else []
     flags = {"scale_estimation": scale_estimation, "gptq": gptq, "lora_correction": lora_correction}
     after = [{"algorithm": name} for name, wanted in flags.items() if wanted]
     sections = [*before, main, *after]
     return {"compression": sections if len(sections) > 1 else main}
+
+
+def _checked_scope(scope: object) -> IgnoredScope:
+    if not isinstance(scope, IgnoredScope):
+        raise ValidationError(f"ignored_scope is {scope!r}; give nncf.IgnoredScope(names=[...]), or patterns or types.")
+    return scope
+
+
+def _check_method(name: str, wanted: bool) -> None:
+    from nncf_core.registry import registry
+
+    if wanted and name not in registry().algorithms:
+        raise ParameterNotSupportedError(
+            f"{name}=True needs the algorithm {name!r}, which no installed plugin provides; leave it out."
+        )
 
 
 def _traces(model: Any) -> bool:
@@ -215,7 +238,7 @@ def quantize_config(
         raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
     shared = {"target_device": str(target_device)}
     if ignored_scope is not None:
-        shared["ignored_scope"] = unstructure(ignored_scope)
+        shared["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
     main = {name: unstructure(value) for name, value in section.items() if value is not None}
     if advanced_parameters is not None:
         main["advanced_parameters"] = unstructure(advanced_parameters)
@@ -297,7 +320,7 @@ def _run_named(
     from nncf_core.pipeline import run
     from nncf_core.structuring import unstructure
 
-    values = {**section, "ignored_scope": ignored_scope}
+    values = {**section, "ignored_scope": None if ignored_scope is None else _checked_scope(ignored_scope)}
     given = {name: unstructure(value) for name, value in values.items() if value is not None}
     return run({"compression": {"algorithm": algorithm, **given}}, model, dataset=dataset).model
 
