@@ -33,11 +33,11 @@ def test_edits(scale, edit, message):  # noqa: F811
 @pytest.mark.parametrize("rounds", ["2", 1.5, None, -1, True])
 def test_rounds(scale, rounds):  # noqa: F811
     scale.rounds = lambda *_: rounds
-    with pytest.raises(nncf.PluginError, match="'scale': rounds.*must give a number"):
+    with pytest.raises(nncf.PluginError, match=r"'scale': rounds.*must give a number"):
         run(config({}), CASE.model())
 
 
 def test_requests(scale):  # noqa: F811
     scale.requests = lambda *_: [StatisticsRequest(TargetPoint("a"), "max"), "max"]
-    with pytest.raises(nncf.PluginError, match="'scale': requests.*'max', which is no StatisticsRequest"):
+    with pytest.raises(nncf.PluginError, match=r"'scale': requests.*'max', which is no StatisticsRequest"):
         run(config({}), CASE.model())
