@@ -161,6 +161,21 @@ def test_a_signal_leaves_no_file(model: Path, tmp_path: Path, name: str) -> None
     assert list(tmp_path.iterdir()) == [model]
 
 
+def test_modes_may_be_written_in_capitals(model: Path, tmp_path: Path) -> None:
+    result = nncf("compress-weights", model, "-o", tmp_path / "out.onnx", "--mode", "INT4_SYM", "--group-size", 32)
+    assert result.exit_code == 0
+    assert "int4, group size 32" in result.stdout
+
+
+def test_inspect_counts_external_data(model: Path, tmp_path: Path) -> None:
+    apart = tmp_path / "apart" / "model.onnx"
+    apart.parent.mkdir()
+    onnx.save(onnx.load(model), apart, save_as_external_data=True, location="weights", size_threshold=0)
+    whole, parts = (json.loads(nncf("inspect", path, "--json").stdout)["file_bytes"] for path in (model, apart))
+    assert abs(whole - parts) < 1000
+    assert "kB" in nncf("inspect", apart).stdout
+
+
 def test_a_saved_plan_applies_to_the_model_elsewhere(model: Path, tmp_path: Path) -> None:
     from nncf_core.pipeline import apply_plan
     from nncf_core.plan import Plan
@@ -191,7 +206,10 @@ def test_plugins_lists_what_is_installed() -> None:
             "does not divide",
         ),
         (["{model}", "-o", "{folder}/out.onnx", "--ignore", "upp"], "'up'"),
-        (["{model}", "-o", "{folder}/out.onnx", "--mode", "int8_sym", "--ratio", "0.5"], "ratio"),
+        (["{model}", "-o", "{folder}/out.onnx", "--mode", "int8_sym", "--ratio", "0.5"], "leave out --ratio"),
+        (["{model}", "-o", "{folder}/out.onnx", "--mode", "int4_sym", "--ratio", "3"], "error: --ratio: 3.0 is not"),
+        (["{model}", "-o", "{folder}/out.onnx", "--mode", "codebook"], "set --codebook"),
+        (["{model}", "-o", "{folder}/out.txt"], "ends in .onnx"),
         (["{folder}/model.xml", "-o", "{folder}/out.xml"], "model.xml"),
         (["{model}", "-o", "{folder}/out.onnx", "--backend-param", "weight_fromat=x"], "weight_format"),
     ],

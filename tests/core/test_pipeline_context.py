@@ -14,7 +14,8 @@ from nncf_core.errors import (
     ValidationError,
 )
 from nncf_core.numerics.formats import FORMATS
-from nncf_core.pipeline import available_cores, run
+from nncf_core.numerics.work import available_cores
+from nncf_core.pipeline import run
 from nncf_core.testing import registered
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.testing.numpy_backend.inserter import NumpyTargetPointInserter

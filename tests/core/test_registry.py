@@ -217,10 +217,11 @@ class TestInstalled:
     @pytest.mark.parametrize(
         ("value", "loaded"), [("x", {"x"}), (" y , x,", {"x", "y"}), ("", set()), ("unknown", set())]
     )
-    def test_load_plugins_chooses(self, install, monkeypatch, value, loaded):
+    def test_load_plugins_chooses(self, install, monkeypatch, caplog, value, loaded):
         monkeypatch.setenv("NNCF_LOAD_PLUGINS", value)
         known = install(("a", "x", self.strip("x")), ("b", "y", self.strip("y")))
         assert {record.name for record in known.records} == loaded
+        assert ("names no plugin: unknown; installed: x, y" in caplog.text) == (value == "unknown")
 
 
 class TestBackends:

@@ -89,6 +89,19 @@ print(json.dumps(nncf.compress_weights(model).layers[0].weight.dtype.name))
     assert broken.python(script, tmp_path) == "uint8"
 
 
+def test_an_algorithm_of_a_broken_plugin_says_why(broken, tmp_path):
+    script = """
+import json, nncf
+try:
+    nncf.NNCFConfig.from_dict({"compression": {"algorithm": "raises"}})
+except nncf.ValidationError as error:
+    print(json.dumps(str(error)))
+"""
+    message = broken.python(script, tmp_path)
+    assert "'raises' of dist-raises is installed but failed" in message
+    assert "ZeroDivisionError" in message
+
+
 def test_two_providers_of_one_name(environment, tmp_path):
     distribution(tmp_path, "zebra", GOOD.format(name="shared", mark=""))
     distribution(tmp_path, "ape", GOOD.format(name="shared", mark=""))

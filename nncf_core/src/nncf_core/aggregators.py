@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -34,13 +35,22 @@ class Aggregator(Protocol):
         """The statistic."""
 
 
-def _other_axes(x: np.ndarray, axis: int | None) -> tuple[int, ...] | None:
-    """Axes to reduce so that ``axis`` remains; ``None`` reduces all."""
+def _reduced(reduce: Callable[..., np.ndarray], x: np.ndarray, axis: int | None, **more: Any) -> np.ndarray:
+    """Reduce a tensor to a number, or to one for each index along ``axis``.
+
+    A reduction over the axes of a matrix is several times faster than the same over those of four dimensions.
+    """
     if axis is None:
-        return None
+        return np.asarray(reduce(x, axis=None, **more))
     if not -x.ndim <= axis < x.ndim:
         raise ValidationError(f"Statistics along axis {axis} were asked for a tensor of shape {x.shape}.")
-    return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    kept = axis % x.ndim
+    size = x.shape[kept]
+    if kept == x.ndim - 1:
+        return np.asarray(reduce(x.reshape(-1, size), axis=0, **more))
+    if x.size == prod(x.shape[kept:]):
+        return np.asarray(reduce(x.reshape(size, -1), axis=1, **more))
+    return np.asarray(reduce(x, axis=tuple(i for i in range(x.ndim) if i != kept), **more))
 
 
 @define
@@ -54,7 +64,7 @@ class _Extremum:
     _combine: ClassVar[Callable[..., np.ndarray]]
 
     def update(self, x: np.ndarray) -> None:
-        self._take(np.asarray(type(self)._reduce(x, axis=_other_axes(x, self.axis))))
+        self._take(_reduced(type(self)._reduce, x, self.axis))
 
     def merge(self, other: _Extremum) -> None:
         if other._value is not None:
@@ -142,9 +152,8 @@ class _Moment(_RunningMean):
     power: ClassVar[int]
 
     def update(self, x: np.ndarray) -> None:
-        axes = _other_axes(x, self.axis)
-        wide = x.astype(np.float64)
-        total = np.asarray(np.sum(wide**self.power, axis=axes))
+        values = np.square(x, dtype=np.float64) if self.power == 2 else x
+        total = _reduced(np.sum, values, self.axis, dtype=np.float64)
         self._add(total, x.size // max(total.size, 1))
 
 
@@ -168,8 +177,7 @@ class _MeanExtremum(_RunningMean):
     _reduce: ClassVar[Callable[..., np.ndarray]]
 
     def update(self, x: np.ndarray) -> None:
-        value = type(self)._reduce(x, axis=_other_axes(x, self.axis))
-        self._add(np.asarray(value, np.float64), 1)
+        self._add(_reduced(type(self)._reduce, x, self.axis).astype(np.float64), 1)
 
 
 class MeanMin(_MeanExtremum):

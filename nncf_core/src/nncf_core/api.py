@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from nncf_core.advanced import (
@@ -77,7 +77,8 @@ def compress_weights(
     :param compression_format: form in which compressed weights are put into the model.
     :param advanced_parameters: see :class:`nncf.AdvancedCompressionParameters`.
     :return: a new model of the same kind.
-    :raises ParameterNotSupportedError: for combinations that have no meaning, such as a ratio with INT8.
+    :raises ParameterNotSupportedError: for combinations that have no meaning, such as a ratio with INT8, and for
+        methods that no installed plugin provides.
     :raises ValidationError: for values out of range, and NaN or Inf in a weight.
     :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
     :raises UnsupportedBackendError: when no installed backend takes the model or can express the format.
@@ -100,6 +101,13 @@ def compress_weights(
         compression_format=compression_format,
         advanced_parameters=advanced_parameters,
     )
+    for name, wanted in (
+        ("awq", awq),
+        ("scale_estimation", scale_estimation),
+        ("gptq", gptq),
+        ("lora_correction", lora_correction),
+    ):
+        _check_method(name, bool(wanted))
     _check_dataset(dataset)
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
@@ -139,12 +147,27 @@ def compress_weights_config(
     if advanced_parameters is not None:
         main["advanced_parameters"] = unstructure(advanced_parameters)
     if ignored_scope is not None:
-        main["ignored_scope"] = unstructure(ignored_scope)
+        main["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
     before = [{"algorithm": "awq"}] if awq else []
     flags = {"scale_estimation": scale_estimation, "gptq": gptq, "lora_correction": lora_correction}
     after = [{"algorithm": name} for name, wanted in flags.items() if wanted]
     sections = [*before, main, *after]
     return {"compression": sections if len(sections) > 1 else main}
+
+
+def _checked_scope(scope: object) -> IgnoredScope:
+    if not isinstance(scope, IgnoredScope):
+        raise ValidationError(f"ignored_scope is {scope!r}; give nncf.IgnoredScope(names=[...]), or patterns or types.")
+    return scope
+
+
+def _check_method(name: str, wanted: bool) -> None:
+    from nncf_core.registry import registry
+
+    if wanted and name not in registry().algorithms:
+        raise ParameterNotSupportedError(
+            f"{name}=True needs the algorithm {name!r}, which no installed plugin provides; leave it out."
+        )
 
 
 def _traces(model: Any) -> bool:
@@ -176,24 +199,76 @@ def quantize(
 ) -> TModel:
     """Quantize weights and activations with calibration data. The model that is given is not changed.
 
+    Where the plugin ``smooth_quant`` is installed, ranges of channels are evened out first, as much as an estimate of
+    the error says; ``smooth_quant_alphas`` other than the default are taken instead, negative ones switch it off.
+
     :raises ValidationError: when no installed plugin provides the algorithm ``post_training_quantization``.
     """
-    if subset_size < 1:
-        raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
+    from nncf_core.pipeline import run
+
     _check_dataset(calibration_dataset)
-    return _run_named(  # type: ignore[no-any-return]
-        "post_training_quantization",
-        model,
-        calibration_dataset,
-        ignored_scope,
+    config = quantize_config(
         mode=mode,
         preset=preset,
         target_device=target_device,
         subset_size=subset_size,
         fast_bias_correction=fast_bias_correction,
         model_type=model_type,
+        ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
     )
+    return run(config, model, dataset=calibration_dataset).model  # type: ignore[no-any-return]
+
+
+def quantize_config(
+    *,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_parameters: AdvancedQuantizationParameters | None = None,
+    **section: Any,
+) -> dict[str, Any]:
+    """The config that :func:`quantize` runs for these arguments; plain JSON data.
+
+    :raises ValidationError: when ``subset_size`` is not positive.
+    """
+    from nncf_core.structuring import unstructure
+
+    if subset_size < 1:
+        raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
+    shared = {"target_device": str(target_device)}
+    if ignored_scope is not None:
+        shared["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
+    main = {name: unstructure(value) for name, value in section.items() if value is not None}
+    if advanced_parameters is not None:
+        main["advanced_parameters"] = unstructure(advanced_parameters)
+    sections = [
+        *_smoothing(advanced_parameters, subset_size, shared),
+        {"algorithm": "post_training_quantization", **main, **shared, "subset_size": subset_size},
+    ]
+    return {"compression": sections}
+
+
+def _smoothing(
+    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The section of ``smooth_quant``, unless it is switched off, or only wished for and not installed."""
+    from nncf_core.advanced import AdvancedSmoothQuantParameters
+    from nncf_core.registry import registry
+
+    alphas = None if advanced is None else advanced.smooth_quant_alphas
+    alpha = None if advanced is None else advanced.smooth_quant_alpha
+    if alpha is not None:
+        alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=alpha)
+    if alphas is None or alphas == AdvancedSmoothQuantParameters():
+        chosen: dict[str, Any] = {}
+        if "smooth_quant" not in registry().algorithms:
+            return []
+    elif alphas.matmul < 0 and alphas.convolution < 0:
+        return []
+    else:
+        chosen = {"alpha_matmul": alphas.matmul, "alpha_convolution": alphas.convolution}
+    return [{"algorithm": "smooth_quant", **chosen, **shared, "subset_size": min(subset_size, 32)}]
 
 
 def quantize_with_accuracy_control(
@@ -245,7 +320,7 @@ def _run_named(
     from nncf_core.pipeline import run
     from nncf_core.structuring import unstructure
 
-    values = {**section, "ignored_scope": ignored_scope}
+    values = {**section, "ignored_scope": None if ignored_scope is None else _checked_scope(ignored_scope)}
     given = {name: unstructure(value) for name, value in values.items() if value is not None}
     return run({"compression": {"algorithm": algorithm, **given}}, model, dataset=dataset).model
 

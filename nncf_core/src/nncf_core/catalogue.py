@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 
 from attrs import frozen
@@ -32,9 +33,16 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 
 ALGORITHMS: Mapping[str, str] = {
     "post_training_quantization": "nncf-post-training-quantization",
+    "smooth_quant": "nncf-smooth-quant",
     "weight_compression": "nncf-weight-compression",
 }
 """Distribution that provides an algorithm, by its name."""
+
+
+def is_importable(framework: str) -> bool:
+    """Whether the package of a framework is installed; ``True`` for frameworks that are not known here."""
+    info = FRAMEWORKS.get(framework)
+    return info is None or importlib.util.find_spec(info.modules[0]) is not None
 
 
 def framework_of(model: object) -> str | None:

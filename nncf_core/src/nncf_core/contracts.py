@@ -106,6 +106,14 @@ class StreamingBuilder(Protocol):
 
 
 @runtime_checkable
+class FileLister(Protocol):
+    """What a graph builder may do besides, where a model has more than one file."""
+
+    def files(self, path: Path) -> Sequence[Path]:
+        """All files of a model that :meth:`GraphBuilder.open` takes, the one at ``path`` first."""
+
+
+@runtime_checkable
 class Recorder(Protocol):
     """What a graph builder may do besides: write down in a model what was done to it, where its format has a place."""
 

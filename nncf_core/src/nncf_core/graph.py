@@ -30,8 +30,11 @@ class OpKind(Enum):
     SUBTRACT = "Subtract"
     MULTIPLY = "Multiply"
     DIVIDE = "Divide"
+    RELU = "Relu"  # and others that are positively homogeneous: f(a·x) = a·f(x) for a > 0
     ACTIVATION = "Activation"
     SOFTMAX = "Softmax"
+    BATCH_NORM = "BatchNorm"  # inputs: activations, scale, shift, mean, variance
+    LAYER_NORM = "LayerNorm"  # inputs: activations, scale, shift where there is one
     NORMALIZATION = "Normalization"
     MAX_POOL = "MaxPool"
     AVERAGE_POOL = "AveragePool"
@@ -66,6 +69,7 @@ _TRAITS: Mapping[OpKind, frozenset[Trait]] = {
     OpKind.SUBTRACT: frozenset({Trait.ELEMENTWISE}),
     OpKind.MULTIPLY: frozenset({Trait.ELEMENTWISE}),
     OpKind.DIVIDE: frozenset({Trait.ELEMENTWISE}),
+    OpKind.RELU: frozenset({Trait.ELEMENTWISE}),
     OpKind.ACTIVATION: frozenset({Trait.ELEMENTWISE}),
     OpKind.SHAPE_ONLY: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
     OpKind.SPLIT: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),

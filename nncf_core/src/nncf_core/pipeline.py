@@ -7,7 +7,6 @@ algorithm of the config's ``compression`` section, in the order given there.
 from __future__ import annotations
 
 import gc
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -18,6 +17,8 @@ from typing import Any, TypeAlias
 
 from attrs import frozen, has
 
+from nncf_core.catalogue import is_importable
+from nncf_core.checking import checked_edits, checked_requests, checked_rounds
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
     Algorithm,
@@ -34,10 +35,17 @@ from nncf_core.contracts import (
     traces,
 )
 from nncf_core.dataset import Dataset
-from nncf_core.errors import PluginError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
+from nncf_core.errors import (
+    InvalidPathError,
+    PluginError,
+    UnsupportedBackendError,
+    UnsupportedDatasetError,
+    ValidationError,
+)
 from nncf_core.graph import Constant, Graph
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
+from nncf_core.numerics.work import available_cores
 from nncf_core.plan import Plan, PlanEntry, Size, describe, in_memory
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, Registry, registry
@@ -78,6 +86,11 @@ class _Step:
         return {name: value for name, value in values.items() if value is not None and name not in idle}
 
 
+def rounds_of(step: _Step, graph: Graph) -> int:
+    """How many rounds an algorithm runs."""
+    return checked_rounds(step.algorithm.name, step.algorithm.rounds(graph, step.params))
+
+
 @frozen
 class _Run:
     """The parts that every step of a run needs."""
@@ -89,29 +102,28 @@ class _Run:
     progress: Progress
     registry: Registry
 
-    def execute(self, steps: Iterable[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
+    def execute(self, steps: Sequence[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
-        first: Graph | None = None
-        fresh, used_data = False, False
+        if any(quantizes(step.algorithm) for step in steps):
+            model = prepared(self.backend, model, self.options)
+        graph = first = self.backend.builder.build(model)
+        fresh, used_data = True, False
         for step in steps:
-            if quantizes(step.algorithm):
-                model, fresh = prepared(self.backend, model, self.options), False
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
-            first = graph if first is None else first
-            for index in range(step.algorithm.rounds(graph, step.params)):
+            for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
                 ignored = ignored_names(graph, step.ignored)
                 context = Context(self.executor, self.progress, ignored, self._refusal(graph), self._setup)
                 statistics = self._statistics(step, model, graph, context, index)
                 used_data |= len(statistics) > 0
+                name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
-                model = consume(model, step.algorithm.name, graph, edits)
+                model = consume(model, name, graph, checked_edits(name, edits, graph))
                 fresh = False
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
-        assert first is not None
         return model, first
 
     def open(self, model: Model | Path) -> Model:
@@ -135,10 +147,10 @@ class _Run:
         raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
 
     def _statistics(self, step: _Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
-        requests = tuple(dict.fromkeys(step.algorithm.requests(graph, step.params, context, index)))
+        name = step.algorithm.name
+        requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
         if not requests:
             return Statistics()
-        name = step.algorithm.name
         if self.dataset is None:
             raise UnsupportedDatasetError(
                 f"Algorithm {name!r} needs calibration data with these settings; pass a dataset."
@@ -163,7 +175,7 @@ class _Run:
             able = [
                 other.builder.title
                 for name, other in self.registry.backends.items()
-                if name != self.backend.framework and _can(other, graph, constant, request)
+                if name != self.backend.framework and is_importable(name) and _can(other, graph, constant, request)
             ]
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
@@ -207,6 +219,10 @@ def run(
     """
     with _prepared(config, model, dataset, executor, progress) as (steps, this):
         builder = this.backend.builder
+        if output is not None and output.suffix.lower() not in builder.suffixes:
+            raise InvalidPathError(
+                f"Cannot write {output}: the name of {builder.title} files ends in {' or '.join(builder.suffixes)}."
+            )
         working = this.open(model)
         entries: list[PlanEntry] = []
 
@@ -257,7 +273,7 @@ def make_plan(
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
             described = describe(name, edits, graph, entries, this.size(graph))
-            if not keep_arrays and len(steps) == 1 and steps[0].algorithm.rounds(graph, steps[0].params) == 1:
+            if not keep_arrays and len(steps) == 1 and rounds_of(steps[0], graph) == 1:
                 deque(described, maxlen=0)
                 return model
             # a later round or algorithm sees the model after this one
@@ -280,9 +296,9 @@ def apply_plan(plan: Plan, model: Model | Path, options: Mapping[str, Any] | Non
     if backend.framework != plan.framework:
         raise ValidationError(f"The plan was made for {plan.framework} models, this is a {backend.framework} one.")
     working = backend.builder.open(model, options or {})
+    if any(quantizes(registry().algorithms.get(name)) for name, _ in plan.steps):
+        working = prepared(backend, working, options or {})
     for name, transformations in plan.steps:
-        if quantizes(registry().algorithms.get(name)):
-            working = prepared(backend, working, options or {})
         graph = backend.builder.build(working)
         for transformation in transformations:
             _check_target(transformation, graph, name)
@@ -337,13 +353,6 @@ def _prepared(
         gc.set_threshold(*thresholds)
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

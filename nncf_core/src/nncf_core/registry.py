@@ -81,6 +81,10 @@ class Registry:
         chosen = os.environ.get(LOAD_PLUGINS)
         wanted = None if chosen is None else {name.strip() for name in chosen.split(",") if name.strip()}
         points = importlib.metadata.entry_points(group=hookspecs.PROJECT)
+        unknown = sorted((wanted or set()) - {point.name for point in points})
+        if unknown:
+            installed = ", ".join(sorted(point.name for point in points)) or "none"
+            nncf_logger.warning("%s names no plugin: %s; installed: %s.", LOAD_PLUGINS, ", ".join(unknown), installed)
         # pluggy calls the plugin registered last first
         for point in sorted(points, key=lambda p: (p.dist.name if p.dist else "", p.name), reverse=True):
             if wanted is not None and point.name not in wanted:

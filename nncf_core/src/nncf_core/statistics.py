@@ -18,7 +18,7 @@ from nncf_core.transformations import TargetPoint
 __all__ = ["AGGREGATORS", "Aggregator", "Statistics", "StatisticsRequest"]
 
 
-@frozen
+@frozen(cache_hash=True)
 class StatisticsRequest:
     """One statistic of one tensor. Equal requests of several algorithms are collected once.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
@@ -100,7 +101,8 @@ def structure(data: Any, cls: type[T], where: str = "") -> T:
         return _converter().structure(data, cls)
     except BaseValidationError as error:
         problems = transform_error(error, path=where or cls.__name__, format_exception=_describe)
-        raise ValidationError("; ".join(problems) + ".") from None
+        parts = (problem.rpartition(" @ ") for problem in problems)
+        raise ValidationError("; ".join(f"{path}: {what}" for what, _, path in parts) + ".") from None
     except (TypeError, ValueError) as error:
         raise ValidationError(f"{where or cls.__name__}: {error}") from None
 
@@ -110,7 +112,10 @@ def _describe(error: BaseException, cls: type | None) -> str:
 
     if isinstance(error, ForbiddenExtraKeysError):
         known = _keys(error.cl) if attrs.has(error.cl) else ""
-        return f"unknown key {', '.join(sorted(error.extra_fields))} (known: {known})"
+        extra = sorted(error.extra_fields)
+        close = [match for key in extra for match in difflib.get_close_matches(key, known.split(", "), n=1)]
+        hint = f"did you mean {', '.join(close)}? " if close else ""
+        return f"unknown key {', '.join(extra)}; {hint}known: {known}"
     if isinstance(error, KeyError):
         return f"missing key {error}"
     return str(error)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from attrs import field, frozen
 
+from nncf_core.graph import Graph
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 
@@ -22,7 +23,7 @@ class PointKind(Enum):
     OUTPUT = "output"
 
 
-@frozen
+@frozen(cache_hash=True)
 class TargetPoint:
     """The tensor that enters a node's input, or leaves its output.
 
@@ -58,7 +59,9 @@ class CompressConstant:
 
 @frozen
 class ReplaceConstant:
-    """Give a constant, for all its users, new values of the same shape; a compressed one becomes float again.
+    """Give a constant, for all its users, new values; a compressed one becomes float again.
+
+    Their shape is the same, or one that the old values broadcast to: a number may become one number for each channel.
 
     :param constant: name of the constant.
     :param value: the new values; they are cast to the constant's own element type.
@@ -98,6 +101,24 @@ class InsertQuantizer:
     quantizer: Quantizer
     name: str = ""
     reason: str = ""
+
+
+def point_of(graph: Graph, tensor: str) -> TargetPoint:
+    """The point where a tensor is looked at: where it is produced, or where it is first taken."""
+    producer = graph.producer(tensor)
+    if producer is not None:
+        port = next(i for i, output in enumerate(producer.outputs) if output.tensor == tensor)
+        return TargetPoint(producer.name, PointKind.OUTPUT, port)
+    node = graph.consumers(tensor)[0]
+    return TargetPoint(node.name, PointKind.INPUT, next(i for i, p in enumerate(node.inputs) if p.tensor == tensor))
+
+
+def is_extension(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether values of the old shape broadcast to the new one."""
+    try:
+        return np.broadcast_shapes(old, new) == tuple(new)
+    except ValueError:
+        return False
 
 
 Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply | InsertQuantizer

@@ -187,7 +187,7 @@ class TestErrors:
     def test_no_number(self) -> None:
         bad = images(2)
         bad[1][0, 0, 0, 0] = np.nan
-        with pytest.raises(nncf.ValidationError, match="'x' holds NaN"):
+        with pytest.raises(nncf.ValidationError, match=r"Item 1 .* NaN in the input 'x'"):
             quantize(residual(), bad)
 
     def test_a_subset_of_nothing(self) -> None:
@@ -216,3 +216,35 @@ def test_a_model_without_anything_to_quantize(caplog: pytest.LogCaptureFixture) 
     result = nncf.quantize(proto, nncf.Dataset([np.ones((1, 4), np.float32)]))
     assert [node.op_type for node in result.graph.node] == ["Relu"]
     assert any("no operator" in message for message in caplog.messages)
+
+
+class TestGates:
+    """Squeeze and excitation, and a head that looks like it."""
+
+    def proto(self, weigh: bool) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Conv", ["x", "w0"], ["c"], "conv"),
+            helper.make_node("GlobalAveragePool", ["c"], ["p"], "pool"),
+            helper.make_node("Conv", ["p", "w1"], ["s"], "squeeze"),
+            helper.make_node("Relu", ["s"], ["r"], "relu"),
+            helper.make_node("Conv", ["r", "w2"], ["e"], "excite"),
+            helper.make_node("HardSigmoid", ["e"], ["g"], "gate"),
+            helper.make_node("Mul", ["c" if weigh else "g", "g"], ["m"], "weigh"),
+            helper.make_node("Conv", ["m", "w3"], ["y"], "last"),
+        ]
+        constants = {
+            "w0": random(16, 3, 3, 3), "w1": random(4, 16, 1, 1, seed=1), "w2": random(16, 4, 1, 1, seed=2),
+            "w3": random(8, 16, 1, 1, seed=3),
+        }  # fmt: skip
+        return model(nodes, constants, ["n", 3, 16, 16])
+
+    def test_its_layers_stay_in_floating_point(self) -> None:
+        advanced = AdvancedQuantizationParameters(quantize_outputs=True)
+        names = {t.name for t in quantize(self.proto(True), images(3), advanced_parameters=advanced).graph.initializer}
+        assert {"w1", "w2"} <= names
+        assert not {"w0", "w3"} & names
+
+    def test_what_weighs_nothing_is_quantized(self) -> None:
+        advanced = AdvancedQuantizationParameters(quantize_outputs=True)
+        result = quantize(self.proto(False), images(3), advanced_parameters=advanced)
+        assert not {"w0", "w1", "w2", "w3"} & {tensor.name for tensor in result.graph.initializer}

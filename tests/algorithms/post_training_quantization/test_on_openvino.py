@@ -105,3 +105,21 @@ def test_ranges_are_those_of_the_onnx_model(tmp_path: Path) -> None:
             ),
         )
         assert nearest < 1e-4 * scale
+
+
+def test_each_channel_of_a_depthwise_convolution_has_a_scale(convolutions: ov.Model) -> None:
+    quantized = nncf.quantize(convolutions, nncf.Dataset(images(5)))
+    (depthwise,) = (op for op in quantized.get_ops() if op.get_type_name() == "GroupConvolution")
+    weight = depthwise.input_value(1).get_node()
+    while weight.get_type_name() != "Multiply":
+        weight = weight.input_value(0).get_node()
+    assert tuple(weight.input_value(1).get_shape()) == (32, 1, 1, 1, 1)
+
+
+def test_biases_of_depthwise_convolutions_are_corrected(convolutions: ov.Model) -> None:
+    from nncf_core.api import quantize_config
+    from nncf_core.pipeline import make_plan
+
+    plan, _ = make_plan(quantize_config(), convolutions, dataset=nncf.Dataset(images(5)))
+    entries = [e for e in plan.entries if e.algorithm == "post_training_quantization" and e.action == "replace"]
+    assert len(entries) == 5

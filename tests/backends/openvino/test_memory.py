@@ -38,7 +38,9 @@ section = {"algorithm": "weight_compression", "mode": sys.argv[4]}
 if sys.argv[4] == "int4_sym":
     section.update(group_size=64, all_layers=True)
 run({"compression": section}, Path(sys.argv[1]), output=Path(sys.argv[2]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# not ru_maxrss, which a process takes over from the one that started it
+status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) * 1024)
 """
 
 

@@ -68,7 +68,7 @@ class TestWays:
 
     def test_build_graph_takes_an_example(self):
         graph = nncf.build_graph(sequential(), example_input=normal(2, 64))
-        assert graph.node("1/relu/0").kind is OpKind.ACTIVATION
+        assert graph.node("1/relu/0").kind is OpKind.RELU
 
     def test_dimensions_that_may_vary_are_unknown(self):
         graph = graph_of(seeded(Tied()), example_input=torch.zeros(2, 5, dtype=torch.int64), trace="export")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,26 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_MODES = [str(m) for m in CompressWeightsMode if m not in (CompressWeightsMode.INT8,)]
+_MODES = [
+    str(mode)
+    for mode in CompressWeightsMode
+    if mode not in (CompressWeightsMode.INT8, CompressWeightsMode.ADAPTIVE_CODEBOOK)
+]
+
+_OPTIONS = {
+    r"The config is not valid\. compression\.": "",
+    r"backend_params=\{'weight_format': '(\w+)'\}": r"--backend-param weight_format=\1",
+    r"(?:advanced_parameters\.)?group_size_fallback_mode": "--group-size-fallback",
+    r"advanced_parameters\.codebook": "--codebook",
+    r"with ignored_scope": "with --ignore",
+    r"Correct it, or set validate=False\.": "Correct it.",
+    r"\b(?<!-)ratio\b": "--ratio",
+    **{
+        rf"\b{name}\b": "--" + name.replace("_", "-")
+        for name in ("group_size", "all_layers", "backup_mode", "sensitivity_metric")
+    },
+}
+"""Options of the command, by what errors call them, as regular expressions."""
 
 
 def _shared(function: _F) -> _F:
@@ -54,7 +74,7 @@ def _shared(function: _F) -> _F:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--mode",
-    type=click.Choice(_MODES),
+    type=click.Choice(_MODES, case_sensitive=False),
     default="int8_asym",
     show_default=True,
     metavar="MODE",
@@ -67,16 +87,20 @@ def _shared(function: _F) -> _F:
 )
 @click.option("--group-size", type=int, help="Weights that share a scale; -1: the whole channel.  [default: by mode]")
 @click.option("--all-layers", is_flag=True, help="Primary format for embeddings and the last layer too.")
-@click.option("--backup-mode", type=click.Choice([str(m) for m in BackupMode]), help="Format of the other weights.")
+@click.option(
+    "--backup-mode",
+    type=click.Choice([str(m) for m in BackupMode], case_sensitive=False),
+    help="Format of the other weights.  [default: int8_asym; mxfp8_e4m3 and fp8_e4m3 for modes of their kind]",
+)
 @click.option(
     "--sensitivity-metric",
-    type=click.Choice([str(m) for m in SensitivityMetric]),
+    type=click.Choice([str(m) for m in SensitivityMetric], case_sensitive=False),
     metavar="METRIC",
     help="How weights for the backup format are chosen.  [default: weight_quantization_error]",
 )
 @click.option(
     "--group-size-fallback",
-    type=click.Choice([str(m) for m in GroupSizeFallbackMode]),
+    type=click.Choice([str(m) for m in GroupSizeFallbackMode], case_sensitive=False),
     help="What to do with weights that the group size does not divide.  [default: error]",
 )
 @click.option("--codebook", metavar="V,V,...", help="Increasing values of the table, for --mode codebook.")
@@ -113,7 +137,22 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
         ignored_scope=None if scope == IgnoredScope() else scope,
         advanced_parameters=AdvancedCompressionParameters(**advanced) if advanced else None,
     )
-    _execute(config, model, None, backend_params, options)
+    with _named_as_options():
+        _execute(config, model, None, backend_params, options)
+
+
+@contextmanager
+def _named_as_options() -> Iterator[None]:
+    """Let errors speak of the command's options, not of the arguments of the Python function."""
+    from nncf_core.errors import NNCFError
+
+    try:
+        yield
+    except NNCFError as error:
+        message = str(error)
+        for pattern, option in _OPTIONS.items():
+            message = re.sub(pattern, option, message)
+        raise type(error)(message) from error
 
 
 @click.command("run")
@@ -184,15 +223,16 @@ def _print(report: Report, model: Path, output: Path | None, seconds: float, opt
     click.echo(str(report))
     ratio = report.bytes_before / report.bytes_after if report.bytes_after else 1.0
     click.echo(
-        f"Weights: {_megabytes(report.bytes_before)} -> {_megabytes(report.bytes_after)} "
+        f"Weights: {readable(report.bytes_before)} -> {readable(report.bytes_after)} "
         f"({ratio:.2f} times smaller), {report.bits_per_weight:.2f} bits per weight"
     )
     if output is not None:
         click.echo(f"Wrote {output} in {seconds:.2f} s")
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.2f} MB"
+def readable(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.2f} kB"
 
 
 @contextmanager

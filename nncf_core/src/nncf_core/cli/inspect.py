@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from nncf_core.cli.compress import readable
 
 
 @click.command("inspect")
@@ -35,8 +38,8 @@ def inspect(model: Path, layers: bool, as_json: bool) -> None:
         }
         for constant in weight_constants(graph)
     ]
+    size = sum(path.stat().st_size for path in _files(model))
     if as_json:
-        size = model.stat().st_size
         click.echo(json.dumps({"model": str(model), "file_bytes": size, **report.to_json(), "weights": rows}))
         return
     if layers:
@@ -46,4 +49,13 @@ def inspect(model: Path, layers: bool, as_json: bool) -> None:
                 f"{row['name']}  {row['shape']}  {form}  {row['bits_per_weight']:.2f} bits  {', '.join(row['nodes'])}"
             )
     click.echo(str(report))
-    click.echo(f"File: {model.stat().st_size / 1e6:.2f} MB; weights: {report.bytes_after / 1e6:.2f} MB")
+    click.echo(f"File: {readable(size)}; weights: {readable(report.bytes_after)}")
+
+
+def _files(model: Path) -> Sequence[Path]:
+    """All files of a model."""
+    from nncf_core.contracts import FileLister
+    from nncf_core.registry import registry
+
+    builder = registry().backend_for(model).builder
+    return builder.files(model) if isinstance(builder, FileLister) else (model,)

@@ -72,7 +72,7 @@ class NNCFConfig(dict[str, Any]):
         :raises InternalError: when one with the same id is attached already.
         """
         for struct in struct_list:
-            name = struct.get_id()
+            name = _id(struct)
             if name in self._extra_structs:
                 raise InternalError(f"{name} is already registered as extra struct in this config.")
             self._extra_structs[name] = struct
@@ -81,12 +81,13 @@ class NNCFConfig(dict[str, Any]):
         """The attached structure of this class.
 
         :raises KeyError: when there is none.
+        :raises ValidationError: when it is no class of extra structures.
         """
-        return self._extra_structs[struct_cls.get_id()]  # type: ignore[no-any-return]
+        return self._extra_structs[_id(struct_cls)]  # type: ignore[no-any-return]
 
     def has_extra_struct(self, struct_cls: type[ExtraStruct]) -> bool:
         """Whether a structure of this class is attached."""
-        return struct_cls.get_id() in self._extra_structs
+        return _id(struct_cls) in self._extra_structs
 
     def get_all_extra_structs(self) -> list[Any]:
         """All attached structures."""
@@ -135,6 +136,12 @@ class NNCFConfig(dict[str, Any]):
         except ValidationError:
             nncf_logger.debug("Invalid NNCF config: %s", loaded_json)
             raise
+
+
+def _id(struct: Any) -> str:
+    if not hasattr(struct, "get_id"):
+        raise ValidationError(f"{struct!r} is no extra structure: it has no get_id().")
+    return str(struct.get_id())
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.schema import ACCURACY_AWARE, TOP_LEVEL, section_schema
 from nncf_core.errors import ValidationError
 from nncf_core.log import nncf_logger
+from nncf_core.registry import registry
 
 _SHOWN = 5
 
@@ -95,6 +96,10 @@ def _section(
 
 def _unknown(name: str, fragments: Mapping[str, Any]) -> str:
     installed = ", ".join(fragments) or "none"
+    failed = [record for record in registry().records if record.error]
+    for record in failed:
+        if name == record.name or record.distribution == ALGORITHMS.get(name):
+            return f"the plugin {record.name!r} of {record.distribution} is installed but failed: {record.error}"
     if name in ALGORITHMS:
         return f"the algorithm {name!r} is not installed; install it: pip install {ALGORITHMS[name]}"
     close = difflib.get_close_matches(name, [*fragments, *ALGORITHMS], n=3)
@@ -103,7 +108,8 @@ def _unknown(name: str, fragments: Mapping[str, Any]) -> str:
         for match in dict.fromkeys(close)
     ]
     meant = f" Did you mean {', '.join(hints)}?" if hints else ""
-    return f"no installed plugin provides the algorithm {name!r}.{meant} Installed algorithms: {installed}."
+    broken = f" Plugins that failed to load: {', '.join(record.name for record in failed)}." if failed else ""
+    return f"no installed plugin provides the algorithm {name!r}.{meant} Installed algorithms: {installed}.{broken}"
 
 
 def _accuracy_aware(section: Any) -> Iterator[str]:

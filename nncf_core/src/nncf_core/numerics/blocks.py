@@ -145,6 +145,7 @@ def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
             index = start + int(np.argmax(bad))
             position = [int(i) for i in np.unravel_index(index, tensor.shape)]
             return ValidationError(
-                f"{title} has the value {flat[index]} at {position}; finite values up to 2^126 are needed."
+                f"{title} has the value {flat[index]} at {position}; finite values up to 2^126 are needed. Repair the "
+                "model, or exclude the nodes that take it with ignored_scope."
             )
     return ValidationError(f"{title} holds values that are too large for those of the codebook.")

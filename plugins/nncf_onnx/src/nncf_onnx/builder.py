@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -66,6 +66,12 @@ class OnnxGraphBuilder:
             return model
         with _valid_model():
             return ir.to_proto(model)
+
+    def files(self, path: Path) -> Sequence[Path]:
+        """The model and its external data."""
+        from nncf_onnx.opening import external_files
+
+        return (path, *(path.parent / name for name in sorted(external_files(path))))
 
     def save(self, model: ir.Model | onnx.ModelProto, path: Path) -> None:
         """Write a file, and external data beside it where the model had it, or needs it.

@@ -20,6 +20,7 @@ from nncf_core.transformations import (
     ReplaceConstant,
     TargetPoint,
     Transformation,
+    is_extension,
 )
 from nncf_onnx.choice import Form, choose, request_for
 from nncf_onnx.forms import codebook, dequantize_linear, nbits, quantize_dequantize
@@ -103,7 +104,7 @@ class _Editor:
         """New float values; what decompressed the old ones goes away."""
         target, value = self._target(command.constant), command.value
         constant, rewriter, old = self._graph.constants[target.name], self.rewriter, target.value
-        if constant.shape != value.shape:
+        if not is_extension(constant.shape, value.shape):
             raise ValidationError(
                 f"The new values of {target.name!r} have shape {value.shape}; the constant has {constant.shape}."
             )
@@ -112,7 +113,7 @@ class _Editor:
         if users:
             self._constants[target.name] = nbits.undo(rewriter, target, array, users)
         elif old.is_initializer():
-            old.const_value = ir.Tensor(array, name=old.name)
+            old.const_value, old.shape = ir.Tensor(array, name=old.name), ir.Shape(array.shape)
         else:
             graph = rewriter.graph_of(old)
             if old.name == target.name and not old.is_graph_output():

@@ -59,6 +59,9 @@ def _inside(folder: Path, location: str, tensor: str) -> Path:
             f"The external data {location!r} of tensor {tensor!r} is {path}, outside of the model's folder {folder}; "
             "only what lies in it is read. Copy both files to one folder."
         )
+    if path.exists() and not found:
+        kind = "a folder" if path.is_dir() else "a device, a pipe or a socket"
+        raise InvalidPathError(f"The external data {location!r} of tensor {tensor!r} is {kind} ({path}), not a file.")
     if not found:
         raise InvalidPathError(
             f"The external data {location!r} of tensor {tensor!r} is missing in {folder}. Where it lies elsewhere, "

@@ -17,7 +17,7 @@ from nncf_onnx.mapped import MappedFile
 from nncf_onnx.slots import slots
 from nncf_onnx.structure import check_structure, check_values
 from nncf_onnx.traversal import is_sorted, walk
-from nncf_onnx.wire import skeleton
+from nncf_onnx.wire import SELF, skeleton
 
 OLDEST_OPSET = 13
 
@@ -40,7 +40,7 @@ def external_files(path: Path) -> set[str]:
     except (InvalidPathError, UnsupportedModelError):
         return set()
     tensors = (slot.tensor for slot in slots(ir.from_proto(proto)))
-    return {str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    return {str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)} - {SELF}
 
 
 def open_proto(proto: onnx.ModelProto, options: Mapping[str, Any]) -> ir.Model:

@@ -16,15 +16,17 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.SUBTRACT: "Sub",
     OpKind.MULTIPLY: "Mul",
     OpKind.DIVIDE: "Div",
+    OpKind.RELU: "Relu LeakyRelu PRelu",
     OpKind.ACTIVATION: (
-        "Relu LeakyRelu PRelu Elu Selu Celu ThresholdedRelu Sigmoid HardSigmoid HardSwish Swish Tanh Gelu Mish "
+        "Elu Selu Celu ThresholdedRelu Sigmoid HardSigmoid HardSwish Swish Tanh Gelu Mish "
         "Softplus Softsign Erf Clip Exp Log Sqrt Abs Neg Reciprocal Pow Sin Cos Shrink com.microsoft::Gelu "
         "com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::BiasGelu"
     ),
     OpKind.SOFTMAX: "Softmax LogSoftmax",
+    OpKind.BATCH_NORM: "BatchNormalization",
+    OpKind.LAYER_NORM: "LayerNormalization RMSNormalization SimplifiedLayerNormalization",
     OpKind.NORMALIZATION: (
-        "BatchNormalization LayerNormalization InstanceNormalization GroupNormalization RMSNormalization "
-        "MeanVarianceNormalization LpNormalization LRN SimplifiedLayerNormalization "
+        "InstanceNormalization GroupNormalization MeanVarianceNormalization LpNormalization LRN "
         "com.microsoft::SkipLayerNormalization com.microsoft::SkipSimplifiedLayerNormalization"
     ),
     OpKind.MAX_POOL: "MaxPool GlobalMaxPool",

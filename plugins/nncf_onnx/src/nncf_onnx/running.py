@@ -53,15 +53,17 @@ class Session:
         return dict(zip(names, self.session.run(names, dict(feed)), strict=True))
 
 
-def session_for(model: ir.Model, optimized: bool = True) -> Session:
+def session_for(model: ir.Model, optimized: bool = True, threads: int = 0) -> Session:
     """A session for a model, which computes with activations as they are and the same each time.
 
     Large weights are not copied: the session reads them where they are, in memory or in a mapped file.
 
     :param optimized: whether onnxruntime may first rewrite the graph and reorder weights, which takes time and memory.
+    :param threads: cores for one run; 0 for all.
     :raises UnsupportedModelError: when onnxruntime does not take the model.
     """
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.use_deterministic_compute = True
     if not optimized:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,6 +56,11 @@ class OpenVINOGraphBuilder:
         from nncf_openvino.constants import owning
 
         return owning(model)
+
+    def files(self, path: Path) -> Sequence[Path]:
+        """The .xml file and the .bin file, where there is one."""
+        weights = path.with_suffix(".bin")
+        return (path, weights) if weights.is_file() else (path,)
 
     def save(self, model: WorkingModel | ov.Model, path: Path) -> None:
         """Write an .xml file and a .bin file beside it.

@@ -20,6 +20,7 @@ from nncf_core.transformations import (
     ReplaceConstant,
     TargetPoint,
     Transformation,
+    is_extension,
 )
 from nncf_openvino.constants import constant
 from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
@@ -83,10 +84,10 @@ class _Editor:
         """New float values; what decompressed the old ones goes away."""
         name, old, value = command.constant, self._output(command.constant), command.value
         known = self._graph.constants[name]
-        if known.shape != value.shape:
+        if not is_extension(known.shape, value.shape):
             raise ValidationError(f"The new values of {name!r} have shape {value.shape}; it has {known.shape}.")
         array = np.asarray(value.astype(np.dtype(known.dtype)), order="C")
-        new = self._constant(_bytes(array), known.shape, openvino_type(known.dtype), name).output(0)
+        new = self._constant(_bytes(array), value.shape, openvino_type(known.dtype), name).output(0)
         self._take_place(old, new)
         self._constants[name] = new
 

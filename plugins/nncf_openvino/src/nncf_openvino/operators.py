@@ -18,8 +18,9 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.SUBTRACT: "Subtract",
     OpKind.MULTIPLY: "Multiply",
     OpKind.DIVIDE: "Divide",
+    OpKind.RELU: "Relu PRelu",
     OpKind.ACTIVATION: (
-        "Relu PRelu Elu Selu Sigmoid HSigmoid HardSigmoid Swish HSwish Tanh Gelu Mish SoftPlus SoftSign Erf Clamp Exp "
+        "Elu Selu Sigmoid HSigmoid HardSigmoid Swish HSwish Tanh Gelu Mish SoftPlus SoftSign Erf Clamp Exp "
         "Log Sqrt Abs Negative Power Sin Cos"
     ),
     OpKind.SOFTMAX: "Softmax SoftMax LogSoftmax",

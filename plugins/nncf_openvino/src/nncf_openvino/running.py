@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import openvino as ov
-from attrs import frozen
+from attrs import Factory, frozen
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedModelError
@@ -38,6 +39,7 @@ class Session:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     kept: WorkingModel
+    requests: threading.local = Factory(threading.local)
 
     @property
     def expected(self) -> dict[str, str]:
@@ -50,22 +52,29 @@ class Session:
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name, in the order of the model."""
+        return {name: np.array(view) for name, view in self.views(feed).items()}
+
+    def views(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, which the same thread's next run overwrites."""
         unknown = [name for name in feed if name not in self.inputs]
         if unknown or len(feed) != len(self.inputs):
             raise ValueError(f"the feed has {sorted(feed)}, the model's inputs are {list(self.inputs)}")
         arrays = {index: np.asarray(feed[name], order="C") for index, name in enumerate(self.inputs)}
-        results = self.compiled.create_infer_request().infer(arrays)
-        return {name: np.array(results[index]) for index, name in enumerate(self.outputs)}
+        if not hasattr(self.requests, "own"):
+            self.requests.own = self.compiled.create_infer_request()
+        results = self.requests.own.infer(arrays, share_outputs=True)
+        return {name: results[index] for index, name in enumerate(self.outputs)}
 
 
-def session_for(working: WorkingModel) -> Session:
+def session_for(working: WorkingModel, streams: int = 1) -> Session:
     """A session on the CPU that computes with activations as they are.
 
+    :param streams: how many threads run it at the same time.
     :raises UnsupportedModelError: when OpenVINO does not compile the model.
     """
     model = working.model
     try:
-        compiled = ov.Core().compile_model(model, "CPU", dict(EXACT))
+        compiled = ov.Core().compile_model(model, "CPU", {**EXACT, "NUM_STREAMS": str(streams)})
     except RuntimeError as error:
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)

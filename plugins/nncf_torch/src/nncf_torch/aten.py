@@ -25,15 +25,17 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.SUBTRACT: "sub sub_ rsub subtract __sub__ __rsub__ __isub__",
     OpKind.MULTIPLY: "mul mul_ multiply __mul__ __rmul__ __imul__",
     OpKind.DIVIDE: "div div_ divide true_divide __truediv__ __rtruediv__",
+    OpKind.RELU: "relu relu_ leaky_relu leaky_relu_ prelu",
     OpKind.ACTIVATION: (
-        "relu relu_ relu6 leaky_relu leaky_relu_ prelu elu selu celu threshold sigmoid sigmoid_ hardsigmoid hardswish "
+        "relu6 elu selu celu threshold sigmoid sigmoid_ hardsigmoid hardswish "
         "hardswish_ silu silu_ tanh tanh_ hardtanh hardtanh_ gelu mish softplus softsign erf clamp clip exp log sqrt "
         "rsqrt abs neg reciprocal pow sin cos square glu logsigmoid"
     ),
     OpKind.SOFTMAX: "softmax log_softmax _softmax _log_softmax _safe_softmax",
+    OpKind.BATCH_NORM: "batch_norm _native_batch_norm_legit_no_training",
+    OpKind.LAYER_NORM: "layer_norm rms_norm native_layer_norm",
     OpKind.NORMALIZATION: (
-        "batch_norm layer_norm instance_norm group_norm rms_norm native_layer_norm native_group_norm "
-        "_native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional "
+        "instance_norm group_norm native_group_norm _native_batch_norm_legit _native_batch_norm_legit_functional "
         "native_batch_norm normalize local_response_norm"
     ),
     OpKind.MAX_POOL: (

@@ -24,6 +24,7 @@ from nncf_core.transformations import (
     ReplaceConstant,
     TargetPoint,
     Transformation,
+    is_extension,
 )
 from nncf_torch.fake_quantize import rounded_to
 from nncf_torch.graph_constants import GraphConstant, graph_constants
@@ -97,7 +98,7 @@ class _Editor:
         """New float values; what decompressed the old ones goes away."""
         constant, value = self._constant(command.constant), command.value
         known = self._graph.constants[constant.name]
-        if tuple(value.shape) != known.shape:
+        if not is_extension(known.shape, value.shape):
             raise ValidationError(
                 f"The new values of {constant.name!r} have shape {value.shape}; the constant has {known.shape}."
             )

@@ -17,6 +17,7 @@ from nncf_core.transformations import (
     PointKind,
     ReplaceConstant,
     Transformation,
+    is_extension,
 )
 from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
@@ -76,7 +77,7 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant, graph:
 
 
 def _replaced(place: Place, command: ReplaceConstant) -> Place:
-    if tuple(command.value.shape) != place.shape:
+    if not is_extension(place.shape, tuple(command.value.shape)):
         raise ValidationError(
             f"The new values of {place.name!r} have shape {command.value.shape}; the constant has {place.shape}."
         )

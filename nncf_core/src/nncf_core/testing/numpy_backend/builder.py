@@ -19,7 +19,7 @@ _KINDS: Mapping[str, OpKind] = {
     "MatMul": OpKind.MATMUL,
     "Add": OpKind.ADD,
     "Multiply": OpKind.MULTIPLY,
-    "Relu": OpKind.ACTIVATION,
+    "Relu": OpKind.RELU,
     "Identity": OpKind.SHAPE_ONLY,
     "Quantize": OpKind.QUANTIZE,
 }

@@ -22,6 +22,7 @@ from nncf_core.transformations import (
     ReplaceConstant,
     TargetPoint,
     Transformation,
+    is_extension,
 )
 
 
@@ -68,10 +69,9 @@ class NumpyTargetPointInserter:
             if name not in model.constants:
                 raise ValidationError(f"The model has no constant {name!r}.")
             new = transformation.tensor if isinstance(transformation, CompressConstant) else transformation.value
-            if tuple(new.shape) != tuple(model.constants[name].shape):
-                raise ValidationError(
-                    f"The constant {name!r} has shape {model.constants[name].shape}, its new values {new.shape}."
-                )
+            old, replaces = tuple(model.constants[name].shape), isinstance(transformation, ReplaceConstant)
+            if not (is_extension(old, tuple(new.shape)) if replaces else old == tuple(new.shape)):
+                raise ValidationError(f"The constant {name!r} has shape {old}, its new values {new.shape}.")
             if isinstance(transformation, ReplaceConstant):
                 model.constants[name] = array_of(transformation.value, model.constants[name])
             elif transformation.tensor.format.name in self.refused:

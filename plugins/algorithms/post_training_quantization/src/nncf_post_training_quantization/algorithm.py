@@ -18,10 +18,9 @@ from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
     InsertQuantizer,
-    PointKind,
     ReplaceConstant,
-    TargetPoint,
     Transformation,
+    point_of,
 )
 from nncf_post_training_quantization.biases import corrected, find_bias
 from nncf_post_training_quantization.parameters import SCHEMA, QuantizationSettings, Settings, resolve
@@ -123,16 +122,6 @@ class PostTrainingQuantization:
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
     return place(graph, context.quantization_setup(settings.device), context, settings.quantize_outputs)
-
-
-def point_of(graph: Graph, tensor: str) -> TargetPoint:
-    """The point where a tensor is looked at: where it is produced, or where it is first taken."""
-    producer = graph.producer(tensor)
-    if producer is not None:
-        port = next(i for i, output in enumerate(producer.outputs) if output.tensor == tensor)
-        return TargetPoint(producer.name, PointKind.OUTPUT, port)
-    node = graph.consumers(tensor)[0]
-    return TargetPoint(node.name, PointKind.INPUT, next(i for i, p in enumerate(node.inputs) if p.tensor == tensor))
 
 
 def _quantizer(low: np.ndarray, high: np.ndarray, settings: Settings, tensor: str) -> Quantizer:

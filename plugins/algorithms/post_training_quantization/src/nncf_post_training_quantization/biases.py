@@ -35,11 +35,11 @@ def find_bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
     index, weight = node.weights[0]
     activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
     assert weight.layout is not None
-    if activation is None or weight.layout.batch_axes or weight.constant is None:
+    if activation is None or weight.constant is None or (weight.layout.batch_axes and node.kind is not OpKind.CONV):
         return None
     constant = _third_operand(graph, node) or _added(graph, node, ignored)
     shape = graph.constants[weight.constant].shape
-    channels = int(np.prod([shape[axis] for axis in weight.layout.channel_axes]))
+    channels = int(np.prod([shape[axis] for axis in (*weight.layout.batch_axes, *weight.layout.channel_axes)]))
     if constant is None or constant.size != channels or max(constant.shape, default=1) != channels:
         return None
     if len(graph.users(constant.name)) != 1 or not constant.is_float:
@@ -60,7 +60,7 @@ def corrected(graph: Graph, bias: Bias, error: np.ndarray, mean: np.ndarray) -> 
     layout = port.layout
     assert layout is not None
     # [channels, reduced axes]
-    order = (*layout.channel_axes, *layout.reduction_axes)
+    order = (*layout.batch_axes, *layout.channel_axes, *layout.reduction_axes)
     matrix = error.transpose(order).reshape(bias.constant.size, *(error.shape[axis] for axis in layout.reduction_axes))
     if bias.node.kind is OpKind.CONV:
         summed = matrix.reshape(matrix.shape[0], matrix.shape[1], -1).sum(axis=2)

@@ -15,7 +15,9 @@ from attrs import frozen
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.log import nncf_logger
 from nncf_core.transformations import PointKind, TargetPoint
+from nncf_post_training_quantization.gates import gate_layers
 
 REQUEST = CompressionRequest("int8_sym", "int8")
 """How weights are stored."""
@@ -62,7 +64,12 @@ def place(graph: Graph, setup: QuantizationSetup, context: Context, quantize_out
 
     :param quantize_outputs: whether tensors that leave the model may be quantized.
     """
-    places = _Places(graph, setup, context, quantize_outputs)
+    gates = gate_layers(graph)
+    if gates:
+        nncf_logger.info(
+            "Left in floating point, as layers of gates that weigh channels: %s.", ", ".join(sorted(gates))
+        )
+    places = _Places(graph, setup, context, quantize_outputs, gates)
     integer = places.integer_nodes()
     demands = places.demands(integer)
     sources = places.moved_up(demands)
@@ -101,6 +108,7 @@ class _Places:
     setup: QuantizationSetup
     context: Context
     quantize_outputs: bool
+    gates: frozenset[str]
 
     def integer_nodes(self) -> frozenset[str]:
         """Names of the operators that are computed with integers."""
@@ -170,7 +178,7 @@ class _Places:
 
     def _is_worth_it(self, node: Node) -> bool:
         setup = self.setup.of(node)
-        if setup is None or setup.only_between or not self._is_free(node):
+        if setup is None or setup.only_between or not self._is_free(node) or node.name in self.gates:
             return False
         if setup.needs_weight and not self._has_weight(node):
             return False

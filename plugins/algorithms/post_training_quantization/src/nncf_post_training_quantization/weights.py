@@ -17,7 +17,8 @@ def quantized(constant: Constant, layout: WeightLayout, half_range: bool) -> Com
     :param half_range: use half of the range, so that sums of two products fit into 16 bits.
     """
     weight = constant.read().astype(np.float32)
-    kept = tuple(axis for axis in range(weight.ndim) if axis in (*layout.channel_axes, *layout.batch_axes))
+    channels = (*layout.batch_axes, *layout.channel_axes)
+    kept = tuple(axis for axis in range(weight.ndim) if axis in channels)
     reduced = tuple(axis for axis in range(weight.ndim) if axis not in kept)
     largest = np.abs(weight).max(axis=reduced, keepdims=True)
     peak = np.float32(64 if half_range else 127)

@@ -1,0 +1,75 @@
+"""What a plugin's algorithm gives, looked at before anything is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import get_args
+
+import numpy as np
+
+from nncf_core.errors import PluginError
+from nncf_core.graph import Graph
+from nncf_core.statistics import StatisticsRequest
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertMultiply,
+    ReplaceConstant,
+    Transformation,
+)
+
+
+def checked_rounds(algorithm: str, rounds: object) -> int:
+    """A number of rounds.
+
+    :raises PluginError: when it is none.
+    """
+    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 0:
+        raise PluginError(f"Algorithm {algorithm!r}: rounds() gives {rounds!r}; it must give a number of rounds.")
+    return rounds
+
+
+def checked_requests(algorithm: str, requests: Iterable[StatisticsRequest]) -> tuple[StatisticsRequest, ...]:
+    """Requests, each once.
+
+    :raises PluginError: when there is something else among them.
+    """
+    found = tuple(dict.fromkeys(requests))
+    for request in found:
+        if not isinstance(request, StatisticsRequest):
+            raise PluginError(f"Algorithm {algorithm!r}: requests() gives {request!r}, which is no StatisticsRequest.")
+    return found
+
+
+def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph) -> Iterator[Transformation]:
+    """Edits of a graph, one by one.
+
+    :raises PluginError: when one is no transformation, names a constant that the graph lacks, or holds numbers that
+        are not finite.
+    """
+    for edit in edits:
+        if not isinstance(edit, get_args(Transformation)):
+            allowed = ", ".join(kind.__name__ for kind in get_args(Transformation))
+            raise PluginError(f"Algorithm {algorithm!r}: transformations() yields {edit!r}; allowed are {allowed}.")
+        if isinstance(edit, (CompressConstant, ReplaceConstant)) and edit.constant not in graph.constants:
+            raise PluginError(
+                f"Algorithm {algorithm!r}: {type(edit).__name__} names {edit.constant!r}, which is no constant of the "
+                "model; a constant's name is the key in Graph.constants."
+            )
+        if not np.isfinite(_numbers(edit)).all():
+            target = edit.constant if isinstance(edit, (CompressConstant, ReplaceConstant)) else edit.target
+            raise PluginError(
+                f"Algorithm {algorithm!r}: {type(edit).__name__} of {target} holds NaN or infinite values."
+            )
+        yield edit
+
+
+def _numbers(edit: Transformation) -> np.ndarray:
+    """The floating-point numbers of an edit, but for codes; quantizers check their own."""
+    if isinstance(edit, CompressConstant):
+        scale = edit.tensor.scale
+        return scale if scale.dtype in (np.float16, np.float32) else scale.astype(np.float32)
+    if isinstance(edit, ReplaceConstant):
+        return edit.value if edit.value.dtype.kind == "f" else np.asarray(edit.value, np.float64)
+    if isinstance(edit, InsertMultiply):
+        return np.asarray(edit.factor, np.float64)
+    return np.zeros(0)

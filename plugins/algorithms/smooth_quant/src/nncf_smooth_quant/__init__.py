@@ -1,0 +1,1 @@
+"""SmoothQuant and channel equalization as a plugin of nncf-core."""

@@ -1,0 +1,115 @@
+"""Even ranges before quantization, by factors that cost nothing (NNCF's SmoothQuant and channel alignment).
+
+A tensor of activations gets one scale, however different its channels are. Where what gives the tensor and all that
+take it hold constants for each channel, factors can move from one side to the other: ``x·W = (x/s)·(s·W)``. That is
+cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.1) with the ranges of
+SmoothQuant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nncf_core.contracts import Context
+from nncf_core.errors import ValidationError
+from nncf_core.graph import Graph
+from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import ReplaceConstant, Transformation, point_of
+from nncf_smooth_quant.choice import Ranges, choose
+from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
+from nncf_smooth_quant.scaling import Scalable, find
+
+_KINDS = ("mean_min", "mean_max", "mean_square")
+
+
+class SmoothQuant:
+    """Moves factors for channels from activations into weights."""
+
+    name: ClassVar[str] = "smooth_quant"
+    parameters: ClassVar[type] = SmoothQuantSettings
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of the config section."""
+        return SCHEMA
+
+    def rounds(self, graph: Graph, params: SmoothQuantSettings) -> int:
+        """One round."""
+        return 1
+
+    def requests(
+        self, graph: Graph, params: SmoothQuantSettings, context: Context, round_index: int
+    ) -> Sequence[StatisticsRequest]:
+        """Range and mean square of each channel."""
+        return [
+            StatisticsRequest(point_of(graph, tensor.tensor), kind, tensor.axis)
+            for tensor in _scalable(graph, params, context)
+            for kind in _KINDS
+        ]
+
+    def transformations(
+        self,
+        graph: Graph,
+        statistics: Statistics,
+        params: SmoothQuantSettings,
+        context: Context,
+        round_index: int,
+    ) -> Iterator[Transformation]:
+        """New values of the constants on both sides of each tensor.
+
+        :raises ValidationError: when a range is not finite.
+        """
+        factors: dict[str, list[np.ndarray]] = {}
+        reasons: dict[str, list[str]] = {}
+        tensors = _scalable(graph, params, context)
+        for tensor in context.progress.track(tensors, "Equalizing channels", len(tensors)):
+            point = point_of(graph, tensor.tensor)
+            low, high, square = (statistics[StatisticsRequest(point, kind, tensor.axis)] for kind in _KINDS)
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise ValidationError(
+                    f"The tensor {tensor.tensor!r} holds NaN or infinite values for some items of the dataset; look at "
+                    "the data, or leave out the nodes that take it with an ignored scope."
+                )
+            if not _fits(tensor, low.size):
+                continue
+            chosen, gain = choose(tensor, Ranges(low, high, square), params.alpha(tensor.kind))
+            if gain <= 1:
+                continue
+            shares = (*tensor.before, *tensor.after)
+            if not all(share.constant.dtype in ("float32", "float64") for share in shares):
+                chosen = np.exp2(np.rint(np.log2(chosen)))  # few digits, which powers of two leave as they are
+            for share in shares:
+                factors.setdefault(share.constant.name, []).append(share.factors(chosen))
+                reasons.setdefault(share.constant.name, []).append(f"{tensor.tensor}: {gain:.1f} times less noise")
+        for name, found in factors.items():
+            constant = graph.constants[name]
+            value = constant.read().astype(np.float64)
+            for factor in found:
+                value = value * factor
+            yield ReplaceConstant(name, value, "evens out channels of " + ", ".join(reasons[name]))
+            constant.release()
+
+
+def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> list[Scalable]:
+    setup = context.quantization_setup(str(params.target_device))
+    results = frozenset(op_type for op_type, operator in setup.operators.items() if operator.needs_result)
+    return [
+        tensor
+        for tensor in find(graph, context.ignored, results)
+        if (alpha := params.alpha(tensor.kind)) is None or alpha >= 0
+    ]
+
+
+def _fits(tensor: Scalable, channels: int) -> bool:
+    """Whether all constants have as many channels as the statistics have."""
+    ones = np.ones(channels)
+    for share in (*tensor.before, *tensor.after):
+        try:
+            broadcast = np.broadcast_shapes(share.constant.shape, share.factors(ones).shape)
+        except ValueError:
+            return False
+        if share.layout is not None and broadcast != share.constant.shape:
+            return False
+    return True
