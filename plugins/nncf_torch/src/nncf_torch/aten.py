@@ -87,6 +87,13 @@ def kind_of(op_type: str) -> OpKind:
     return _BY_NAME.get(op_type, OpKind.OTHER)
 
 
+def kind_with(op_type: str, operands: int) -> OpKind:
+    """The canonical kind of an operator that has so many tensors as operands."""
+    kind = kind_of(op_type)
+    # without scale and shift the statistics would be taken for them
+    return OpKind.NORMALIZATION if kind is OpKind.BATCH_NORM and operands < 5 else kind
+
+
 def layout_of(op_type: str, position: int, rank: int, arguments: Sequence[Any]) -> WeightLayout | None:
     """The layout of an operand; ``None`` where that operand is no weight.
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import fx
 
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
-from nncf_torch.aten import kind_of, layout_of
+from nncf_torch.aten import kind_with, layout_of
 from nncf_torch.graph_constants import GraphConstant, constant_of, graph_constants
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.layouts import before_view
@@ -106,7 +106,7 @@ class _Describer:
     def nodes(self, named: Mapping[str, fx.Node]) -> Iterator[Node]:
         for name, node in named.items():
             op_type = op_type_of(node)
-            kind = kind_of(op_type)
+            kind = kind_with(op_type, len(operands_of(node)))
             if op_type == "convolution" and len(node.args) > 6 and node.args[6]:
                 kind = OpKind.CONV_TRANSPOSE
             inputs = tuple(self._input(node, operand, op_type, kind) for operand in operands_of(node))

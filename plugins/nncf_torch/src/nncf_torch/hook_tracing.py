@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.transformations import PointKind, TargetPoint
-from nncf_torch.aten import kind_of, layout_of
+from nncf_torch.aten import kind_with, layout_of
 from nncf_torch.compressed_modules import uncompressed_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.inputs import Call, bound, flat_names
@@ -216,6 +216,9 @@ class _Recorder:
             return
         kind = _kind(seen)
         inputs = tuple(self._input(seen, position, tensor, kind) for position, tensor in seen.operands)
+        if kind is OpKind.BATCH_NORM:
+            # the function has the statistics first, ATen and the graph's contract scale and shift
+            inputs = (inputs[0], *inputs[3:], *inputs[1:3])
         ports = []
         for index, tensor in enumerate(seen.outputs):
             name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
@@ -251,7 +254,7 @@ class _Recorder:
 def _kind(seen: Seen) -> OpKind:
     if "multi_head_attention" in seen.op_type:
         return OpKind.MATMUL
-    return kind_of(seen.op_type)
+    return kind_with(seen.op_type, len(seen.operands))
 
 
 def _layout(seen: Seen, position: int, tensor: torch.Tensor) -> WeightLayout | None:
