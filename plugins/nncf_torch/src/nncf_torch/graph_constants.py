@@ -116,15 +116,14 @@ def _rounded(attributes: Mapping[str, list[fx.Node]]) -> Iterator[GraphConstant]
             axis = end.args[3] if "channel" in _step(end) else None
             lo, hi = end.args[-2:]
             parts = dict(zip(("float", "scale", "zero_point"), (by_node[node] for node in sources), strict=True))
-            hidden = {node for way in ways for node in way}
             # a type other than float32 is rounded in float32
-            after = [end, *(user for user in end.users if _step(user) in ("to", "_to_copy"))]
-            value = after[-1] if len(end.users) == 1 else end
+            casts = [user for user in end.users if _step(user) in ("to", "_to_copy")]
+            value = casts[0] if len(casts) == len(end.users) == 1 else end
             yield GraphConstant(
                 name,
                 (name,),
                 (value,),
-                frozenset({*hidden, *after} if value is not end else {*hidden, end}),
+                frozenset({end, value}.union(*ways)),
                 parts=parts,
                 rounding=Rounding(int(str(lo)), int(str(hi)), None if axis is None else int(str(axis))),
             )
