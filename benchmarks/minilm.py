@@ -34,6 +34,7 @@ def prepare(folder: Path) -> None:
 def _tokens(source: Path) -> dict[str, np.ndarray]:
     """Tokens and masks [paragraphs, length] of the first and of the second halves of paragraphs."""
     from pydoc_data import topics
+
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))

@@ -82,8 +82,8 @@ def main() -> None:
         "line on one thread.", "",
         *text, "",
         "## Sentence embeddings (all-MiniLM-L6-v2, 90 MB)", "",
-        "Mean reciprocal rank of the second half of each of 500 paragraphs of documentation, looked for by its first half;",
-        "calibrated on 300 of the first halves; latency of one of 64 tokens on one thread.", "",
+        "Mean reciprocal rank of the second half of each of 500 paragraphs of documentation, looked for by its first",
+        "half; calibrated on 300 of the first halves; latency of one of 64 tokens on one thread.", "",
         *paragraphs, "",
     ]  # fmt: skip
     options.output.write_text("\n".join(lines))
