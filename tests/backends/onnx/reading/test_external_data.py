@@ -84,7 +84,7 @@ def test_wrong_external_data(key: str, value: str, tmp_path: Path) -> None:
         ("offset", "4096", "which has 16384"),
         ("location", "a" * 5000, "is no file"),
         ("location", "a\0b", "is no file"),
-        ("location", ".", "is missing"),
+        ("location", ".", "is a folder"),
         ("location", SELF, "truncated or belongs to another"),
     ],
 )

@@ -9,7 +9,7 @@ SmoothQuant.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import ReplaceConstant, Transformation, point_of
-from nncf_smooth_quant.choice import Ranges, choose
 from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
-from nncf_smooth_quant.scaling import Scalable, find
+
+if TYPE_CHECKING:  # every run loads this module; only its own runs load what it works with
+    from nncf_smooth_quant.scaling import Scalable
 
 _KINDS = ("mean_min", "mean_max", "mean_square")
 
@@ -61,6 +62,8 @@ class SmoothQuant:
 
         :raises ValidationError: when a range is not finite.
         """
+        from nncf_smooth_quant.choice import Ranges, choose
+
         factors: dict[str, list[np.ndarray]] = {}
         reasons: dict[str, list[str]] = {}
         tensors = _scalable(graph, params, context)
@@ -93,6 +96,8 @@ class SmoothQuant:
 
 
 def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> list[Scalable]:
+    from nncf_smooth_quant.scaling import find
+
     setup = context.quantization_setup(str(params.target_device))
     results = frozenset(op_type for op_type, operator in setup.operators.items() if operator.needs_result)
     return [
