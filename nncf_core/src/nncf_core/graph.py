@@ -205,6 +205,7 @@ class Graph:
     :param nodes: in topological order.
     :param constants: by name.
     :param properties: facts that only the backend itself looks at, such as the version of the format.
+    :param outputs: names of the tensors that leave the model; nodes may take them all the same.
     :raises ValidationError: when two nodes have the same name.
     """
 
@@ -212,6 +213,7 @@ class Graph:
     nodes: tuple[Node, ...] = field(converter=_tuple)
     constants: Mapping[str, Constant] = field(factory=dict)
     properties: Mapping[str, object] = field(factory=dict)
+    outputs: frozenset[str] = frozenset()
 
     def __attrs_post_init__(self) -> None:
         if len(self._by_name) != len(self.nodes):

@@ -185,6 +185,24 @@ def test_what_is_ignored_or_shared_stays() -> None:
     assert smoothed(shared)[1] == []
 
 
+def test_outputs_stay_as_they_are() -> None:
+    proto = products()
+    proto.graph.output.append(helper.make_tensor_value_info("n", onnx.TensorProto.FLOAT, None))
+    proto.graph.output.append(helper.make_tensor_value_info("v", onnx.TensorProto.FLOAT, None))
+    proto = onnx.shape_inference.infer_shapes(proto)
+    result, changed = smoothed(proto)
+    assert not {"gamma", "beta", "up", "up_bias", "down"} & set(changed)
+    quantized = nncf.quantize(proto, nncf.Dataset(samples(proto, 20)))
+    x = samples(proto, 1, seed=1)[0]
+    for found in (result, quantized):
+        sessions = [
+            onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
+            for m in (found, proto)
+        ]
+        (_, n, _), (_, n_before, _) = (session.run(None, {"x": x}) for session in sessions)
+        np.testing.assert_array_equal(n, n_before)
+
+
 def test_a_tensor_with_another_user_stays() -> None:
     nodes = [
         node("Gemm", ["x", "w0"], ["h"], "first"),

@@ -24,7 +24,8 @@ def build(model: ir.Model) -> Graph:
     """The neutral graph of a model, see :meth:`nncf_core.contracts.GraphBuilder.build`."""
     compressed = compressed_constants(model)
     values = named_constants(model, compressed)
-    describe = _Describer(values, compressed, tensor_names(model, values, compressed))
+    tensors = tensor_names(model, values, compressed)
+    describe = _Describer(values, compressed, tensors)
     nodes = named_nodes(model)
     node_names = {node: name for name, node in nodes.items()}
     scopes = dict(walk(model.graph))
@@ -33,6 +34,7 @@ def build(model: ir.Model) -> Graph:
         [describe.node(name, node, tuple(node_names[o] for o in scopes[node])) for name, node in nodes.items()],
         {name: _constant(name, value, compressed.get(value)) for name, value in values.items()},
         {"opset": model.graph.opset_imports[""]},
+        frozenset(tensors[value] for value in model.graph.outputs if value in tensors),
     )
 
 

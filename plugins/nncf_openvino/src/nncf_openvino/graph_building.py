@@ -30,13 +30,15 @@ def build(working: WorkingModel) -> Graph:
     names = Names.of(working.model)
     outer = captured(place.node for place in names.nodes.values())
     describe, pages = _Describer(names, outer), FilePages()
+    nodes = [describe.node(name, place) for name, place in names.nodes.items()]
     return Graph(
         "openvino",
-        [describe.node(name, place) for name, place in names.nodes.items()],
+        nodes,
         {
             name: _constant(name, output, names.compressed.get(value_of(output)), working, pages)
             for name, output in names.constants.items()
         },
+        outputs=frozenset(node.inputs[0].tensor for node in nodes if node.kind is OpKind.OUTPUT and not node.scope),
     )
 
 

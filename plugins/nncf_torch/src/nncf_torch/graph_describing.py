@@ -42,11 +42,13 @@ def build(model: GraphModel, names: Callable[[fx.Node, dict[str, int]], str] | N
     :param names: how nodes are named; by default as in the graph.
     """
     constants = graph_constants(model)
+    describe = _Describer(model, constants)
     return Graph(
         "torch",
-        list(_Describer(model, constants).nodes(named_nodes(model, constants, names))),
+        list(describe.nodes(named_nodes(model, constants, names))),
         {name: constant_of(model, constant) for name, constant in constants.items()},
         {"trace": "export"},
+        describe.outputs(model),
     )
 
 
@@ -116,6 +118,11 @@ class _Describer:
                 self._tensors[source] = f"{name}/output" if len(outputs) == 1 else f"{name}/output/{index}"
                 ports.append(_port(self._tensors[source], value))
             yield Node(name, op_type, kind, inputs, tuple(ports), attributes=_plain(node))
+
+    def outputs(self, model: GraphModel) -> frozenset[str]:
+        """Names of the tensors that leave the model; all nodes must have been described."""
+        (output,) = (node for node in model.graph.nodes if node.op == "output")
+        return frozenset(self._tensors[node] for node in output.all_input_nodes if node in self._tensors)
 
     def _input(self, node: fx.Node, operand: Operand, op_type: str, kind: OpKind) -> Port:
         source = operand.source

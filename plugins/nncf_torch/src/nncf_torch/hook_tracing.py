@@ -284,8 +284,11 @@ def build(model: ModuleModel) -> Graph:
     for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
         recorder.known[id(tensor)] = _Tensor(name, tensor)
     with _plain_weights(model.module, recorder.known):
-        _watched_run(model.module, call, recorder.see)
-    return Graph("torch", recorder.nodes, {n: constant_of(p) for n, p in known.items()}, {"trace": "hooks"})
+        made = _watched_run(model.module, call, recorder.see)
+    left = (recorder.known.get(id(leaf)) for leaf in pytree.tree_leaves(made))
+    outputs = frozenset(tensor.name for tensor in left if tensor is not None)
+    constants = {name: constant_of(place) for name, place in known.items()}
+    return Graph("torch", recorder.nodes, constants, {"trace": "hooks"}, outputs)
 
 
 @contextmanager

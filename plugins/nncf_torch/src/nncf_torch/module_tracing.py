@@ -86,7 +86,7 @@ def build(model: ModuleModel) -> Graph:
         for name, constant in graph.constants.items()
     }
     nodes = [_renamed(node, renamed) for node in graph.nodes]
-    return Graph("torch", nodes, constants, {"trace": "export"})
+    return Graph("torch", nodes, constants, {"trace": "export"}, graph.outputs)
 
 
 def aliases(module: nn.Module) -> dict[str, str]:

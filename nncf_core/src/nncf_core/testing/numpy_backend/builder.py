@@ -59,7 +59,8 @@ class NumpyGraphBuilder:
             nodes.append(
                 Node(operation.name, operation.type, kind, inputs, (ports[operation.output],), attributes=attributes)
             )
-        return Graph(self.framework, tuple(nodes), {name: _constant(name, s) for name, s in model.constants.items()})
+        constants = {name: _constant(name, stored) for name, stored in model.constants.items()}
+        return Graph(self.framework, nodes, constants, outputs=frozenset(model.outputs))
 
     def export(self, model: NumpyModel, source: NumpyModel | Path | str) -> NumpyModel:
         """The working model itself."""

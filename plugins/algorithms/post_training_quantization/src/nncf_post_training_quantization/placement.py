@@ -157,6 +157,7 @@ class _Places:
             producer is not None
             and not is_excluded(producer, self.context.ignored)
             and consumers >= {node.name for node in everyone}
+            and self._may_be_quantized(tensor)
         ):
             port = next(i for i, output in enumerate(producer.outputs) if output.tensor == tensor)
             return (TargetPoint(producer.name, PointKind.OUTPUT, port),)
@@ -256,17 +257,18 @@ class _Places:
         tensor = node.outputs[0].tensor
         while True:
             consumers = self.graph.consumers(tensor)
-            if len(consumers) != 1 or consumers[0].op_type not in self.setup.fused:
+            if len(consumers) != 1 or consumers[0].op_type not in self.setup.fused or tensor in self.graph.outputs:
                 return tensor
             if is_excluded(consumers[0], self.context.ignored):
                 return tensor
             tensor = consumers[0].outputs[0].tensor
 
     def _may_be_quantized(self, tensor: str) -> bool:
-        return self.quantize_outputs or bool(self.graph.consumers(tensor))
+        return self.quantize_outputs or (bool(self.graph.consumers(tensor)) and tensor not in self.graph.outputs)
 
     def _moves(self, node: Node) -> bool:
         return node.op_type in self.setup.transparent and not node.scope and not is_excluded(node, self.context.ignored)
 
     def _is_whole(self, tensor: str, demands: Mapping[str, set[str]]) -> bool:
-        return demands.get(tensor, set()) >= {node.name for node in self.graph.consumers(tensor)}
+        everyone = {node.name for node in self.graph.consumers(tensor)}
+        return self._may_be_quantized(tensor) and demands.get(tensor, set()) >= everyone

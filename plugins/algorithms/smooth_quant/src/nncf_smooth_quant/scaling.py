@@ -127,6 +127,8 @@ class _Finder:
     def before(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What divides a tensor by the factors; ``None`` when nothing can."""
         node = self.graph.producer(tensor)
+        if tensor in self.graph.outputs:
+            return None
         if node is None or not self._is_free(node) or len(node.outputs) != 1:
             return None
         if node.kind in (OpKind.CONV, OpKind.MATMUL):
