@@ -16,7 +16,6 @@ from torch.nn import functional
 
 import nncf
 from nncf import AdvancedQuantizationParameters, StripFormat
-from nncf_core.advanced import AdvancedSmoothQuantParameters
 from nncf_core.graph import OpKind
 from nncf_core.registry import registry
 from tests.backends.digits import Convolutions, accuracy, convolutions, images, train, transformer
@@ -238,9 +237,7 @@ class TestBatchNorm:
         model.eval()
         items = random_items(16, 12)
         given = model if kind == "module" else torch.export.export(model, (items[0],))
-        # the second output must not be scaled for the sake of the layer that takes it, too
-        plain = AdvancedQuantizationParameters(smooth_quant_alphas=AdvancedSmoothQuantParameters(-1, -1))
-        result = nncf.quantize(given, nncf.Dataset(items), advanced_parameters=plain)
+        result = nncf.quantize(given, nncf.Dataset(items))
         names = {name.partition(".")[0] for name in (result if kind == "module" else result.module()).state_dict()}
         assert not names & {"norm_a", "norm_b"}
         assert "norm_c" in names
