@@ -278,3 +278,30 @@ def test_a_dataset_that_nothing_needs(model: Path, tmp_path: Path) -> None:
     np.savez(data, x=np.zeros((4, 64)), y=np.zeros((3, 2)))
     result = nncf("run", config, model, "-o", tmp_path / "out.onnx", "--dataset", data)
     assert "different numbers of samples" in result.stderr
+
+
+@pytest.mark.needs("openvino")
+def test_commands_leave_the_model_converter_of_openvino_alone(model: Path, tmp_path: Path) -> None:
+    import openvino
+    from openvino import opset13
+
+    x = opset13.parameter([-1, 64], name="x")
+    weight = opset13.constant(np.random.default_rng(0).standard_normal((128, 64)).astype(np.float32))
+    openvino.save_model(openvino.Model([opset13.matmul(x, weight, False, True)], [x]), tmp_path / "m.xml")
+    script = (
+        "import os, sys\n"
+        "def leave(code):\n"
+        "    os._exit = leave_now\n"
+        "    print('openvino' in sys.modules, 'openvino.tools.ovc' in sys.modules, file=sys.stderr)\n"
+        "    import openvino\n"  # the converter comes when somebody calls it
+        "    print(openvino.convert_model(os.environ['ONNX']).inputs[0].any_name, file=sys.stderr, flush=True)\n"
+        "    leave_now(code)\n"
+        "leave_now, os._exit = os._exit, leave\n"
+        "from nncf_core.cli.main import entry\n"
+        "entry()\n"
+    )
+    command = [sys.executable, "-c", script, "compress-weights", "-q", str(tmp_path / "m.xml"), "-o"]
+    environment = {**os.environ, "ONNX": str(model)}
+    command.append(str(tmp_path / "out.xml"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == ["True False", "x"], done.stderr

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import platform
 import shutil
 
 import numpy as np
@@ -124,6 +125,22 @@ class TestOpenVINO:
         (found,) = openvino.compile_model(model, "CPU", exact)([x.numpy()]).values()
         wanted = small(x).detach().float().numpy()
         np.testing.assert_allclose(found.astype(np.float32), wanted, atol=0.02 * np.abs(wanted).max())
+
+    @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other CPUs decompress")
+    @pytest.mark.parametrize(
+        ("mode", "type_"),
+        [(Mode.INT8_ASYM, "u8"), (Mode.INT8_SYM, "i8"), (Mode.INT4_ASYM, "u4"), (Mode.INT4_SYM, "u4")],
+        ids=str,
+    )
+    def test_they_run_compressed(self, mode, type_):
+        import openvino
+
+        small = nncf.compress_weights(sequential(), **settings(mode))
+        model = openvino.convert_model(small, example_input=(normal(3, 64),), input=[-1, 64])
+        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        nodes = compiled.get_runtime_model().get_ordered_ops()
+        layers = [node for node in nodes if node.get_rt_info()["layerType"].astype(str) == "FullyConnected"]
+        assert [layer.input(1).get_element_type().to_string() for layer in layers] == [type_] * 3
 
     @pytest.mark.parametrize("mode", [Mode.NF4, Mode.CB4, Mode.MXFP4, Mode.INT3_SYM, Mode.INT2_SYM], ids=str)
     def test_other_formats_are_converted(self, mode):

@@ -33,6 +33,9 @@ class OpenVINOGraphBuilder:
         :raises UnsupportedModelError: when the model is malformed.
         :raises UnsupportedVersionError: when its version is not supported.
         """
+        from nncf_openvino.runtime import load
+
+        load()
         from nncf_openvino import opening
 
         if isinstance(source, (str, Path)):

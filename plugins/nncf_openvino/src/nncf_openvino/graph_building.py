@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -73,8 +73,8 @@ class _Describer:
         if port is None:
             tensor = self._constants.get(value)
             if tensor is None:
-                name = self._names.get(value.node, output.get_node().get_friendly_name())
-                tensor = f"{name}:{value.port}"
+                name = self._names.get(value.node)
+                tensor = f"{name or output.get_node().get_friendly_name()}:{value.port}"
             port = self._ports[value] = Port(tensor, _dtype(output), _shape(output))
         return port
 
@@ -86,7 +86,7 @@ class _Describer:
             return port
         constant, source, transposes = found
         known = self._compressed.get(constant)
-        shape = tuple(source.get_shape()) if known is None else known.shape
+        shape = _static_shape(source) if known is None else known.shape
         layout = layout_of(node, index, len(shape)) if Trait.WEIGHTED in traits_of(kind) else None
         for permutation in transposes:
             layout = layout and permuted(layout, permutation)
@@ -140,7 +140,7 @@ def _constant(
             granularity=known.granularity,
         )
     node = output.get_node()
-    kind, shape, size = type_name(node.get_element_type()), tuple(node.shape), node.get_byte_size()
+    kind, shape, size = type_name(node.get_element_type()), _static_shape(output), node.get_byte_size()
     if kind == "string":
         return Constant(name, "str", shape, lambda: _strings(node), stored_bytes=size)
     return Constant(
@@ -172,5 +172,14 @@ def _shape(output: Any) -> tuple[int | None, ...] | None:
     if shape.rank.is_dynamic:
         return None
     # one call for all dimensions: each alone takes a while
-    dimensions = shape.to_string().strip("[]").split(",")
-    return tuple(int(text) if text.isdigit() else None for text in dimensions if text)
+    return _dimensions(shape.to_string())
+
+
+def _static_shape(output: Any) -> tuple[int, ...]:
+    """The shape of a constant."""
+    return tuple(size for size in _dimensions(output.get_partial_shape().to_string()) if size is not None)
+
+
+@lru_cache(maxsize=1 << 12)
+def _dimensions(shape: str) -> tuple[int | None, ...]:
+    return tuple(int(text) if text.isdigit() else None for text in shape.strip("[]").split(",") if text)

@@ -5,6 +5,7 @@ It needs nothing of the model but that it runs, and knows of it what one run sho
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FunctionType
@@ -191,28 +192,46 @@ def _operands(op_type: str, args: Any, kwargs: Any) -> list[tuple[int, torch.Ten
     return found
 
 
-@define(eq=False)
+@frozen(eq=False)
 class _Tensor:
-    """What is known of a tensor: its name, or the constant that it is a view of."""
+    """What is known of a tensor: its name, or the constant that it is a view of.
+
+    :param views: of the constant: the function, the rank of what it takes, and its arguments; the last one first.
+    """
 
     name: str
-    tensor: torch.Tensor
     constant: Place | None = None
     views: tuple[tuple[str, int, tuple[Any, ...]], ...] = ()
 
 
+class _Tensors:
+    """What is known of tensors that are alive; it keeps none alive itself."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[_Tensor, weakref.ref[torch.Tensor]]] = {}
+
+    def __setitem__(self, tensor: torch.Tensor, entry: _Tensor) -> None:
+        key, entries = id(tensor), self._entries
+        # ids are given again
+        entries[key] = (entry, weakref.ref(tensor, lambda _: entries.pop(key, None)))
+
+    def get(self, tensor: torch.Tensor) -> _Tensor | None:
+        found = self._entries.get(id(tensor))
+        return None if found is None else found[0]
+
+
 @define(eq=False)
 class _Recorder:
-    """Makes nodes of calls. Tensors are kept, so that their ids stay theirs."""
+    """Makes nodes of calls."""
 
-    known: dict[int, _Tensor] = field(factory=dict)
+    known: _Tensors = field(factory=_Tensors)
     nodes: list[Node] = field(factory=list)
 
     def see(self, seen: Seen) -> None:
-        rounded = self.known.get(id(seen.operands[0][1])) if seen.op_type == "fake_quantize" else None
+        rounded = self.known.get(seen.operands[0][1]) if seen.op_type == "fake_quantize" else None
         if rounded is not None and rounded.constant is not None:
             (tensor,) = seen.outputs
-            self.known[id(tensor)] = _Tensor(rounded.name, tensor, rounded.constant, rounded.views)
+            self.known[tensor] = _Tensor(rounded.name, rounded.constant, rounded.views)
             return
         kind = _kind(seen)
         inputs = tuple(self._input(seen, position, tensor, kind) for position, tensor in seen.operands)
@@ -222,25 +241,25 @@ class _Recorder:
         ports = []
         for index, tensor in enumerate(seen.outputs):
             name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
-            self.known[id(tensor)] = self._result(seen, name, tensor)
+            self.known[tensor] = self._result(seen, name, tensor)
             ports.append(_port(name, tensor))
         self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports)))
 
     def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
-        source = self.known.get(id(seen.operands[0][1]))
+        source = self.known.get(seen.operands[0][1])
         if source is not None and source.constant is not None and tensor.is_floating_point():
             if seen.op_type in _COPIES:
-                return _Tensor(name, tensor, source.constant, source.views)
+                return _Tensor(name, source.constant, source.views)
             if seen.op_type in _VIEWS:
-                view = (seen.op_type, source.tensor.dim(), seen.arguments)
-                return _Tensor(name, tensor, source.constant, (view, *source.views))
-        return _Tensor(name, tensor)
+                view = (seen.op_type, seen.operands[0][1].dim(), seen.arguments)
+                return _Tensor(name, source.constant, (view, *source.views))
+        return _Tensor(name)
 
     def _input(self, seen: Seen, position: int, tensor: torch.Tensor, kind: OpKind) -> Port:
-        found = self.known.get(id(tensor))
+        found = self.known.get(tensor)
         if found is None:
             # made by code that no torch function shows
-            found = self.known[id(tensor)] = _Tensor(f"{seen.name}/unseen/{position}", tensor)
+            found = self.known[tensor] = _Tensor(f"{seen.name}/unseen/{position}")
         if found.constant is None:
             return _port(found.name, tensor)
         layout: WeightLayout | None = None
@@ -274,32 +293,31 @@ def build(model: ModuleModel) -> Graph:
     :raises UnsupportedModelError: when the model does not run on its example input.
     """
     known, recorder = places(model.module), _Recorder()
+    values: dict[tuple[int, str], torch.Tensor] = {}
     for place in known.values():
         for owner, attribute in place.owners:
             tensor = getattr(owner, attribute)
-            recorder.known[id(tensor)] = _Tensor(place.name, tensor, place)
+            values[id(owner), attribute] = tensor
+            recorder.known[tensor] = _Tensor(place.name, place)
     assert model.example is not None
     call = on_device(model.module, bound(model.module, model.example))
     leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
     for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
-        recorder.known[id(tensor)] = _Tensor(name, tensor)
-    with _plain_weights(model.module, recorder.known):
+        recorder.known[tensor] = _Tensor(name)
+    with _plain_weights(model.module, values):
         made = _watched_run(model.module, call, recorder.see)
-    left = (recorder.known.get(id(leaf)) for leaf in pytree.tree_leaves(made))
+    left = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
     outputs = frozenset(tensor.name for tensor in left if tensor is not None)
     constants = {name: constant_of(place) for name, place in known.items()}
     return Graph("torch", recorder.nodes, constants, {"trace": "hooks"}, outputs)
 
 
 @contextmanager
-def _plain_weights(module: nn.Module, known: Mapping[int, _Tensor]) -> Iterator[None]:
-    """While this lasts, compressed weights are attributes that hold the decompressed values which ``known`` has."""
-    values = {
-        (id(owner), name): entry.tensor
-        for entry in known.values()
-        if entry.constant is not None and entry.constant.stored is not None
-        for owner, name in entry.constant.owners
-    }
+def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Tensor]) -> Iterator[None]:
+    """While this lasts, compressed weights are attributes that hold decompressed values.
+
+    :param values: by the owner's id and the weight's name.
+    """
     changed = [owner for owner in module.modules() if weights_of(owner)]
     classes = [type(owner) for owner in changed]
     for owner in changed:
