@@ -17,6 +17,9 @@ gain by the nearer caches."""
 LARGEST = np.float32(2.0**126)
 """Larger magnitudes are refused: differences and rounding up would leave float32."""
 
+_QUAD = 4
+_SHORT = 64  # longest rows that are turned before their extremes are looked for
+
 _KEPT = 1 << 22  # elements; more are not kept for later
 
 _HALF_LARGEST = np.float32(65504.0)
@@ -114,12 +117,36 @@ def extremes(block: np.ndarray, magnitude: bool) -> tuple[np.ndarray, np.ndarray
     if inner > 1:
         hi = np.maximum.reduce(block, axis=1)
         lo = -hi if magnitude else np.minimum.reduce(block, axis=1)
+    elif length <= _SHORT and length % _QUAD == 0 and block.flags.c_contiguous:
+        turned = _turned(block)
+        hi = _across(np.maximum, turned, units)
+        lo = -hi if magnitude else _across(np.minimum, turned, units)
     else:
-        # reduceat costs less for each row than reduce does, which matters for groups of 16 to 256
+        # reduceat costs less for each row than reduce does
         flat, rows = block.reshape(-1), np.arange(0, units * length, length)
         hi = np.maximum.reduceat(flat, rows).reshape(units, 1)
         lo = -hi if magnitude else np.minimum.reduceat(flat, rows).reshape(units, 1)
     return lo, hi
+
+
+def _turned(block: np.ndarray) -> np.ndarray:
+    """Short rows as columns, ``(length / 4, units · 4)``: numpy goes along long rows several times as fast.
+
+    Numbers move by four at a time, as if they were complex ones, which costs a quarter of moving each.
+    """
+    units, length, _ = block.shape
+    turned = SCRATCH.array("turned", (length // _QUAD, units), np.complex128)
+    np.copyto(turned, block.reshape(units, length).view(np.complex128).T)
+    return turned.view(np.float32)
+
+
+def _across(extreme: np.ufunc, turned: np.ndarray, units: int) -> np.ndarray:
+    """The extreme of each column that :func:`_turned` made, ``(units, 1)``."""
+    parts: np.ndarray = extreme.reduce(turned, axis=0).reshape(units, _QUAD)
+    result: np.ndarray = parts[:, 0].copy()
+    for index in range(1, _QUAD):
+        extreme(result, parts[:, index], out=result)
+    return result[:, None]
 
 
 def check_range(lo: np.ndarray, hi: np.ndarray, dtype: np.dtype) -> None:
