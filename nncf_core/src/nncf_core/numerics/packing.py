@@ -45,7 +45,7 @@ _WORDS = {
 CODES_PER_WORD = 8
 """Wherever a multiple of this many codes ends, a byte ends too, whatever their bits."""
 
-_BLOCK = 1 << 16  # codes that are packed at a time, so that words stay in cache
+_BLOCK = 1 << 20  # codes that are packed at a time, so that words stay in cache
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -77,11 +77,15 @@ def pack(codes: np.ndarray, bits: int, out: np.ndarray | None = None) -> np.ndar
         if tail := -block.size % word.codes:
             block = np.concatenate([block, np.zeros(tail, np.uint8)])
         words = block.view(word.wide) & word.wide.type(word.mask)
+        shifted = np.empty_like(words)
         for shift, mask in word.steps:
-            words |= words >> word.wide.type(shift)
+            words |= np.right_shift(words, word.wide.type(shift), out=shifted)
             words &= word.wide.type(mask)
+        size = min(words.size * word.packed_bytes, packed.size - offset)
+        if word.packed_bytes == 1:
+            np.copyto(packed[offset : offset + size], words[:size], casting="unsafe")
+            continue
         lowest = words.view(np.uint8).reshape(-1, word.codes)[:, : word.packed_bytes].reshape(-1)
-        size = min(lowest.size, packed.size - offset)
         packed[offset : offset + size] = lowest[:size]
     return packed
 
