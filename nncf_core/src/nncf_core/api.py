@@ -84,6 +84,7 @@ def compress_weights(
     :raises UnsupportedBackendError: when no installed backend takes the model or can express the format.
     """
     from nncf_core.pipeline import run
+    from nncf_core.progress import script_progress
 
     config = compress_weights_config(
         mode=mode,
@@ -111,7 +112,7 @@ def compress_weights(
     _check_dataset(dataset)
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
-    result = run(config, model, dataset=dataset)
+    result = run(config, model, dataset=dataset, progress=script_progress())
     nncf_logger.info(
         "Weights: %s -> %s bytes\n%s", result.report.bytes_before, result.report.bytes_after, result.report
     )
@@ -205,6 +206,7 @@ def quantize(
     :raises ValidationError: when no installed plugin provides the algorithm ``post_training_quantization``.
     """
     from nncf_core.pipeline import run
+    from nncf_core.progress import script_progress
 
     _check_dataset(calibration_dataset)
     config = quantize_config(
@@ -217,7 +219,9 @@ def quantize(
         ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
     )
-    return run(config, model, dataset=calibration_dataset).model  # type: ignore[no-any-return]
+    return run(  # type: ignore[no-any-return]
+        config, model, dataset=calibration_dataset, progress=script_progress()
+    ).model
 
 
 def quantize_config(
@@ -318,11 +322,13 @@ def _run_named(
     **section: Any,
 ) -> Any:
     from nncf_core.pipeline import run
+    from nncf_core.progress import script_progress
     from nncf_core.structuring import unstructure
 
     values = {**section, "ignored_scope": None if ignored_scope is None else _checked_scope(ignored_scope)}
     given = {name: unstructure(value) for name, value in values.items() if value is not None}
-    return run({"compression": {"algorithm": algorithm, **given}}, model, dataset=dataset).model
+    config = {"compression": {"algorithm": algorithm, **given}}
+    return run(config, model, dataset=dataset, progress=script_progress()).model
 
 
 def strip(
