@@ -129,15 +129,25 @@ class Watch(TorchFunctionMode):
             args, kwargs = self._with_fed_inputs(name, args, kwargs)
             operands = _operands(op_type, args, kwargs)
         output = func(*args, **kwargs)
+        if isinstance(output, torch.Tensor):
+            output = self._with_fed_outputs(name, [output])[0]
+            self._tell(Seen(name, op_type, tuple(operands), (output,), (*args, *kwargs.values())))
+            return output
         leaves, structure = pytree.tree_flatten(output)
         tensors = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-        for port, index in enumerate(tensors):
-            fed = self._fed.get(TargetPoint(name, PointKind.OUTPUT, port))
-            leaves[index] = leaves[index] if fed is None else fed
-        if tensors:
-            outputs = tuple(leaves[index] for index in tensors)
-            self._tell(Seen(name, op_type, tuple(operands), outputs, (*args, *kwargs.values())))
+        if not tensors:
+            return output
+        outputs = self._with_fed_outputs(name, [leaves[index] for index in tensors])
+        for index, tensor in zip(tensors, outputs, strict=True):
+            leaves[index] = tensor
+        self._tell(Seen(name, op_type, tuple(operands), tuple(outputs), (*args, *kwargs.values())))
         return pytree.tree_unflatten(leaves, structure)
+
+    def _with_fed_outputs(self, name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        if not self._fed:
+            return tensors
+        points = (TargetPoint(name, PointKind.OUTPUT, port) for port in range(len(tensors)))
+        return [self._fed.get(point, tensor) for point, tensor in zip(points, tensors, strict=True)]
 
     def _name(self, op_type: str, operands: Sequence[tuple[int, torch.Tensor]]) -> str:
         for _, tensor in operands:
