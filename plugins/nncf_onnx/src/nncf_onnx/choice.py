@@ -7,7 +7,7 @@ from enum import Enum
 from nncf_core.contracts import CompressionRequest
 from nncf_core.graph import Constant, Graph
 from nncf_core.numerics.tensor import CompressedTensor
-from nncf_onnx.forms import codebook, dequantize_linear, nbits
+from nncf_onnx.forms import codebook, dequantize_linear, nbits, rows
 from nncf_onnx.forms.common import CODE_DTYPES
 from nncf_onnx.options import WriteOptions
 
@@ -21,6 +21,7 @@ class Form(Enum):
     """The forms."""
 
     DEQUANTIZE_LINEAR = "DequantizeLinear"
+    ROWS = "rows"
     CODEBOOK = "table"
     NBITS = "MatMulNBits"
 
@@ -37,6 +38,8 @@ def choose(
     own = nbits.refusal(graph, constant, request)
     if options.weight_format == "matmul_nbits" and own is None:
         return Form.NBITS, ""
+    if rows.holds(graph, constant, request):
+        return Form.ROWS, ""
     if standard is None:
         return Form.DEQUANTIZE_LINEAR, ""
     if options.weight_format == "auto" and own is None:
@@ -57,6 +60,8 @@ def stored_bytes(graph: Graph, constant: Constant, tensor: CompressedTensor, opt
         return codebook.stored_bytes(tensor)
     if form is Form.NBITS:
         return nbits.stored_bytes(graph, constant, tensor)
+    if form is Form.ROWS:
+        return rows.stored_bytes(tensor, constant.dtype)
     return dequantize_linear.stored_bytes(tensor, constant.dtype, _opset(graph))
 
 
