@@ -213,3 +213,24 @@ def test_integers_are_those_of_onnx(mode):
         assert (mine is None) == (wanted is None), field
         if mine is not None:
             assert np.array_equal(mine.reshape(-1).astype(np.float64), wanted.reshape(-1).astype(np.float64)), field
+
+
+class TestEmbeddings:
+    """Rows are taken before they are decompressed."""
+
+    @pytest.mark.parametrize("indices", [torch.tensor([[3, 0], [39, 3]]), torch.tensor(5), torch.zeros(0, dtype=int)])
+    @pytest.mark.parametrize("mode", MODES, ids=str)
+    def test_rows_are_those_of_the_whole_weight(self, mode, indices):
+        small = nncf.compress_weights(seeded(nn.Sequential(nn.Embedding(40, 96), nn.Linear(96, 3))), **settings(mode))
+        weight = small[0].weight
+        assert torch.equal(small[0](indices), weight[indices])
+
+    def test_the_whole_table_is_not_decompressed(self, monkeypatch):
+        small = nncf.compress_weights(seeded(nn.Sequential(nn.Embedding(40, 64), nn.Linear(64, 3))))
+        expected = small[0].weight[:2]
+        monkeypatch.setattr(type(small[0]), "weight", property(lambda _: pytest.fail("the table was decompressed")))
+        assert torch.equal(small[0](torch.arange(2)), expected)
+
+    def test_norms_are_still_limited(self):
+        model = seeded(nn.Sequential(nn.Embedding(40, 64, max_norm=0.1), nn.Linear(64, 3)))
+        assert (nncf.compress_weights(model)[0](torch.arange(2)).norm(dim=1) <= 0.1 + 1e-6).all()

@@ -192,6 +192,35 @@ def decompress(
     return values.to(stored.dtype)
 
 
+def is_by_row(stored: Stored, codes: torch.Tensor) -> bool:
+    """Whether a matrix can be decompressed row by row: rows share neither a byte of codes nor a scale."""
+    by_row = len(stored.shape) == 2 and codes.dim() == 2 and codes.shape[0] == stored.shape[0]
+    return by_row and stored.reduction_axes == (1,) and stored.group_axis in (None, 1)
+
+
+def decompress_rows(stored: Stored, parts: Mapping[str, torch.Tensor], indices: torch.Tensor) -> torch.Tensor:
+    """Rows of a matrix, the same as those of what :func:`decompress` gives.
+
+    :param indices: integers of any shape.
+    :return: that shape with one more axis.
+    """
+    flat, columns = indices.reshape(-1), stored.shape[1]
+    scale, zero_point = parts["scale"], parts.get("zero_point")
+    if zero_point is not None:
+        if zero_point.numel() != scale.numel():
+            zero_point = _unpack(zero_point, stored.bits, exported=False)
+        zero_point = zero_point.reshape(scale.shape)[flat]
+    rows = decompress(
+        stored._replace(shape=(flat.numel(), columns)),
+        parts["codes"][flat],
+        scale[flat],
+        zero_point,
+        parts.get("codebook"),
+        parts.get("global_scale"),
+    )
+    return rows.reshape(*indices.shape, columns)
+
+
 def encoded_bytes(tensor: CompressedTensor) -> int:
     """Bytes that the tensors of :func:`encode` take."""
     _, size = _CODES_IN_BYTES.get(tensor.format.bits, (1, 1))
