@@ -14,6 +14,7 @@ import numpy as np
 from attrs import evolve
 from numpy.typing import DTypeLike
 
+from nncf_core.numerics.arrays import Array, is_foreign
 from nncf_core.numerics.blocks import BLOCK, SCRATCH, bad_element, check_dtype, largest_value
 from nncf_core.numerics.formats import SCHEMES, Scheme
 from nncf_core.numerics.grid import decode, grid_for
@@ -37,7 +38,7 @@ _INLINE = 1 << 18  # smaller tensors are not worth a worker
 
 
 def compress(
-    weight: np.ndarray,
+    weight: Array,
     scheme: Scheme,
     *,
     reduction_axes: Sequence[int] | int,
@@ -80,6 +81,18 @@ def compress(
         not of a floating-point type, and for wrong axes and codebooks.
     :raises InvalidGroupSizeError: when groups of this size do not fill the axis.
     """
+    if is_foreign(weight):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.compress(
+            weight,
+            scheme,
+            reduction_axes=reduction_axes,
+            group_axis=group_axis,
+            group_size=group_size,
+            codebook=codebook,
+            name=name,
+        )
     source = np.asarray(weight)
     check_dtype(source.dtype, name)
     layout = layout_of(source.shape, reduction_axes, group_axis, group_size, name)
@@ -110,7 +123,7 @@ def compress(
     )
 
 
-def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.ndarray:
+def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> Array:
     """The tensor that codes stand for: ``(v - zero_point) · scale · global_scale``, in float32, then cast.
 
     :param tensor: a compressed tensor.
@@ -119,6 +132,10 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
     :return: array of ``tensor.shape``.
     :raises ValidationError: when ``dtype`` is not a floating-point type.
     """
+    if is_foreign(tensor.codes):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.decompress(tensor, dtype)
     target = np.dtype(tensor.dtype if dtype is None else dtype)
     check_dtype(target, "")
     layout = layout_of(tensor.shape, tensor.reduction_axes, tensor.group_axis, tensor.group_size)
@@ -148,7 +165,7 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
 
 
 def quantization_error(
-    weight: np.ndarray, reduction_axes: Sequence[int] | int, executor: Executor | None = None, name: str = ""
+    weight: Array, reduction_axes: Sequence[int] | int, executor: Executor | None = None, name: str = ""
 ) -> float:
     """How much ``int8_asym`` without groups loses: the largest, over channels, mean squared error.
 
@@ -161,6 +178,10 @@ def quantization_error(
     :param name: what the tensor is called in errors.
     :raises ValidationError: as for :func:`compress`.
     """
+    if is_foreign(weight):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.quantization_error(weight, reduction_axes, name)
     source = np.asarray(weight)
     check_dtype(source.dtype, name)
     layout = layout_of(source.shape, reduction_axes, name=name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from nncf_core.numerics.arrays import Array, is_foreign, nbytes_of, size_of, to_host
 from nncf_core.numerics.formats import NumberFormat
 
 
@@ -31,19 +32,23 @@ class CompressedTensor:
     :param group_size: elements along ``group_axis`` that share a scale; ``-1`` when it is not divided.
     :param global_scale: one float32 factor for the whole tensor (NVFP4); ``None`` otherwise.
     :param codebook: values that the indices stand for (float32), for codebook formats; ``None`` otherwise.
+    :param scale_format: ``None`` with arrays of numpy. Arrays of another library, see
+        :mod:`nncf_core.numerics.arrays`, hold the bits of scales in float8_e8m0fnu or float8_e4m3fn as uint8; this is
+        the name of the type then.
     """
 
     format: NumberFormat
     shape: tuple[int, ...]
-    codes: np.ndarray = field(repr=False, eq=False)
-    scale: np.ndarray = field(repr=False, eq=False)
-    zero_point: np.ndarray | None = field(repr=False, eq=False)
+    codes: Array = field(repr=False, eq=False)
+    scale: Array = field(repr=False, eq=False)
+    zero_point: Array | None = field(repr=False, eq=False)
     dtype: str
     reduction_axes: tuple[int, ...]
     group_axis: int | None = None
     group_size: int = -1
     global_scale: float | None = None
-    codebook: np.ndarray | None = field(default=None, repr=False, eq=False)
+    codebook: Array | None = field(default=None, repr=False, eq=False)
+    scale_format: str | None = None
 
     @property
     def size(self) -> int:
@@ -53,6 +58,20 @@ class CompressedTensor:
     @property
     def nbytes(self) -> int:
         """Bytes of codes, scales and zero points (4-bit zero points counted as packed)."""
-        zero_points = 0 if self.zero_point is None else -(-self.zero_point.size * self.format.bits // 8)
-        codebook = 0 if self.codebook is None else self.codebook.nbytes
-        return self.codes.nbytes + self.scale.nbytes + zero_points + codebook
+        zero_points = 0 if self.zero_point is None else -(-size_of(self.zero_point) * self.format.bits // 8)
+        codebook = 0 if self.codebook is None else nbytes_of(self.codebook)
+        return nbytes_of(self.codes) + nbytes_of(self.scale) + zero_points + codebook
+
+    def on_host(self) -> CompressedTensor:
+        """The same with arrays of numpy; itself when it has them."""
+        if not is_foreign(self.codes):
+            return self
+        scale = to_host(self.scale)
+        return evolve(
+            self,
+            codes=to_host(self.codes),
+            scale=scale if self.scale_format is None else scale.view(np.dtype(self.scale_format)),
+            zero_point=None if self.zero_point is None else to_host(self.zero_point),
+            codebook=None if self.codebook is None else to_host(self.codebook),
+            scale_format=None,
+        )

@@ -1,0 +1,82 @@
+"""From numbers to the nearest codes and back, as :mod:`nncf_core.numerics.grid` does, on arrays of any library.
+
+The standard has no way to look at the bits of a float, so tiny floats are found by their mid-points, too: where halves
+go up to the even mantissa, the threshold is the next smaller float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nncf_core.numerics.arrays import Array, Space
+from nncf_core.numerics.formats import NumberFormat
+from nncf_core.numerics.grid import Grid, table_of
+
+
+class ArrayGrid:
+    """A grid whose tables lie where the numbers do."""
+
+    def __init__(self, grid: Grid, space: Space) -> None:
+        self.format = grid.format
+        self._xp = space.xp
+        if grid.format.family == "integer":
+            self._ends = space.numbers([float(grid.format.lo or 0)]), space.numbers([float(grid.format.hi or 0)])
+        else:
+            tiny = grid.thresholds is None
+            self._sign = 2 ** (grid.format.bits - 1) if tiny else 0
+            self._thresholds = space.numbers(
+                magnitude_thresholds(table_of(grid.format)) if grid.thresholds is None else grid.thresholds
+            )
+
+    def encode(self, values: Array, factor: Array, zero_point: Array | None) -> Array:
+        """Codes that are nearest to ``values / factor + zero_point``, see :func:`nncf_core.numerics.grid.encode`.
+
+        :param values: float32, ``(units, length, inner)``.
+        :param factor: float32, ``(units, inner)``.
+        :param zero_point: float32 of the same shape, or ``None``.
+        :return: int32, one dimension.
+        """
+        xp = self._xp
+        scaled = values / factor[:, None, :]
+        if self.format.family == "integer":
+            return xp.reshape(xp.astype(self.round(scaled, zero_point), xp.int32), (-1,))
+        flat = xp.reshape(scaled, (-1,))
+        if not self._sign:
+            return xp.astype(xp.searchsorted(self._thresholds, flat), xp.int32)
+        codes = xp.astype(xp.searchsorted(self._thresholds, xp.abs(flat)), xp.int32)
+        return codes + xp.astype(xp.signbit(flat), xp.int32) * self._sign
+
+    def round(self, scaled: Array, zero_point: Array | None) -> Array:
+        """Scaled values as integer codes, which stay float32."""
+        xp, (lo, hi) = self._xp, self._ends
+        if zero_point is not None:
+            scaled = scaled + zero_point[:, None, :]
+        return xp.minimum(xp.maximum(xp.round(scaled), lo), hi)
+
+
+def magnitude_thresholds(table: np.ndarray) -> np.ndarray:
+    """Numbers above ``thresholds[i]`` are nearer to the value of code ``i + 1`` than to that of ``i``; halves go to
+    the even code.
+
+    :param table: the value of every code, the sign in the highest bit; NaN where a code has no value.
+    """
+    magnitudes = table[: table.size // 2]
+    magnitudes = magnitudes[~np.isnan(magnitudes)]
+    middle = (magnitudes[:-1] + magnitudes[1:]) / np.float32(2)  # exact: a mantissa has room for one more bit
+    odd = np.arange(middle.size) % 2 == 1
+    return np.where(odd, np.nextafter(middle, np.float32(0)), middle)
+
+
+def decode(number_format: NumberFormat, codes: Array, codebook: Array | None, space: Space) -> Array:
+    """The float32 values that codes stand for.
+
+    :param codes: int32, one dimension.
+    :param codebook: float32 table of a codebook format.
+    """
+    xp = space.xp
+    if number_format.family == "integer":
+        return xp.astype(codes, xp.float32)
+    table = space.numbers(table_of(number_format)) if codebook is None else codebook
+    # a packed tail, or a file, may hold more than the table
+    last = xp.asarray([table.shape[0] - 1], dtype=xp.int32, device=space.device)
+    return xp.take(table, xp.minimum(codes, last), axis=0)
