@@ -64,7 +64,8 @@ def magnitude_thresholds(table: np.ndarray) -> np.ndarray:
     magnitudes = magnitudes[~np.isnan(magnitudes)]
     middle = (magnitudes[:-1] + magnitudes[1:]) / np.float32(2)  # exact: a mantissa has room for one more bit
     odd = np.arange(middle.size) % 2 == 1
-    return np.where(odd, np.nextafter(middle, np.float32(0)), middle)
+    thresholds: np.ndarray = np.where(odd, np.nextafter(middle, np.float32(0)), middle)
+    return thresholds
 
 
 def decode(number_format: NumberFormat, codes: Array, codebook: Array | None, space: Space) -> Array:

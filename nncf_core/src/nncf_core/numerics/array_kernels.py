@@ -1,4 +1,4 @@
-"""Compress, decompress and measure arrays of any library where they lie, bit for bit as :mod:`nncf_core.numerics.kernels`.
+"""Compress, decompress and measure arrays of any library where they lie, bit for bit as numpy's kernels do.
 
 The numpy kernels are made for caches; these are made for devices: few large operations, hardly any wait for a result,
 and pieces of the tensor, so that beyond the tensor and its codes some tens of megabytes are enough.
@@ -105,20 +105,19 @@ def quantization_error(weight: Array, reduction_axes: Sequence[int] | int, name:
     source = _Source(weight, layout_of(tuple(weight.shape), reduction_axes, name=name), name)
     scheme, space, xp = SCHEMES["int8_asym"], source.space, source.space.xp
     grid = grid_for(scheme)
-    rule, table, worst = ScaleRule(scheme, grid, space, wide=True), ArrayGrid(grid, space), None
+    rule, table = ScaleRule(scheme, grid, space, wide=True), ArrayGrid(grid, space)
+    worst = xp.zeros((1,), dtype=xp.float64, device=space.device)
     for band, lo, hi in source.bands(magnitude=False):
-        scales, total = rule(lo, hi), None
+        scales, total = rule(lo, hi), xp.zeros(lo.shape, dtype=xp.float64, device=space.device)
         factor, zero = scales.factor[:, None, :], scales.zero_point
         assert zero is not None
         for piece in band:
             exact = source.values(piece)
             error = (table.round(exact / factor, zero) - zero[:, None, :]) * factor - exact
-            part = xp.sum(error * error, axis=1, dtype=xp.float64)
-            total = part if total is None else total + part
-        highest = xp.max(total)
-        worst = highest if worst is None else xp.maximum(worst, highest)
+            total = total + xp.sum(error * error, axis=1, dtype=xp.float64)
+        worst = xp.maximum(worst, xp.max(total))
     source.check()
-    return float(worst) / source.layout.length
+    return float(worst[0]) / source.layout.length
 
 
 class _Source:
@@ -132,8 +131,7 @@ class _Source:
         check_dtype(self.dtype, name)
         self.space: Space = space_of(weight)
         self._weight, self._view = weight, _viewed(weight, layout, self.space.xp)
-        self._lowest: Array = None
-        self._highest: Array = None
+        self._lowest, self._highest = self.space.numbers([np.inf]), self.space.numbers([-np.inf])
 
     def values(self, piece: Piece) -> Array:
         """A piece in float32."""
@@ -156,20 +154,18 @@ class _Source:
                 high = xp.max(values, axis=1)
                 low = -high if magnitude else xp.min(values, axis=1)
                 lo, hi = (low, high) if lo is None else (xp.minimum(lo, low), xp.maximum(hi, high))
-            lowest, highest = xp.min(lo), xp.max(hi)
-            first = self._lowest is None
-            self._lowest = lowest if first else xp.minimum(self._lowest, lowest)
-            self._highest = highest if first else xp.maximum(self._highest, highest)
+            self._lowest = xp.minimum(self._lowest, xp.min(lo))
+            self._highest = xp.maximum(self._highest, xp.max(hi))
             yield band, lo, hi
 
     def check(self) -> Array:
-        """See whether all elements are finite and not too large; gives the largest magnitude.
+        """See whether all elements are finite and not too large; gives the largest magnitude, one float32.
 
         :raises ValidationError: naming the first element, in C order, that is not.
         """
         xp, limit = self.space.xp, float(LARGEST)
         peak = xp.maximum(-self._lowest, self._highest)
-        if float(peak) <= limit:  # false for NaN, which the extremes carry on
+        if float(peak[0]) <= limit:  # false for NaN, which the extremes carry on
             return peak
         flat = xp.reshape(self._weight, (-1,))
         for start in range(0, flat.shape[0], _PIECE):
@@ -186,7 +182,7 @@ class _Source:
 def _largest_magnitude(source: _Source) -> Array:
     for _ in source.bands(magnitude=True):
         pass
-    return source.space.xp.reshape(source.check(), (1,))
+    return source.check()
 
 
 class _Parts(NamedTuple):
@@ -204,13 +200,13 @@ def _encode(source: _Source, scheme: Scheme, grid: Grid, rule: ScaleRule) -> _Pa
     codes = space.empty((packed_size(layout.size, bits) if packed else layout.size,), "uint8" if packed else "int32")
     scale = space.empty((layout.units, layout.inner), rule.stored_dtype)
     zero_point = space.empty((layout.units, layout.inner), "uint8") if scheme.asymmetric else None
-    fit = None
+    fit = xp.ones((1,), dtype=xp.bool, device=space.device)
     for band, lo, hi in source.bands(not scheme.signed_range):
         found, units = rule(lo, hi), slice(band[0].first_unit, band[0].last_unit)
         scale[units, :] = found.stored
         if zero_point is not None:
             zero_point[units, :] = xp.astype(found.zero_point, xp.uint8)
-        fit = found.fits if fit is None else fit & found.fits
+        fit = fit & found.fits
         for piece in band:
             part = table.encode(source.values(piece), found.factor, found.zero_point)
             start, stop = layout.start(piece), layout.start(piece) + layout.count(piece)
@@ -220,7 +216,7 @@ def _encode(source: _Source, scheme: Scheme, grid: Grid, rule: ScaleRule) -> _Pa
     source.check()
     if not packed:
         codes = _packed(xp.reshape(_restored(codes, layout, xp), (-1,)), bits, space)
-    return _Parts(codes, scale, zero_point, bool(fit))
+    return _Parts(codes, scale, zero_point, bool(fit[0]))
 
 
 def _packed(codes: Array, bits: int, space: Space) -> Array:

@@ -61,4 +61,3 @@ def _filled(codes: Array, multiple: int) -> Array:
         return codes
     space = space_of(codes)
     return space.xp.concat([codes, space.xp.zeros((missing,), dtype=codes.dtype, device=space.device)])
-

@@ -113,5 +113,5 @@ def all_finite(array: Array) -> bool:
         floating = xp.isdtype(array.dtype, "real floating")
         return not floating or bool(xp.all(xp.isfinite(array)))
     array = np.asarray(array)
-    # numpy's own types are what isfinite knows
-    return bool(np.isfinite(array if array.dtype.kind in "fiu" else array.astype(np.float64)).all())
+    # numpy's isfinite does not know the types of ml_dtypes
+    return bool(np.isfinite(array if array.dtype.kind in "fiu" else array.astype(np.float32)).all())

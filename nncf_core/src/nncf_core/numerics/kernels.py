@@ -123,7 +123,7 @@ def compress(
     )
 
 
-def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> Array:
+def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.ndarray:
     """The tensor that codes stand for: ``(v - zero_point) · scale · global_scale``, in float32, then cast.
 
     :param tensor: a compressed tensor.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import evolve, field, frozen
 
-from nncf_core.numerics.arrays import Array, is_foreign, nbytes_of, size_of, to_host
+from nncf_core.numerics.arrays import dtype_of, is_foreign, nbytes_of, size_of, to_host
 from nncf_core.numerics.formats import NumberFormat
 
 
@@ -16,6 +16,9 @@ class CompressedTensor:
     With ``v`` the value that a code stands for, the dequantized tensor is, in float32,
     ``ŵ = (v - zero_point) · scale · global_scale``, where scale and zero point are shared by ``group_size``
     consecutive elements along ``group_axis``.
+
+    The arrays are numpy's, or those of another library on a device (:mod:`nncf_core.numerics.arrays`), where that is
+    what :meth:`~nncf_core.graph.Constant.array` gave; :meth:`on_host` gives numpy's in any case.
 
     :param format: number format of the codes.
     :param shape: shape of the dequantized tensor; the codes have the same element order (C order).
@@ -32,28 +35,32 @@ class CompressedTensor:
     :param group_size: elements along ``group_axis`` that share a scale; ``-1`` when it is not divided.
     :param global_scale: one float32 factor for the whole tensor (NVFP4); ``None`` otherwise.
     :param codebook: values that the indices stand for (float32), for codebook formats; ``None`` otherwise.
-    :param scale_format: ``None`` with arrays of numpy. Arrays of another library, see
-        :mod:`nncf_core.numerics.arrays`, hold the bits of scales in float8_e8m0fnu or float8_e4m3fn as uint8; this is
-        the name of the type then.
+    :param scale_format: ``None`` with arrays of numpy. Those of other libraries hold the bits of scales in
+        float8_e8m0fnu or float8_e4m3fn as uint8; this is the name of the type then.
     """
 
     format: NumberFormat
     shape: tuple[int, ...]
-    codes: Array = field(repr=False, eq=False)
-    scale: Array = field(repr=False, eq=False)
-    zero_point: Array | None = field(repr=False, eq=False)
+    codes: np.ndarray = field(repr=False, eq=False)
+    scale: np.ndarray = field(repr=False, eq=False)
+    zero_point: np.ndarray | None = field(repr=False, eq=False)
     dtype: str
     reduction_axes: tuple[int, ...]
     group_axis: int | None = None
     group_size: int = -1
     global_scale: float | None = None
-    codebook: Array | None = field(default=None, repr=False, eq=False)
+    codebook: np.ndarray | None = field(default=None, repr=False, eq=False)
     scale_format: str | None = None
 
     @property
     def size(self) -> int:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def scale_dtype(self) -> str:
+        """Name of the element type of scales, whatever holds them."""
+        return self.scale_format or dtype_of(self.scale).name
 
     @property
     def nbytes(self) -> int:
