@@ -67,7 +67,7 @@ def compress(
     )
 
 
-def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> Array:
+def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.ndarray:
     """See :func:`nncf_core.numerics.kernels.decompress`; the result lies where the codes do."""
     target = np.dtype(tensor.dtype if dtype is None else dtype)
     check_dtype(target, "")
@@ -97,7 +97,8 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> Arra
         if target != np.float32:
             values = xp.astype(xp.minimum(xp.maximum(values, low), high), out.dtype)
         out[start : start + count] = xp.reshape(values, (-1,))
-    return _restored(out, layout, xp)
+    restored: np.ndarray = _restored(out, layout, xp)
+    return restored
 
 
 def quantization_error(weight: Array, reduction_axes: Sequence[int] | int, name: str = "") -> float:

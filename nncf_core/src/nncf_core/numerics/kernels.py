@@ -67,7 +67,8 @@ def compress(
     (not those of MX: a group of zeros has 2^-127).
 
     :param weight: floating-point array of one or more dimensions, of any layout in memory, also read-only or
-        memory-mapped; it is not changed. float64 is first rounded to float32.
+        memory-mapped; it is not changed. float64 is first rounded to float32. An array of another library that
+        follows the array API standard stays on its device, and the result, the same bits, lies beside it.
     :param scheme: see :mod:`nncf_core.numerics.formats`.
     :param reduction_axes: axes along which a scale is shared.
     :param group_axis: the axis that is divided into groups; by default the only reduction axis.
@@ -75,7 +76,7 @@ def compress(
     :param codebook: table for the ``codebook`` scheme, one dimension, strictly increasing. Codes have 4 bits
         for up to 16 values, 8 for 256, 16 (little-endian) for 65536.
     :param executor: spreads large tensors; threads or processes. The calling thread works, too, so that a
-        call may run on the executor it is given. The result does not depend on it.
+        call may run on the executor it is given. The result does not depend on it. Arrays on devices leave it alone.
     :param name: what the tensor is called in errors.
     :raises ValidationError: when an element is not finite or larger than 2^126, when the tensor is empty or
         not of a floating-point type, and for wrong axes and codebooks.
