@@ -38,6 +38,9 @@ class Elsewhere(torch.Tensor):
     def data_ptr(self) -> int:
         return self.inner.data_ptr()
 
+    def __deepcopy__(self, memo: Any) -> Elsewhere:
+        return memo.setdefault(id(self), Elsewhere(self.inner.clone()))
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -71,30 +74,29 @@ class ElsewhereMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        asked = [leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, (torch.device, str)) and _is_it(leaf)]
-        if not asked:
+        if func is torch.device or not any(_is_it(leaf) for leaf in (*args, *kwargs.values())):
             return func(*args, **kwargs)
-        if isinstance(args[0], Elsewhere):
-            args = tuple(arg for arg in args if arg not in asked)
-            kwargs = {name: value for name, value in kwargs.items() if name != "device"}
+        if isinstance(args[0], Elsewhere):  # already there
+            args = tuple(arg for arg in args if not _is_it(arg))
+            kwargs = {name: value for name, value in kwargs.items() if not _is_it(value)}
             return func(*args, **kwargs) if len(args) + len(kwargs) > 1 else args[0]
-        args = tuple("cpu" if isinstance(arg, (torch.device, str)) and _is_it(arg) else arg for arg in args)
-        kwargs = {name: "cpu" if name == "device" else value for name, value in kwargs.items()}
+        args = tuple("cpu" if _is_it(arg) else arg for arg in args)
+        kwargs = {name: "cpu" if _is_it(value) else value for name, value in kwargs.items()}
         return Elsewhere(func(*args, **kwargs))
 
 
-def _is_it(device: torch.device | str) -> bool:
-    return device == DEVICE or device == str(DEVICE)
+def _is_it(argument: Any) -> bool:
+    return isinstance(argument, (torch.device, str)) and str(argument) == str(DEVICE)
 
 
 def moved(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with its tensors on the device."""
+    """The model with its tensors on the device; shared ones stay shared."""
     known: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                known.setdefault(id(parameter), torch.nn.Parameter(Elsewhere(parameter.detach()), parameter.requires_grad))
-                module._parameters[name] = known[id(parameter)]
+                there = torch.nn.Parameter(Elsewhere(parameter.detach()), parameter.requires_grad)
+                module._parameters[name] = known.setdefault(id(parameter), there)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = Elsewhere(buffer)

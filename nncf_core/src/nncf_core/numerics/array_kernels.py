@@ -90,8 +90,8 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
         values = decode(tensor.format, codes, tensor.codebook, space)
         values = xp.reshape(values, (units.stop - units.start, piece.last_row - piece.first_row, layout.inner))
         if zero_point is not None:
-            values = values - xp.astype(zero_point[units], xp.float32)
-        values = values * _numbers_of(scale[units], table, xp)
+            values = values - xp.astype(zero_point[units, :, :], xp.float32)
+        values = values * _numbers_of(scale[units, :, :], table, xp)
         if global_scale is not None:
             values = values * global_scale
         if target != np.float32:
