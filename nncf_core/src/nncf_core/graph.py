@@ -117,8 +117,8 @@ class Constant:
     :param granularity: what shares a scale in the low-bit form, for people, e.g. ``group size 64``.
     :param stored_as_float: whether the model stores floating-point numbers, and rounds them to the low-bit form
         whenever they are read.
-    :param on_device: returns the framework's own array, where the values lie on a device whose memory numpy cannot
-        see; ``None`` where :attr:`read` copies nothing from another device.
+    :param on_device: returns the values where they lie: what ``read`` gives, or the framework's own array, on a
+        device whose memory numpy cannot see. ``None`` where there are no such devices.
     """
 
     name: str

@@ -17,16 +17,14 @@ class ArrayGrid:
     """A grid whose tables lie where the numbers do."""
 
     def __init__(self, grid: Grid, space: Space) -> None:
-        self.format = grid.format
-        self._xp = space.xp
-        if grid.format.family == "integer":
-            self._ends = space.numbers([float(grid.format.lo or 0)]), space.numbers([float(grid.format.hi or 0)])
+        self._xp, self._integers = space.xp, grid.format.family == "integer"
+        if grid.format.lo is not None and grid.format.hi is not None:
+            self._ends = space.numbers([grid.format.lo]), space.numbers([grid.format.hi])
+        elif grid.thresholds is not None:
+            self._sign, self._thresholds = 0, space.numbers(grid.thresholds)
         else:
-            tiny = grid.thresholds is None
-            self._sign = 2 ** (grid.format.bits - 1) if tiny else 0
-            self._thresholds = space.numbers(
-                magnitude_thresholds(table_of(grid.format)) if grid.thresholds is None else grid.thresholds
-            )
+            self._sign = 2 ** (grid.format.bits - 1)
+            self._thresholds = space.numbers(magnitude_thresholds(table_of(grid.format)))
 
     def encode(self, values: Array, factor: Array, zero_point: Array | None) -> Array:
         """Codes that are nearest to ``values / factor + zero_point``, see :func:`nncf_core.numerics.grid.encode`.
@@ -38,7 +36,7 @@ class ArrayGrid:
         """
         xp = self._xp
         scaled = values / factor[:, None, :]
-        if self.format.family == "integer":
+        if self._integers:
             return xp.reshape(xp.astype(self.round(scaled, zero_point), xp.int32), (-1,))
         flat = xp.reshape(scaled, (-1,))
         if not self._sign:
@@ -68,16 +66,21 @@ def magnitude_thresholds(table: np.ndarray) -> np.ndarray:
     return thresholds
 
 
-def decode(number_format: NumberFormat, codes: Array, codebook: Array | None, space: Space) -> Array:
-    """The float32 values that codes stand for.
+def value_table(number_format: NumberFormat, codebook: Array | None, space: Space) -> Array | None:
+    """The float32 values that codes stand for; ``None`` where they are the codes themselves.
 
-    :param codes: int32, one dimension.
     :param codebook: float32 table of a codebook format.
     """
-    xp = space.xp
     if number_format.family == "integer":
+        return None
+    return space.numbers(table_of(number_format)) if codebook is None else codebook
+
+
+def decode(codes: Array, table: Array | None, space: Space) -> Array:
+    """The float32 values that codes stand for, int32 of one dimension."""
+    xp = space.xp
+    if table is None:
         return xp.astype(codes, xp.float32)
-    table = space.numbers(table_of(number_format)) if codebook is None else codebook
-    # a packed tail, or a file, may hold more than the table
-    last = xp.asarray([table.shape[0] - 1], dtype=xp.int32, device=space.device)
+    # codes of a file may exceed the table
+    last = xp.full((1,), table.shape[0] - 1, dtype=xp.int32, device=space.device)
     return xp.take(table, xp.minimum(codes, last), axis=0)

@@ -1,7 +1,8 @@
 """Compress, decompress and measure arrays of any library where they lie, bit for bit as numpy's kernels do.
 
-The numpy kernels are made for caches; these are made for devices: few large operations, hardly any wait for a result,
-and pieces of the tensor, so that beyond the tensor and its codes some tens of megabytes are enough.
+The numpy kernels are made for caches; these are made for devices: few large operations, and hardly any wait for a
+result. They go over pieces of the tensor, so that beyond it and its codes some tens of megabytes are enough. A tensor
+whose elements are not in C order in memory is copied first, as numpy's kernels do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from nncf_core.numerics.array_grid import ArrayGrid, decode
+from nncf_core.numerics.array_grid import ArrayGrid, decode, value_table
 from nncf_core.numerics.array_packing import pack, unpack
 from nncf_core.numerics.array_scales import ScaleRule, values_of_bits
 from nncf_core.numerics.arrays import Array, Space, dtype_of, space_of
@@ -76,7 +77,8 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
     space = space_of(tensor.codes)
     xp, scale_shape = space.xp, (layout.units, 1, layout.inner)
     scale = xp.reshape(tensor.scale, scale_shape)
-    table = None if tensor.scale_format is None else space.numbers(values_of_bits(tensor.scale_format))
+    scales_of = None if tensor.scale_format is None else space.numbers(values_of_bits(tensor.scale_format))
+    values_of = value_table(tensor.format, tensor.codebook, space)
     zero_point = None if tensor.zero_point is None else xp.reshape(tensor.zero_point, scale_shape)
     global_scale = None if tensor.global_scale is None else space.numbers([tensor.global_scale])
     limit = min(largest_value(target), largest_value(np.dtype(np.float32)))
@@ -87,11 +89,17 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
         codes = unpack(tensor.codes, tensor.format.bits, count, tensor.format.signed, start)
         if layout.order is not None:
             codes = xp.reshape(_viewed(xp.reshape(codes, layout.shape), layout, xp), (-1,))
-        values = decode(tensor.format, codes, tensor.codebook, space)
+        values = decode(codes, values_of, space)
         values = xp.reshape(values, (units.stop - units.start, piece.last_row - piece.first_row, layout.inner))
         if zero_point is not None:
             values = values - xp.astype(zero_point[units, :, :], xp.float32)
-        values = values * _numbers_of(scale[units, :, :], table, xp)
+        stored = xp.reshape(scale[units, :, :], (-1,))
+        factor = (
+            xp.astype(stored, xp.float32)
+            if scales_of is None
+            else xp.take(scales_of, xp.astype(stored, xp.int32), axis=0)
+        )
+        values = values * xp.reshape(factor, (-1, 1, layout.inner))
         if global_scale is not None:
             values = values * global_scale
         if target != np.float32:
@@ -241,10 +249,3 @@ def _restored(view: Array, layout: Layout, xp: Any) -> Array:
     permuted = xp.reshape(view, tuple(layout.shape[axis] for axis in layout.order))
     back = tuple(layout.order.index(axis) for axis in range(len(layout.order)))
     return xp.reshape(xp.permute_dims(permuted, back), layout.shape)
-
-
-def _numbers_of(scale: Array, table: Array | None, xp: Any) -> Array:
-    if table is None:
-        return xp.astype(scale, xp.float32)
-    index = xp.reshape(xp.astype(scale, xp.int32), (-1,))
-    return xp.reshape(xp.take(table, index, axis=0), scale.shape)

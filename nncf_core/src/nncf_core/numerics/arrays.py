@@ -77,6 +77,9 @@ def dtype_of(array: Array) -> np.dtype:
 
     :raises ValidationError: when they have none.
     """
+    if isinstance(array, np.ndarray):
+        known: np.dtype = array.dtype
+        return known
     name = str(array.dtype).rpartition(".")[2]
     try:
         return np.dtype(name)
