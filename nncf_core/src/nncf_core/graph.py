@@ -13,6 +13,7 @@ import numpy as np
 from attrs import field, frozen
 
 from nncf_core.errors import ValidationError
+from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.tensor import CompressedTensor
 
 
@@ -116,6 +117,8 @@ class Constant:
     :param granularity: what shares a scale in the low-bit form, for people, e.g. ``group size 64``.
     :param stored_as_float: whether the model stores floating-point numbers, and rounds them to the low-bit form
         whenever they are read.
+    :param on_device: returns the values where they lie: what ``read`` gives, or the framework's own array, on a
+        device whose memory numpy cannot see. ``None`` where there are no such devices.
     """
 
     name: str
@@ -128,6 +131,14 @@ class Constant:
     compressed_format: str | None = None
     granularity: str = ""
     stored_as_float: bool = False
+    on_device: Callable[[], Array] | None = field(default=None, repr=False, eq=False)
+
+    def array(self) -> Array:
+        """The values where they lie: what :attr:`read` gives, or an array of another library on its device.
+
+        The functions of :mod:`nncf_core.numerics.kernels` take either. Read-only.
+        """
+        return (self.on_device or self.read)()
 
     @property
     def size(self) -> int:

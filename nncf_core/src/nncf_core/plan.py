@@ -20,6 +20,7 @@ from attrs import asdict, evolve, frozen
 from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.files import replacing
 from nncf_core.graph import Constant, Graph
+from nncf_core.numerics.arrays import Array, to_host
 from nncf_core.numerics.formats import NumberFormat
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
@@ -179,7 +180,8 @@ class Plan:
             raise ValidationError(f"{folder} does not hold a readable plan: {error}") from None
 
 
-def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _store(array: Array, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    array = to_host(array)
     # npz knows numpy's own dtypes only: store bytes beside the dtype's name
     key = f"a{len(arrays)}"
     arrays[key] = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
@@ -224,7 +226,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "value": _store(transformation.value, arrays),
             "reason": transformation.reason,
         }
-    tensor = transformation.tensor
+    tensor = transformation.tensor.on_host()
     optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
     return {
         "compress": transformation.constant,

@@ -13,10 +13,10 @@ from torch import fx
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import FORMATS
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.places import compressed_constant, identity, read, rounded_constant
+from nncf_torch.places import compressed_constant, float_constant, identity, rounded_constant
 from nncf_torch.rounded_weights import Rounding
 from nncf_torch.stored import PARTS, Stored
-from nncf_torch.tensors import array_of, dtype_name
+from nncf_torch.tensors import array_of
 
 _STEPS_OF_CODES = {
     "_assert_tensor_metadata", "add", "bitwise_and", "bitwise_right_shift", "cat", "clamp", "clone", "div", "expand",
@@ -92,12 +92,7 @@ def constant_of(model: GraphModel, constant: GraphConstant) -> Constant:
         float_, scale, zero_point = (model.tensor(constant.parts[part]) for part in ("float", "scale", "zero_point"))
         return rounded_constant(constant.name, float_, scale, zero_point, constant.rounding)
     if constant.stored is None:
-        tensor = model.tensor(constant.targets[0])
-        size = tensor.numel() * tensor.element_size()
-        shape = tuple(tensor.shape)
-        return Constant(
-            constant.name, dtype_name(tensor.dtype), shape, lambda: read(tensor, constant.name), stored_bytes=size
-        )
+        return float_constant(constant.name, model.tensor(constant.targets[0]))
     parts = {name: model.tensor(target) for name, target in constant.parts.items()}
     return compressed_constant(constant.name, constant.stored, parts)
 

@@ -33,7 +33,7 @@ from nncf_torch.graph_model import GraphModel
 from nncf_torch.refusals import refusal
 from nncf_torch.rounded_weights import quantizer_of
 from nncf_torch.stored import PARTS, decompress, encode
-from nncf_torch.tensors import tensor_of
+from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
 
 
 def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
@@ -98,12 +98,12 @@ class _Editor:
         """New float values; what decompressed the old ones goes away."""
         constant, value = self._constant(command.constant), command.value
         known = self._graph.constants[constant.name]
-        if not is_extension(known.shape, value.shape):
+        if not is_extension(known.shape, tuple(value.shape)):
             raise ValidationError(
                 f"The new values of {constant.name!r} have shape {value.shape}; the constant has {known.shape}."
             )
         old = self._model.tensor(constant.targets[0])
-        tensor = tensor_of(value.astype(np.dtype(known.dtype))).to(old.device)
+        tensor = cast_tensor(value, torch_dtype(known.dtype)).to(old.device)
         if constant.stored is not None or isinstance(old, nn.Parameter):
             tensor = nn.Parameter(tensor, requires_grad=old.requires_grad)
         self._forget(constant)

@@ -28,7 +28,7 @@ from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
 from nncf_torch.refusals import refusal
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
-from nncf_torch.tensors import dtype_name, tensor_of, torch_dtype
+from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
 
 
 def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transformation]) -> ModuleModel:
@@ -81,8 +81,7 @@ def _replaced(place: Place, command: ReplaceConstant) -> Place:
         raise ValidationError(
             f"The new values of {place.name!r} have shape {command.value.shape}; the constant has {place.shape}."
         )
-    array = command.value.astype(np.dtype(dtype_name(place.dtype)))
-    tensor: torch.Tensor = tensor_of(array).to(place.device)
+    tensor: torch.Tensor = cast_tensor(command.value, place.dtype).to(place.device)
     if place.is_parameter:
         trained = place.tensor is not None and place.tensor.requires_grad
         tensor = nn.Parameter(tensor, requires_grad=trained)

@@ -50,6 +50,7 @@ def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
     below zero, which some symmetric schemes have."""
     if tensor.format.name not in ("int8", "uint8") or tensor.group_axis is not None or tensor.global_scale is not None:
         return None
+    tensor = tensor.on_host()
     if (tensor.scale.astype(np.float32) < 0).any():
         return None
     axes = [axis for axis, n in enumerate(tensor.scale.shape) if n > 1]

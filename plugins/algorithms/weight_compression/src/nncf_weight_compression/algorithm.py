@@ -7,12 +7,11 @@ from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-
 from nncf_core.contracts import CompressionRequest, Context
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
+from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
@@ -76,7 +75,7 @@ class WeightCompression:
                 yield CompressConstant(constant.name, tensor, assignment.reason)
 
 
-def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], np.ndarray]:
+def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
     weight = assignment.weight
     work = partial(
         compress,
@@ -87,7 +86,7 @@ def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[Compre
         codebook=settings.codebook if assignment.scheme is settings.primary else None,
         name=weight.constant.name,
     )
-    return work, weight.constant.read()
+    return work, weight.constant.array()
 
 
 def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignment]:
