@@ -88,6 +88,10 @@ class CompressedModule(nn.Module):
 
     _uncompressed_class: type[nn.Module]
 
+    def __init_subclass__(cls, **_: Any) -> None:
+        # not for the user's classes to know of, who may keep a register of theirs
+        return
+
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle is told how
         state: Any = self.__getstate__()  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ It needs nothing of the model but that it runs, and knows of it what one run sho
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,7 +103,11 @@ class Watch(TorchFunctionMode):
         enter = hooks.register_module_forward_pre_hook(self._enter)
         leave = hooks.register_module_forward_hook(self._leave, always_call=True)
         try:
-            with self:
+            with self, warnings.catch_warnings():
+                # modules that torch.compile gave are entered twice
+                warnings.filterwarnings(
+                    "ignore", message=r"Using `torch.compile\(module\)` when there are global hooks"
+                )
                 yield
         finally:
             enter.remove()

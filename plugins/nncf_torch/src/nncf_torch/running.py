@@ -50,7 +50,9 @@ def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, tor
 def run_module(module: nn.Module, call: Call) -> Any:
     """What a module gives, in evaluation mode; random numbers that it draws are not missed elsewhere."""
     call = on_device(module, call)
-    with evaluating(module), torch.no_grad(), torch.random.fork_rng():
+    # what torch.compile gave runs as it was before, so that every function call is seen
+    eager = torch.compiler.set_stance("force_eager")
+    with evaluating(module), eager, torch.no_grad(), torch.random.fork_rng():
         return module(*call.args, **call.kwargs)
 
 
