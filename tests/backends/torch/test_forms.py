@@ -87,7 +87,9 @@ def test_weights_keep_their_element_type(mode, dtype):
     assert torch.equal(small(x), plain(x))
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(torch.float16, "half"), (torch.bfloat16, "bfloat16")])
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(torch.float16, "half"), (torch.bfloat16, "bfloat16"), (torch.float64, "double")]
+)
 def test_casts_mean_the_weight_and_not_its_codes(dtype, name):
     small = nncf.compress_weights(sequential(), **settings(Mode.FP8_E4M3))
     before = small[0].weight

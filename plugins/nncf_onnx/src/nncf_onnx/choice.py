@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from nncf_core.contracts import CompressionRequest
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, OpKind
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_onnx.forms import codebook, dequantize_linear, nbits, rows
 from nncf_onnx.forms.common import CODE_DTYPES
@@ -21,6 +21,7 @@ class Form(Enum):
     """The forms."""
 
     DEQUANTIZE_LINEAR = "DequantizeLinear"
+    ARITHMETIC = "arithmetic"
     ROWS = "rows"
     CODEBOOK = "table"
     NBITS = "MatMulNBits"
@@ -38,10 +39,13 @@ def choose(
     own = nbits.refusal(graph, constant, request)
     if options.weight_format == "matmul_nbits" and own is None:
         return Form.NBITS, ""
-    if rows.holds(graph, constant, request):
+    if options.weight_format != "dequantize_linear" and rows.holds(graph, constant, request):
         return Form.ROWS, ""
     if standard is None:
-        return Form.DEQUANTIZE_LINEAR, ""
+        # onnxruntime's recurrent operators prepare constant weights once; it folds operators, but not DequantizeLinear
+        folded = options.weight_format != "dequantize_linear" and _is_recurrent(graph, constant)
+        arithmetic = folded and dequantize_linear.fits_arithmetic(request)
+        return Form.ARITHMETIC if arithmetic else Form.DEQUANTIZE_LINEAR, ""
     if options.weight_format == "auto" and own is None:
         return Form.NBITS, ""
     return None, _explain(request, standard, own)
@@ -62,7 +66,12 @@ def stored_bytes(graph: Graph, constant: Constant, tensor: CompressedTensor, opt
         return nbits.stored_bytes(graph, constant, tensor)
     if form is Form.ROWS:
         return rows.stored_bytes(tensor, constant.dtype)
-    return dequantize_linear.stored_bytes(tensor, constant.dtype, _opset(graph))
+    return dequantize_linear.stored_bytes(tensor, constant.dtype, _opset(graph), arithmetic=form is Form.ARITHMETIC)
+
+
+def _is_recurrent(graph: Graph, constant: Constant) -> bool:
+    users = graph.users(constant.name)
+    return bool(users) and all(node.kind is OpKind.RECURRENT for node, _ in users)
 
 
 def _opset(graph: Graph) -> int:

@@ -88,8 +88,8 @@ class _Editor:
         if tensor.shape != constant.shape:
             raise ValidationError(f"The constant {target.name!r} has shape {constant.shape}, its codes {tensor.shape}.")
         form, reason = choose(self._graph, constant, request_for(tensor), self._options)
-        if form is Form.DEQUANTIZE_LINEAR:
-            dequantize_linear.emit(self.rewriter, target, tensor)
+        if form in (Form.DEQUANTIZE_LINEAR, Form.ARITHMETIC):
+            dequantize_linear.emit(self.rewriter, target, tensor, arithmetic=form is Form.ARITHMETIC)
         elif form is Form.CODEBOOK:
             codebook.emit(self.rewriter, target, tensor)
         elif form is Form.ROWS:

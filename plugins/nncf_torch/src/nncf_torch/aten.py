@@ -98,7 +98,7 @@ def layout_of(op_type: str, position: int, rank: int, arguments: Sequence[Any]) 
     """The layout of an operand; ``None`` where that operand is no weight.
 
     :param op_type: name without overload.
-    :param position: index of the argument; for ``einsum`` of the operand.
+    :param position: index of the argument; of a list that it stands in, but for recurrent operators, the index in that.
     :param rank: number of dimensions of the operand.
     :param arguments: all arguments in the order of the operator's schema.
     """
@@ -120,6 +120,7 @@ def layout_of(op_type: str, position: int, rank: int, arguments: Sequence[Any]) 
             return conv_layout(rank)
         groups = arguments[8] if op_type == "convolution" else arguments[6] if len(arguments) > 6 else 1
         return conv_transpose_layout(int(groups), rank)
-    if kind is OpKind.RECURRENT and rank == 2:
+    if kind is OpKind.RECURRENT and rank == 2 and position >= 2:
+        # before them stand the input and the states
         return linear_layout(rank)
     return None

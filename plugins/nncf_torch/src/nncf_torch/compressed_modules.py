@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
 from nncf_torch.stored import PARTS, Stored, decompress, decompress_rows, is_by_row
 
@@ -69,10 +70,12 @@ def _refill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
     base = uncompressed_class(module)
     module.__dict__[_WEIGHTS] = dict(weights)
     if weights:
+        forget_list(module)
         module.__class__ = compressed_class(base, tuple(weights))
     else:
         del module.__dict__[_WEIGHTS]
         module.__class__ = base
+        make_list(module)
 
 
 def uncompressed_class(module: nn.Module) -> type[nn.Module]:
@@ -84,6 +87,10 @@ class CompressedModule(nn.Module):
     """Mixed into the classes of modules with compressed weights."""
 
     _uncompressed_class: type[nn.Module]
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        # not for the user's classes to know of, who may keep a register of theirs
+        return
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle is told how
@@ -123,7 +130,7 @@ _CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
 
 
 def _made_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    members: dict[str, Any] = {name: _property(name) for name in names}
+    members: dict[str, Any] = {name: _property(name) for name in names} | members_of(base)
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
     if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and names == ("weight",):
         members["forward"] = _look_up

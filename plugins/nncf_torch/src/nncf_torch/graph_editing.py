@@ -13,7 +13,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
@@ -30,7 +30,6 @@ from nncf_torch.fake_quantize import rounded_to
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.refusals import refusal
 from nncf_torch.rounded_weights import quantizer_of
 from nncf_torch.stored import PARTS, decompress, encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
@@ -69,9 +68,6 @@ class _Editor:
         known = self._graph.constants[constant.name]
         if tuple(tensor.shape) != known.shape:
             raise ValidationError(f"The constant {constant.name!r} has shape {known.shape}, its codes {tensor.shape}.")
-        reason = refusal(self._graph, known)
-        if reason is not None:
-            raise ParameterNotSupportedError(f"The constant {constant.name!r} cannot be compressed: {reason}")
         quantizer = quantizer_of(tensor) if command.integer_operand and constant.stored is None else None
         if quantizer is not None:
             self._round(constant, quantizer)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph
 from nncf_core.transformations import (
     CompressConstant,
@@ -25,7 +25,6 @@ from nncf_torch.edited_modules import Multiplication, add_multiplication, free_b
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
 from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
-from nncf_torch.refusals import refusal
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
@@ -38,7 +37,7 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
     for transformation in transformations:
         if isinstance(transformation, CompressConstant):
             place = _place(known, transformation.constant)
-            known[place.name] = _compressed(model.module, place, transformation, graph)
+            known[place.name] = _compressed(model.module, place, transformation)
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
@@ -55,13 +54,10 @@ def _place(known: dict[str, Place], name: str) -> Place:
     return known[name]
 
 
-def _compressed(root: nn.Module, place: Place, command: CompressConstant, graph: Graph) -> Place:
+def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Place:
     tensor = command.tensor
     if tuple(tensor.shape) != place.shape:
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
-    reason = refusal(graph, graph.constants[place.name])
-    if reason is not None:
-        raise ParameterNotSupportedError(f"The constant {place.name!r} cannot be compressed: {reason}")
     quantizer = quantizer_of(tensor) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)

@@ -191,7 +191,7 @@ def decompress(
         values = values.reshape(stored.shape)
     if stored.dtype is torch.float32:
         return values
-    if stored.clipped:
+    if stored.clipped and stored.dtype is not torch.float64:
         limit = torch.finfo(stored.dtype).max
         values = values.clamp(-limit, limit)
     return values.to(stored.dtype)

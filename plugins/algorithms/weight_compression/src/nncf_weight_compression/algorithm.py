@@ -26,7 +26,7 @@ class WeightCompression:
     """Weights in low-bit formats, round to nearest.
 
     Ratio-defining weights get the primary format, a part of them the backup format when ``ratio`` is below
-    1; embeddings, convolutions and the head get the backup format.
+    1; embeddings, convolutions, recurrent layers and the head get the backup format.
     """
 
     name: ClassVar[str] = "weight_compression"
@@ -97,7 +97,7 @@ def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignmen
     others = [weight for weight in weights if not weight.ratio_defining]
     backup = [
         *assign_backup(demoted, settings, "sensitive to the primary format"),
-        *assign_backup(others, settings, "embedding, convolution or last layer"),
+        *assign_backup(others, settings, "embedding, convolution, recurrent or last layer"),
     ]
     order = {weight.constant.name: index for index, weight in enumerate(weights)}
     return sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name])
