@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from attrs import define, field, frozen
 
-from nncf_core.aggregators import AGGREGATORS, Aggregator
+from nncf_core.aggregators import AGGREGATORS, Aggregator, has_probability
 from nncf_core.errors import StatisticsCacheError, ValidationError
 from nncf_core.transformations import TargetPoint
 
@@ -25,25 +25,40 @@ class StatisticsRequest:
     :param target: the tensor.
     :param kind: name of the aggregator, a key of :data:`AGGREGATORS`.
     :param axis: axis that is kept; ``None`` reduces over all elements.
+    :param probability: of a quantile, or the share of outliers on either side; between 0 and 1, and ``None`` for kinds
+        that depend on none.
+    :param batched: whether an item's tensor holds samples along its first axis, rather than being one sample. Kinds
+        that speak of all elements do not depend on it.
+    :raises ValidationError: for unknown kinds, and a probability that is missing, out of range or without meaning.
     """
 
     target: TargetPoint
     kind: str = field()
     axis: int | None = None
+    probability: float | None = field(default=None)
+    batched: bool = False
 
     @kind.validator
     def _known(self, _: object, value: str) -> None:
         if value not in AGGREGATORS:
             raise ValidationError(f"Unknown statistic {value!r}; known are {', '.join(sorted(AGGREGATORS))}.")
 
+    @probability.validator
+    def _fits(self, _: object, value: float | None) -> None:
+        if has_probability(self.kind) != (value is not None) or not 0 <= (value or 0) <= 1:
+            wanted = "a probability between 0 and 1" if has_probability(self.kind) else "no probability"
+            raise ValidationError(f"The statistic {self.kind!r} takes {wanted}, not {value!r}.")
+
     @property
     def key(self) -> str:
         """A stable textual key, used in files."""
-        return f"{self.target}:{self.kind}:{'' if self.axis is None else self.axis}"
+        more = ("" if self.probability is None else f":{self.probability!r}") + (":batched" if self.batched else "")
+        return f"{self.target}:{self.kind}:{'' if self.axis is None else self.axis}{more}"
 
     def aggregator(self) -> Aggregator:
         """A new, empty aggregator for this request."""
-        return AGGREGATORS[self.kind](axis=self.axis)
+        probability = {} if self.probability is None else {"probability": self.probability}
+        return AGGREGATORS[self.kind](axis=self.axis, batched=self.batched, **probability)
 
 
 @define
