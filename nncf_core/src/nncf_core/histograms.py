@@ -93,10 +93,10 @@ def _exponent(low: float, high: float) -> int:
 def least_error(bins: Bins, symmetric: bool) -> tuple[float, float]:
     """The range with the least expected squared error of what 8-bit integers make of the elements.
 
-    Elements are taken to be spread evenly over their interval, but for zeros, which are exact. Steps that are
-    11 % apart are compared with every eighth zero point, then those about the best with each. TensorRT (Migacz 2017, "8-bit
-    inference with TensorRT") compares ranges by another measure, PyTorch's ``HistogramObserver`` takes a path from one
-    quantile to the next.
+    Elements are taken to be spread evenly over their interval, but for zeros, which are exact. Steps that are 11 %
+    apart are compared with every eighth zero point, then those about the best with each. (TensorRT compares ranges by
+    another measure, see Migacz 2017, "8-bit inference with TensorRT"; PyTorch's ``HistogramObserver`` by this one, on
+    a path from one quantile to the next.)
 
     :param symmetric: whether integers have no zero point: then the range reaches as far below zero as above, or not at
         all where no element lies below.

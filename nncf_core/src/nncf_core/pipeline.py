@@ -115,7 +115,10 @@ class _Run:
                 if not fresh:
                     graph = self.backend.builder.build(model)
                 ignored = ignored_names(graph, step.ignored)
-                context = Context(self.executor, self.progress, ignored, self._refusal(graph), self._setup)
+                size = 1 if self.dataset is None else self.dataset.get_batch_size() or 1
+                context = Context(
+                    self.executor, self.progress, ignored, self._refusal(graph), self._setup, batch_size=size
+                )
                 statistics = self._statistics(step, model, graph, context, index)
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name

@@ -7,6 +7,7 @@ give the same result as the whole, up to float64 rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from attrs import define, field, frozen
@@ -57,8 +58,10 @@ class StatisticsRequest:
 
     def aggregator(self) -> Aggregator:
         """A new, empty aggregator for this request."""
-        probability = {} if self.probability is None else {"probability": self.probability}
-        return AGGREGATORS[self.kind](axis=self.axis, batched=self.batched, **probability)
+        more: dict[str, Any] = {} if self.probability is None else {"probability": self.probability}
+        if self.batched:
+            more["batched"] = True
+        return AGGREGATORS[self.kind](axis=self.axis, **more)
 
 
 @define
