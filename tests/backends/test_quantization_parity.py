@@ -13,17 +13,36 @@ import torch
 from attrs import frozen
 
 import nncf
-from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+from nncf.quantization.advanced_parameters import QuantizationParameters, QuantizationScheme
+from nncf.quantization.range_estimator import (
+    RangeEstimatorParameters,
+    RangeEstimatorParametersSet,
+    StatisticsCollectorParameters,
+    StatisticsType,
+)
 from nncf_core.graph import Graph, Node, OpKind
 from tests.backends.digits import converted, convolutions, images, transformer
 
 FRAMEWORKS = ("onnx", "openvino", "torch")
 
+QUANTILES = RangeEstimatorParameters(
+    *(StatisticsCollectorParameters(StatisticsType.QUANTILE, quantile_outlier_prob=0.003) for _ in ("min", "max"))
+)
+
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "without zero points": {"preset": nncf.QuantizationPreset.PERFORMANCE},
     "extremes": {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX},
+    "medians": {"activations_range_estimator_params": RangeEstimatorParametersSet.MEDIAN_MINMAX},
+    "quantiles": {
+        "activations_range_estimator_params": QUANTILES,
+        "weights_range_estimator_params": QUANTILES,
+    },
+    "least error": {"activations_range_estimator_params": RangeEstimatorParametersSet.HISTOGRAM},
     "half of the range": {"overflow_fix": nncf.OverflowFix.ENABLE},
+    "weights with zero points": {
+        "weights_quantization_params": QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC)
+    },
 }
 
 CHANGES_NO_RANGE = {
@@ -111,7 +130,8 @@ def layers_of(graph: Graph) -> list[Layer]:
             tensor = constant.compressed()
             kept = [axis for axis in range(len(tensor.shape)) if axis not in tensor.reduction_axes]
             order = [*kept, *tensor.reduction_axes]
-            codes = tensor.codes.view(np.int8).reshape(tensor.shape).transpose(order)
+            dtype = np.int8 if tensor.format.signed else np.uint8
+            codes = tensor.codes.view(dtype).reshape(tensor.shape).transpose(order)
             scale = tensor.scale.astype(np.float32).reshape(-1)  # groups are an axis of their own in OpenVINO
             low, high = range_of(graph, quantizer_before(graph, node))
             found.append(Layer(low, high, codes.reshape(scale.size, -1).astype(int), scale))

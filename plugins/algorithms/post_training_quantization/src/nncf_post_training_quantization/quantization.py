@@ -53,6 +53,11 @@ def transformations(
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
         return
+    if not settings.weights.estimator.symmetric and not context.quantization_setup(settings.device).weight_zero_points:
+        nncf_logger.warning(
+            "The runtime computes layers whose weights have zero points in floating point: they get smaller, not "
+            "faster. It computes with integers where weights_quantization_params leaves mode out."
+        )
     batched = _batched(settings, context)
     for tensor in placement.tensors:
         low, high = settings.estimator.ends(statistics, point_of(graph, tensor.source), batched)
