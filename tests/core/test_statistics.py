@@ -113,14 +113,14 @@ def assert_same(kind, found, wanted):
 
 
 @pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {*RANGES}))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(stream=streams())
 def test_value_is_numpys(kind, stream):
     arrays, axis = stream
     assert_same(kind, aggregated(kind, arrays, axis).value, wanted(kind, arrays, axis))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(kind=any_kind, stream=streams(fewest=3), data=st.data())
 def test_merge_is_associative(kind, stream, data):
     arrays, axis = stream
@@ -143,7 +143,7 @@ def test_merge_is_associative(kind, stream, data):
     assert_same(kind, right.value, whole.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(kind=any_kind, stream=streams())
 def test_merging_changes_only_the_receiver(kind, stream):
     arrays, axis = stream
@@ -158,7 +158,7 @@ def test_merging_changes_only_the_receiver(kind, stream):
         np.testing.assert_array_equal(array, before[name])
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(kind=any_kind, stream=streams(fewest=2))
 def test_a_restored_state_goes_on_equally(kind, stream):
     arrays, axis = stream
@@ -235,7 +235,7 @@ def test_tensors_without_elements_count_for_nothing(kind):
     np.testing.assert_array_equal(aggregator.value, other.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(kind=any_kind, stream=streams(), batched=st.booleans())
 def test_a_batch_is_its_samples(kind, stream, batched):
     arrays, axis = stream
