@@ -218,11 +218,11 @@ def kind_of(aggregation: str, reduction: str) -> str:
 
 
 def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
-    none = REDUCTIONS["mean"]
-    yield "mean", partial(_Moment, none)
-    yield "mean_square", partial(_Moment, none, power=2)
+    unused = REDUCTIONS["mean"]  # these look at the elements themselves
+    yield "mean", partial(_Moment, unused)
+    yield "mean_square", partial(_Moment, unused, power=2)
     for name, measure in _MEASURES.items():
-        yield name, partial(_SpreadOfElements, none, measure=measure)
+        yield name, partial(_SpreadOfElements, unused, measure=measure)
     for aggregation, made in _AGGREGATIONS.items():
         for reduction, function in REDUCTIONS.items():
             yield kind_of(aggregation, reduction), partial(made, function)
@@ -239,10 +239,10 @@ def has_probability(kind: str) -> bool:
     return "quantile" in kind or "no_outliers" in kind
 
 
+_PER_SAMPLE = {kind_of(aggregation, reduction) for aggregation in _AGGREGATIONS for reduction in REDUCTIONS}
+_PER_SAMPLE -= {"min", "max", "abs_max"}
+
+
 def is_per_sample(kind: str) -> bool:
     """Whether a kind depends on what is a sample and what a batch of them."""
-    return any(kind == kind_of(a, r) for a in _AGGREGATIONS for r in REDUCTIONS) and kind not in (
-        "min",
-        "max",
-        "abs_max",
-    )
+    return kind in _PER_SAMPLE

@@ -91,11 +91,12 @@ class RangeEstimator:
         reduction = (self.low if lower else self.high).statistics_type
         if reduction in (StatisticsType.MIN, StatisticsType.MAX, StatisticsType.ABS_MAX):
             # whatever the aggregator, of one sample it gives what it gets
-            low = weight.min(axis=reduced, keepdims=True)
-            high = weight.max(axis=reduced, keepdims=True)
-            if kind.endswith("abs_max"):
-                return np.asarray(np.maximum(np.abs(low), np.abs(high)))
-            return np.asarray(low if reduction is StatisticsType.MIN else high)
+            ends = [
+                np.asarray(extremum(weight, axis=reduced, keepdims=True))
+                for extremum, unwanted in ((np.min, StatisticsType.MAX), (np.max, StatisticsType.MIN))
+                if reduction is not unwanted or kind.endswith("abs_max")
+            ]
+            return ends[0] if len(ends) == 1 else np.asarray(np.maximum(np.abs(ends[0]), np.abs(ends[1])))
         kept = [axis for axis in range(weight.ndim) if axis not in reduced]
         shape = [weight.shape[axis] if axis in kept else 1 for axis in range(weight.ndim)]
         rows = weight.transpose(*kept, *reduced).reshape(int(np.prod([weight.shape[axis] for axis in kept])), -1)
