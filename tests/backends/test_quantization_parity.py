@@ -13,6 +13,7 @@ import torch
 from attrs import frozen
 
 import nncf
+from nncf.quantization.advanced_parameters import QuantizationParameters, QuantizationScheme
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from nncf_core.graph import Graph, Node, OpKind
 from tests.backends.digits import converted, convolutions, images, transformer
@@ -23,7 +24,17 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "without zero points": {"preset": nncf.QuantizationPreset.PERFORMANCE},
     "extremes": {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX},
+    "medians": {"activations_range_estimator_params": RangeEstimatorParametersSet.MEDIAN_MINMAX},
+    # not quantiles of activations: one of the quantizers stands before a pool in ONNX, behind it in the others
+    "without outliers": {
+        "activations_range_estimator_params": RangeEstimatorParametersSet.MEAN_NO_OUTLIERS_MINMAX,
+        "weights_range_estimator_params": RangeEstimatorParametersSet.MEAN_QUANTILE,
+    },
+    "least error": {"activations_range_estimator_params": RangeEstimatorParametersSet.HISTOGRAM},
     "half of the range": {"overflow_fix": nncf.OverflowFix.ENABLE},
+    "weights with zero points": {
+        "weights_quantization_params": QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC)
+    },
 }
 
 CHANGES_NO_RANGE = {
@@ -111,7 +122,8 @@ def layers_of(graph: Graph) -> list[Layer]:
             tensor = constant.compressed()
             kept = [axis for axis in range(len(tensor.shape)) if axis not in tensor.reduction_axes]
             order = [*kept, *tensor.reduction_axes]
-            codes = tensor.codes.view(np.int8).reshape(tensor.shape).transpose(order)
+            dtype = np.int8 if tensor.format.signed else np.uint8
+            codes = tensor.codes.view(dtype).reshape(tensor.shape).transpose(order)
             scale = tensor.scale.astype(np.float32).reshape(-1)  # groups are an axis of their own in OpenVINO
             low, high = range_of(graph, quantizer_before(graph, node))
             found.append(Layer(low, high, codes.reshape(scale.size, -1).astype(int), scale))

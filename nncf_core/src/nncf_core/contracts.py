@@ -233,6 +233,7 @@ class Context:
         :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
+    :param batch_size: samples in an item of the dataset, as its source says.
     """
 
     executor: Executor | None = None
@@ -240,6 +241,7 @@ class Context:
     ignored: frozenset[str] = frozenset()
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
+    batch_size: int = 1
 
 
 @runtime_checkable

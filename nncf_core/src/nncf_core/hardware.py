@@ -35,12 +35,14 @@ class QuantizationSetup:
     :param moves_through: whether the runtime finds a quantizer before transparent operators; otherwise one
         with the same range must stand behind each of them, too.
     :param fused: types that become part of the operator before them: nothing is quantized in between.
+    :param weight_zero_points: whether operators whose weights have zero points are computed with integers, too.
     """
 
     operators: Mapping[str, OperatorSetup] = field(factory=dict)
     transparent: frozenset[str] = frozenset()
     fused: frozenset[str] = frozenset()
     moves_through: bool = False
+    weight_zero_points: bool = True
 
     def of(self, node: Node) -> OperatorSetup | None:
         """How an operator is computed with integers; ``None`` when it is not."""

@@ -14,5 +14,14 @@ class TestPostTrainingQuantization(AlgorithmConformance):
         return [
             {},
             {"preset": "performance"},
+            {
+                "advanced_parameters": {
+                    "activations_range_estimator_params": {
+                        side: {"statistics_type": "raw", "aggregator_type": "histogram"} for side in ("min", "max")
+                    },
+                    "weights_quantization_params": {"mode": "asymmetric"},
+                    "batchwise_statistics": True,
+                }
+            },
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]

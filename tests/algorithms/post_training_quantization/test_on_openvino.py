@@ -10,6 +10,7 @@ import openvino as ov
 import pytest
 
 import nncf
+from nncf.quantization.advanced_parameters import QuantizationParameters, QuantizationScheme
 from tests.algorithms.post_training_quantization.networks import block, images, residual, sentences
 
 
@@ -65,6 +66,20 @@ def test_products_run_on_integers(products: ov.Model) -> None:
     test = sentences(10, seed=1)
     wanted = outputs(products, test)
     assert np.linalg.norm(outputs(quantized, test) - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_weights_with_zero_points_are_right_and_said_to_be_no_faster(
+    convolutions: ov.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC)
+    advanced = nncf.AdvancedQuantizationParameters(weights_quantization_params=params)
+    quantized = nncf.quantize(convolutions, nncf.Dataset(images(20)), advanced_parameters=advanced)
+    assert any("zero points in floating point" in message for message in caplog.messages)
+    # the day it computes them with integers, QuantizationSetup.weight_zero_points is to say so
+    assert set(precisions(quantized, ("Convolution",))) == {"f32"}
+    test = images(20, seed=1)
+    wanted = outputs(convolutions, test)
+    assert np.linalg.norm(outputs(quantized, test) - wanted) < 0.08 * np.linalg.norm(wanted)
 
 
 def test_quantizers_are_shown_by_name(convolutions: ov.Model) -> None:

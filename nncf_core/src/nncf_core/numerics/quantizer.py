@@ -95,14 +95,17 @@ class Quantizer:
         return self.scale.reshape(shape), self.zero_point.astype(np.float32).reshape(shape)
 
 
-def symmetric(low: np.ndarray, high: np.ndarray, bits: int = 8, axis: int | None = None) -> Quantizer:
+def symmetric(
+    low: np.ndarray, high: np.ndarray, bits: int = 8, axis: int | None = None, signed: bool | None = None
+) -> Quantizer:
     """The quantizer without zero point for a range: signed, or unsigned when nothing lies below zero.
 
     :param low: smallest values, a scalar or one for each channel.
     :param high: largest values, of the same shape.
+    :param signed: whether integers have a sign, where the range is not to say it; without one all below zero is 0.
     """
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-    signed = bool((low < 0).any())
+    signed = bool((low < 0).any()) if signed is None else signed
     largest = np.maximum(np.abs(low), np.abs(high)) if signed else high
     half = 2 ** (bits - 1)
     lo, hi = (-half, half - 1) if signed else (0, 2 * half - 1)

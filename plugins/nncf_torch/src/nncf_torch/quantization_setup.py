@@ -31,6 +31,7 @@ _SETUP = QuantizationSetup(
         }
     ),
     moves_through=True,
+    weight_zero_points=False,
 )  # fmt: skip
 
 _DEVICES = ("ANY", "CPU", "CPU_SPR", "GPU", "NPU")

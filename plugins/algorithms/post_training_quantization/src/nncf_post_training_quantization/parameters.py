@@ -15,7 +15,9 @@ from nncf_core.advanced import (
 )
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.parameters import ModelType, OverflowFix, QuantizationMode, QuantizationPreset, TargetDevice
-from nncf_core.range_estimator import AggregatorType, StatisticsCollectorParameters, StatisticsType
+from nncf_core.range_estimator import AggregatorType
+from nncf_post_training_quantization.ranges import RangeEstimator, estimator
+from nncf_post_training_quantization.weights import WeightScheme
 
 
 @frozen
@@ -58,27 +60,24 @@ SCHEMA: Mapping[str, Any] = {
     },
 }
 
-_RANGES: Mapping[tuple[StatisticsType, AggregatorType], str] = {
-    (StatisticsType.MIN, AggregatorType.MIN): "min",
-    (StatisticsType.MIN, AggregatorType.MEAN): "mean_min",
-    (StatisticsType.MAX, AggregatorType.MAX): "max",
-    (StatisticsType.MAX, AggregatorType.MEAN): "mean_max",
-}
-
 
 @frozen
 class Settings:
     """Parameters after defaults and checks.
 
     :param symmetric: whether activations have no zero point.
-    :param low: the statistic that is the lower end of a range.
-    :param high: the statistic that is the upper end.
+    :param signed: of activations without a zero point: whether their integers have a sign; ``None``: where numbers
+        below zero were seen.
+    :param estimator: of the ranges of activations.
+    :param batched: whether an item of the dataset holds several samples; ``None``: as the dataset says.
     """
 
     symmetric: bool
+    signed: bool | None
     device: str
-    low: str
-    high: str
+    estimator: RangeEstimator
+    batched: bool | None
+    weights: WeightScheme
     quantize_outputs: bool
     correct_biases: bool
     half_range: OverflowFix
@@ -96,38 +95,55 @@ def resolve(params: QuantizationSettings) -> Settings:
         raise _unsupported("fast_bias_correction", False, "leave it at True")
     if not advanced.disable_channel_alignment:
         raise _unsupported("disable_channel_alignment", False, "leave it at True")
-    for name in ("activations_quantization_params", "weights_quantization_params"):
-        _check_quantizer(name, getattr(advanced, name))
-    estimator = advanced.activations_range_estimator_params
-    activations = advanced.activations_quantization_params
+    activations = _integers("activations_quantization_params", advanced.activations_quantization_params)
+    for name in ("per_channel", "narrow_range"):
+        if getattr(activations, name):
+            remedy = "the runtimes' operators take activations of one scale and 256 integers"
+            raise _unsupported(f"activations_quantization_params.{name}", True, remedy)
     symmetric = params.preset == QuantizationPreset.PERFORMANCE
-    if isinstance(activations, QuantizationParameters) and activations.mode is not None:
+    if activations.mode is not None:
         symmetric = activations.mode == QuantizationScheme.SYMMETRIC
+    mean, extremes = (AggregatorType.MEAN,) * 2, (AggregatorType.MIN, AggregatorType.MAX)
+    ranges = {
+        name: estimator(name, getattr(advanced, name), default, without)
+        for name, default, without in (
+            ("activations_range_estimator_params", mean, symmetric),
+            ("weights_range_estimator_params", extremes, _is_symmetric(advanced.weights_quantization_params)),
+        )
+    }
     return Settings(
         symmetric,
+        activations.signedness_to_force,
         str(params.target_device),
-        _statistic("min", estimator.min, StatisticsType.MIN),
-        _statistic("max", estimator.max, StatisticsType.MAX),
+        ranges["activations_range_estimator_params"],
+        advanced.batchwise_statistics,
+        _weights(advanced.weights_quantization_params, ranges["weights_range_estimator_params"]),
         advanced.quantize_outputs,
         not advanced.disable_bias_correction,
         advanced.overflow_fix or OverflowFix.DISABLE,
     )
 
 
-def _statistic(side: str, given: StatisticsCollectorParameters, default: StatisticsType) -> str:
-    kind = given.statistics_type or default
-    aggregator = given.aggregator_type or AggregatorType.MEAN
-    if (kind, aggregator) not in _RANGES or kind != default:
-        remedy = f"{default} of samples can be put together by mean or {default}"
-        raise _unsupported(f"activations_range_estimator_params.{side}", f"{aggregator} of {kind}", remedy)
-    return _RANGES[kind, aggregator]
+def _is_symmetric(given: QuantizationParameters | FP8QuantizationParameters | None) -> bool:
+    return not isinstance(given, QuantizationParameters) or given.mode != QuantizationScheme.ASYMMETRIC
 
 
-def _check_quantizer(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> None:
+def _weights(given: QuantizationParameters | FP8QuantizationParameters | None, ranges: RangeEstimator) -> WeightScheme:
+    name = "weights_quantization_params"
+    integers = _integers(name, given)
+    if integers.signedness_to_force is False and ranges.symmetric:
+        raise _unsupported(f"{name}.signedness_to_force", False, "weights lie on both sides of zero; leave it out")
+    if integers.narrow_range and not ranges.symmetric:
+        raise _unsupported(f"{name}.narrow_range", True, "integers with zero points are 256; leave it out")
+    return WeightScheme(ranges, integers.per_channel is not False, integers.narrow_range is not False)
+
+
+def _integers(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> QuantizationParameters:
     if isinstance(given, FP8QuantizationParameters):
         raise _unsupported(name, "FP8", "leave it out for integers of 8 bits")
     if given is not None and given.num_bits not in (None, 8):
         raise _unsupported(f"{name}.num_bits", given.num_bits, "8 bits are")
+    return given or QuantizationParameters()
 
 
 def _unsupported(name: str, value: object, remedy: str) -> ParameterNotSupportedError:

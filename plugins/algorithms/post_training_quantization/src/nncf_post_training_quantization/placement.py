@@ -59,17 +59,25 @@ class Placement:
     nodes: tuple[Node, ...]
 
 
-def place(graph: Graph, setup: QuantizationSetup, context: Context, quantize_outputs: bool) -> Placement:
+def place(
+    graph: Graph,
+    setup: QuantizationSetup,
+    context: Context,
+    quantize_outputs: bool,
+    *,
+    request: CompressionRequest = REQUEST,
+) -> Placement:
     """What is quantized in a graph.
 
     :param quantize_outputs: whether tensors that leave the model may be quantized.
+    :param request: how weights are stored.
     """
     gates = gate_layers(graph)
     if gates:
         nncf_logger.info(
             "Left in floating point, as layers of gates that weigh channels: %s.", ", ".join(sorted(gates))
         )
-    places = _Places(graph, setup, context, quantize_outputs, gates)
+    places = _Places(graph, setup, context, quantize_outputs, gates, request)
     integer = places.integer_nodes()
     demands = places.demands(integer)
     sources = places.moved_up(demands)
@@ -109,6 +117,7 @@ class _Places:
     context: Context
     quantize_outputs: bool
     gates: frozenset[str]
+    request: CompressionRequest
 
     def integer_nodes(self) -> frozenset[str]:
         """Names of the operators that are computed with integers."""
@@ -235,7 +244,7 @@ class _Places:
             constant.is_float
             and constant.shape
             and constant.size
-            and self.context.refusal(constant, REQUEST) is None
+            and self.context.refusal(constant, self.request) is None
             and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
             for constant in constants
         )

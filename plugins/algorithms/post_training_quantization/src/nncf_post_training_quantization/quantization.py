@@ -30,10 +30,11 @@ from nncf_post_training_quantization.weights import quantized
 def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[StatisticsRequest]:
     """Ends of ranges, and means of the inputs of layers whose bias is corrected."""
     placement = _placement(graph, settings, context)
+    batched = _batched(settings, context)
     wanted = [
-        StatisticsRequest(point_of(graph, tensor.source), kind)
+        request
         for tensor in placement.tensors
-        for kind in (settings.low, settings.high)
+        for request in settings.estimator.requests(point_of(graph, tensor.source), batched)
     ]
     if settings.correct_biases:
         found = (find_bias(graph, node, context.ignored) for node in placement.nodes if node.weights)
@@ -52,10 +53,14 @@ def transformations(
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
         return
+    if not settings.weights.estimator.symmetric and not context.quantization_setup(settings.device).weight_zero_points:
+        nncf_logger.warning(
+            "The runtime computes layers whose weights have zero points in floating point: they get smaller, not "
+            "faster. It computes with integers where weights_quantization_params leaves mode out."
+        )
+    batched = _batched(settings, context)
     for tensor in placement.tensors:
-        point = point_of(graph, tensor.source)
-        low = statistics[StatisticsRequest(point, settings.low)]
-        high = statistics[StatisticsRequest(point, settings.high)]
+        low, high = settings.estimator.ends(statistics, point_of(graph, tensor.source), batched)
         quantizer = _quantizer(low, high, settings, tensor.source)
         for target in tensor.points:
             yield InsertQuantizer(target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason)
@@ -68,7 +73,7 @@ def transformations(
         half = settings.half_range is OverflowFix.ENABLE or (
             settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
         )
-        tensor8 = quantized(weight.constant, layout, half)
+        tensor8 = quantized(weight.constant, layout, half, settings.weights)
         if settings.correct_biases:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
             yield from _bias_corrections(graph, weight.users, error, statistics, context.ignored)
@@ -93,7 +98,13 @@ def _bias_corrections(
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
-    return place(graph, context.quantization_setup(settings.device), context, settings.quantize_outputs)
+    setup = context.quantization_setup(settings.device)
+    return place(graph, setup, context, settings.quantize_outputs, request=settings.weights.request)
+
+
+def _batched(settings: Settings, context: Context) -> bool:
+    """Whether an item of the dataset holds several samples."""
+    return context.batch_size > 1 if settings.batched is None else settings.batched
 
 
 def _quantizer(low: np.ndarray, high: np.ndarray, settings: Settings, tensor: str) -> Quantizer:
@@ -102,7 +113,7 @@ def _quantizer(low: np.ndarray, high: np.ndarray, settings: Settings, tensor: st
             f"The tensor {tensor!r} holds NaN or infinite values for some items of the dataset; look at the data, or "
             "leave out the nodes that take it with an ignored scope."
         )
-    return symmetric(low, high) if settings.symmetric else asymmetric(low, high)
+    return symmetric(low, high, signed=settings.signed) if settings.symmetric else asymmetric(low, high)
 
 
 def _first_layers(graph: Graph, placement: Placement) -> frozenset[str]:
