@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -269,9 +271,6 @@ def test_memory_beyond_the_result_is_that_of_a_piece(mode, shape, axis, monkeypa
 
 
 def test_kernels_of_numpy_load_no_other_library():
-    import subprocess
-    import sys
-
     code = (
         "import sys, numpy; from nncf_core.numerics import kernels, formats;"
         "t = kernels.compress(numpy.ones((2, 8), 'f4'), formats.SCHEMES['int8_asym'], reduction_axes=1);"
