@@ -35,6 +35,8 @@ class QuantizationSetup:
     :param moves_through: whether the runtime finds a quantizer before transparent operators; otherwise one
         with the same range must stand behind each of them, too.
     :param fused: types that become part of the operator before them: nothing is quantized in between.
+    :param stored: types that compute with floats beside integer operators, and whose weights may be stored in 8 bits
+        nevertheless, at next to no cost.
     :param weight_zero_points: whether operators whose weights have zero points are computed with integers, too.
     """
 
@@ -42,6 +44,7 @@ class QuantizationSetup:
     transparent: frozenset[str] = frozenset()
     fused: frozenset[str] = frozenset()
     moves_through: bool = False
+    stored: frozenset[str] = frozenset()
     weight_zero_points: bool = True
 
     def of(self, node: Node) -> OperatorSetup | None:

@@ -23,6 +23,7 @@ _CPU = QuantizationSetup(
     },
     transparent=frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "MaxPool", "Split"}),
     fused=frozenset({"Relu", "Clip"}),
+    stored=frozenset({"Gather", "LSTM", "GRU", "RNN"}),
 )
 
 _DEVICES = {"ANY": _CPU, "CPU": _CPU, "CPU_SPR": _CPU}

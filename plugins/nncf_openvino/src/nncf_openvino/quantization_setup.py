@@ -24,6 +24,8 @@ _SETUP = QuantizationSetup(
         }
     ),
     moves_through=True,
+    # sequences want constants, and these are not folded beside FakeQuantize
+    stored=frozenset({"Gather"}),
     weight_zero_points=False,
 )  # fmt: skip
 

@@ -31,6 +31,7 @@ _SETUP = QuantizationSetup(
         }
     ),
     moves_through=True,
+    stored=frozenset(names_of(OpKind.EMBEDDING)),
     weight_zero_points=False,
 )  # fmt: skip
 

@@ -24,6 +24,7 @@ from nncf_core.transformations import (
 from nncf_post_training_quantization.biases import corrected, find_bias
 from nncf_post_training_quantization.parameters import Settings
 from nncf_post_training_quantization.placement import Placement, place
+from nncf_post_training_quantization.stored_weights import stored_weights
 from nncf_post_training_quantization.weights import quantized
 
 
@@ -78,6 +79,14 @@ def transformations(
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
             yield from _bias_corrections(graph, weight.users, error, statistics, context.ignored)
         yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
+        weight.constant.release()
+    setup = context.quantization_setup(settings.device)
+    for weight in stored_weights(graph, setup, context, settings.weights.request):
+        user, index = weight.users[0]
+        layout = user.inputs[index].layout
+        assert layout is not None
+        tensor8 = quantized(weight.constant, layout, half_range=False, scheme=settings.weights)
+        yield CompressConstant(weight.constant.name, tensor8, f"stored for {user.op_type}", integer_operand=True)
         weight.constant.release()
 
 
