@@ -201,8 +201,6 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "match"),
         [
-            ({"target_device": nncf.TargetDevice.NPU}, "NPU"),
-            ({"mode": nncf.QuantizationMode.FP8_E4M3}, "mode"),
             ({"fast_bias_correction": False}, "fast_bias_correction"),
         ],
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
 from nncf_torch.fake_quantize import fake_quantize
-from nncf_torch.rounded_weights import codes_of, tensors_of
+from nncf_torch.rounded_weights import Rounding, codes_of, tensors_of
 from tests.backends.torch.models import normal
 
 CPU = torch.device("cpu")
@@ -122,6 +122,6 @@ def test_codes_are_those_that_values_are_rounded_to(axis):
     others = None if axis is None else 1 - axis
     largest = weight.abs().max() if others is None else weight.abs().amax(others)
     quantizer = symmetric(-largest.numpy(), largest.numpy(), axis=axis)
-    tensor = codes_of(weight, *tensors_of(quantizer, CPU), -127, 127, axis)
+    tensor = codes_of(weight, *tensors_of(quantizer, CPU), Rounding(-127, 127, axis))
     restored = tensor.codes.view(np.int8).reshape(4, 6) * tensor.scale
     np.testing.assert_allclose(restored, applied(weight, quantizer).detach().numpy(), rtol=1e-6)

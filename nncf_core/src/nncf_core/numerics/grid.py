@@ -181,5 +181,6 @@ def decode(number_format: NumberFormat, codes: np.ndarray, codebook: np.ndarray 
 def _table(number_format: NumberFormat) -> np.ndarray:
     table: np.ndarray = np.array(number_format.values, np.float32)
     if not number_format.values:
-        table = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+        dtype = {3: ml_dtypes.float8_e4m3fn, 2: ml_dtypes.float8_e5m2}[number_format.mantissa_bits or 3]
+        table = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
     return table

@@ -2,8 +2,8 @@
 
 A weight ``w`` is stored in up to five tensors, named ``w_codes``, ``w_scale`` and so on:
 
-- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8_e4m3fn, indices of codebooks uint8 or
-  int16); narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
+- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8, indices of codebooks uint8 or int16);
+  narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
   0 is the lowest;
 - ``scale``, and ``zero_point`` in the integer formats that have one: with the weight's number of axes, and one more
   after the axis that is divided into groups. 4-bit zero points are packed like codes when their number is even.
@@ -28,6 +28,7 @@ import torch
 from nncf_core.numerics.formats import FORMATS, NumberFormat
 from nncf_core.numerics.packing import pack, packed_size, unpack
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_torch.fake_quantize import FLOAT8
 from nncf_torch.tensors import array_of, dtype_name, tensor_of, torch_dtype
 
 PARTS = ("codes", "scale", "zero_point", "codebook", "global_scale")
@@ -232,8 +233,8 @@ _CODES_IN_BYTES = {4: (2, 1), 2: (4, 1), 3: (8, 3)}
 
 
 def _stored_codes(stored: Stored, codes: np.ndarray) -> torch.Tensor:
-    if stored.format == "f8e4m3":
-        return tensor_of(codes).view(torch.float8_e4m3fn).reshape(stored.shape)
+    if stored.format in FLOAT8:
+        return tensor_of(codes).view(FLOAT8[stored.format]).reshape(stored.shape)
     if stored.bits == 16:
         return tensor_of(codes.view("<i2")).reshape(stored.shape)
     if stored.bits == 8:

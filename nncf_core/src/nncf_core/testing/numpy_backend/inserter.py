@@ -101,9 +101,10 @@ class NumpyTargetPointInserter:
         return part
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
-        """As if products were computed with integers, and additions between them."""
+        """As if products were computed with integers or 8-bit floats, and additions of integers between them."""
         operators = {"MatMul": OperatorSetup(needs_weight=True), "Add": OperatorSetup(only_between=True)}
-        return QuantizationSetup(operators, frozenset({"Identity"}), frozenset({"Relu"}))
+        float8 = {name: {"MatMul": OperatorSetup()} for name in ("f8e4m3", "f8e5m2")}
+        return QuantizationSetup(operators, frozenset({"Identity"}), frozenset({"Relu"}), float8=float8)
 
     def runner(self, model: NumpyModel) -> Runner:
         """The model's own :meth:`~nncf_core.testing.numpy_backend.NumpyModel.run`."""

@@ -16,6 +16,7 @@ from nncf_core.advanced import (
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.parameters import ModelType, OverflowFix, QuantizationMode, QuantizationPreset, TargetDevice
 from nncf_core.range_estimator import AggregatorType, StatisticsCollectorParameters, StatisticsType
+from nncf_post_training_quantization.modes import float8_formats
 
 
 @frozen
@@ -71,6 +72,8 @@ class Settings:
     """Parameters after defaults and checks.
 
     :param symmetric: whether activations have no zero point.
+    :param float8: number formats of activations and of weights; ``None`` for integers.
+    :param transformer: whether the user says that the model is a transformer.
     :param low: the statistic that is the lower end of a range.
     :param high: the statistic that is the upper end.
     """
@@ -82,6 +85,8 @@ class Settings:
     quantize_outputs: bool
     correct_biases: bool
     half_range: OverflowFix
+    float8: tuple[str, str] | None = None
+    transformer: bool = False
 
 
 def resolve(params: QuantizationSettings) -> Settings:
@@ -90,8 +95,7 @@ def resolve(params: QuantizationSettings) -> Settings:
     :raises ParameterNotSupportedError: for what is not supported.
     """
     advanced = params.advanced_parameters
-    if params.mode is not None:
-        raise _unsupported("mode", params.mode, "leave it out for integers of 8 bits")
+    float8 = float8_formats(params.mode, params.preset, advanced)
     if not params.fast_bias_correction:
         raise _unsupported("fast_bias_correction", False, "leave it at True")
     if not advanced.disable_channel_alignment:
@@ -111,6 +115,8 @@ def resolve(params: QuantizationSettings) -> Settings:
         advanced.quantize_outputs,
         not advanced.disable_bias_correction,
         advanced.overflow_fix or OverflowFix.DISABLE,
+        float8,
+        params.model_type is ModelType.TRANSFORMER,
     )
 
 
@@ -124,9 +130,7 @@ def _statistic(side: str, given: StatisticsCollectorParameters, default: Statist
 
 
 def _check_quantizer(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> None:
-    if isinstance(given, FP8QuantizationParameters):
-        raise _unsupported(name, "FP8", "leave it out for integers of 8 bits")
-    if given is not None and given.num_bits not in (None, 8):
+    if isinstance(given, QuantizationParameters) and given.num_bits not in (None, 8):
         raise _unsupported(f"{name}.num_bits", given.num_bits, "8 bits are")
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, Node
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.kernels import decompress
-from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
+from nncf_core.numerics.quantizer import Quantizer, asymmetric, floating, symmetric
 from nncf_core.parameters import OverflowFix
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import (
@@ -21,9 +22,10 @@ from nncf_core.transformations import (
     Transformation,
     point_of,
 )
+from nncf_post_training_quantization import float8
 from nncf_post_training_quantization.biases import corrected, find_bias
 from nncf_post_training_quantization.parameters import Settings
-from nncf_post_training_quantization.placement import Placement, place
+from nncf_post_training_quantization.placement import REQUEST, Placement, QuantizedTensor, place
 from nncf_post_training_quantization.weights import quantized
 
 
@@ -48,6 +50,7 @@ def transformations(
 
     :raises ValidationError: when a range is not finite.
     """
+    setup = _setup(settings, context)
     placement = _placement(graph, settings, context)
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
@@ -56,9 +59,16 @@ def transformations(
         point = point_of(graph, tensor.source)
         low = statistics[StatisticsRequest(point, settings.low)]
         high = statistics[StatisticsRequest(point, settings.high)]
-        quantizer = _quantizer(low, high, settings, tensor.source)
+        for other in (point_of(graph, name) for name in tensor.shared):
+            low = np.minimum(low, statistics[StatisticsRequest(other, settings.low)])
+            high = np.maximum(high, statistics[StatisticsRequest(other, settings.high)])
+        quantizer = _quantizer(low, high, settings, tensor, setup)
         for target in tensor.points:
             yield InsertQuantizer(target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason)
+    for constant, target in placement.constants:
+        values = constant.read().astype(np.float32)
+        quantizer = _integers(values.min(), values.max(), settings.symmetric, setup)
+        yield InsertQuantizer(target, quantizer, f"{target.node}/input_{target.port}", "constant beside integers")
     first = _first_layers(graph, placement)
     description = "Quantizing weights"
     for weight in context.progress.track(placement.weights, description, len(placement.weights)):
@@ -68,7 +78,10 @@ def transformations(
         half = settings.half_range is OverflowFix.ENABLE or (
             settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
         )
-        tensor8 = quantized(weight.constant, layout, half)
+        if settings.float8 is not None:
+            tensor8 = float8.quantized(weight.constant, layout, settings.float8[1])
+        else:
+            tensor8 = quantized(weight.constant, layout, half)
         if settings.correct_biases:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
             yield from _bias_corrections(graph, weight.users, error, statistics, context.ignored)
@@ -93,16 +106,51 @@ def _bias_corrections(
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
-    return place(graph, context.quantization_setup(settings.device), context, settings.quantize_outputs)
+    setup, request = _setup(settings, context), REQUEST
+    attention_output = setup.attention_output
+    if settings.float8 is not None:
+        request = float8.request(settings.float8[1])
+        float8.check_weights(graph, setup, context, request)
+        attention_output = attention_output or not settings.transformer
+    return place(
+        graph,
+        setup,
+        context,
+        settings.quantize_outputs or setup.whole,
+        request=request,
+        transformer=settings.transformer,
+        attention_output=attention_output,
+    )
 
 
-def _quantizer(low: np.ndarray, high: np.ndarray, settings: Settings, tensor: str) -> Quantizer:
+def _setup(settings: Settings, context: Context) -> QuantizationSetup:
+    setup = context.quantization_setup(settings.device)
+    return setup if settings.float8 is None else float8.setup_of(setup, settings.float8, settings.device)
+
+
+def _quantizer(
+    low: np.ndarray, high: np.ndarray, settings: Settings, tensor: QuantizedTensor, setup: QuantizationSetup
+) -> Quantizer:
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValidationError(
-            f"The tensor {tensor!r} holds NaN or infinite values for some items of the dataset; look at the data, or "
-            "leave out the nodes that take it with an ignored scope."
+            f"The tensor {tensor.source!r} holds NaN or infinite values for some items of the dataset; look at the "
+            "data, or leave out the nodes that take it with an ignored scope."
         )
-    return symmetric(low, high) if settings.symmetric else asymmetric(low, high)
+    if settings.float8 is not None:
+        return floating(low, high, settings.float8[0])
+    return _integers(low, high, settings.symmetric or tensor.symmetric, setup)
+
+
+def _integers(low: np.ndarray, high: np.ndarray, without: bool, setup: QuantizationSetup) -> Quantizer:
+    """The quantizer for a range, as a device wants it.
+
+    :param without: whether without zero point.
+    """
+    if not without and setup.zero_points:
+        quantizer = asymmetric(low, high)
+        return quantizer if not setup.signed else quantizer.signed()
+    quantizer = symmetric(low, high, signed=setup.signed)
+    return quantizer.unsigned() if setup.signed is False else quantizer
 
 
 def _first_layers(graph: Graph, placement: Placement) -> frozenset[str]:
