@@ -14,5 +14,6 @@ class TestPostTrainingQuantization(AlgorithmConformance):
         return [
             {},
             {"preset": "performance"},
+            {"mode": "fp8_e4m3"},
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]

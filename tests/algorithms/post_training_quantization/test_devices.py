@@ -198,6 +198,12 @@ class TestIntegers:
             assert (opset == 21) or points
             assert constants["b0"].dtype == np.float32
 
+    def test_zero_points_that_are_asked_for_are_refused(self) -> None:
+        with pytest.raises(
+            nncf.ParameterNotSupportedError, match="On target_device GPU activations have no zero points"
+        ):
+            quantize(residual(), images(2), "GPU", preset=nncf.QuantizationPreset.MIXED)
+
     def test_on_the_npu_everything_lies_between_quantizers(self) -> None:
         result = quantize(block(), sentences(3), "NPU")
         assert result.graph.node[-1].op_type == "DequantizeLinear"

@@ -58,7 +58,9 @@ def is_of_activations(node: Node) -> bool:
 
 def _is_softmax(graph: Graph, tensor: str) -> bool:
     producer = graph.producer(tensor)
-    while producer is not None and (producer.kind in _PASSED or Trait.SHAPE_ONLY in producer.traits):
+    while (
+        producer is not None and producer.inputs and (producer.kind in _PASSED or Trait.SHAPE_ONLY in producer.traits)
+    ):
         producer = graph.producer(producer.inputs[0].tensor)
     return producer is not None and producer.kind is OpKind.SOFTMAX
 

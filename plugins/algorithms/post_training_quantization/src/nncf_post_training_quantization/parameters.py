@@ -36,7 +36,10 @@ SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "description": "Quantization of weights and activations with calibration data.",
     "properties": {
-        "mode": {"enum": [str(mode) for mode in QuantizationMode]},
+        "mode": {
+            "description": "8-bit floats; without it, integers.",
+            "enum": [str(mode) for mode in QuantizationMode],
+        },
         "preset": {
             "description": "performance: activations without zero point; mixed: with one.",
             "enum": [str(preset) for preset in QuantizationPreset],
@@ -73,6 +76,7 @@ class Settings:
 
     :param symmetric: whether activations have no zero point.
     :param float8: number formats of activations and of weights; ``None`` for integers.
+    :param zero_points: whether the user asks for zero points of activations.
     :param transformer: whether the user says that the model is a transformer.
     :param low: the statistic that is the lower end of a range.
     :param high: the statistic that is the upper end.
@@ -87,6 +91,7 @@ class Settings:
     half_range: OverflowFix
     float8: tuple[str, str] | None = None
     transformer: bool = False
+    zero_points: bool = False
 
 
 def resolve(params: QuantizationSettings) -> Settings:
@@ -117,6 +122,7 @@ def resolve(params: QuantizationSettings) -> Settings:
         advanced.overflow_fix or OverflowFix.DISABLE,
         float8,
         params.model_type is ModelType.TRANSFORMER,
+        not symmetric and (params.preset or getattr(activations, "mode", None)) is not None,
     )
 
 

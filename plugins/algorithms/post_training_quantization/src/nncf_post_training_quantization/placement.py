@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from attrs import frozen
 
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
-from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, Trait
+from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.transformations import PointKind, TargetPoint
@@ -263,7 +263,8 @@ class _Places:
             return False
         if setup.takes_quantized or (setup.unified_operands and len(self._operands(node)) < 2):
             return False
-        if setup.needs_weight and not self._has_weight(node):
+        multiplies = node.kind is OpKind.MATMUL and not is_of_activations(node)
+        if (setup.needs_weight or multiplies) and not self._has_weight(node):
             return False
         return not setup.needs_result or self._may_be_quantized(self._result(node))
 

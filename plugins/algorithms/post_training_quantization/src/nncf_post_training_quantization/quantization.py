@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from nncf_core.contracts import Context
-from nncf_core.errors import ValidationError
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -65,10 +65,7 @@ def transformations(
         quantizer = _quantizer(low, high, settings, tensor, setup)
         for target in tensor.points:
             yield InsertQuantizer(target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason)
-    for constant, target in placement.constants:
-        values = constant.read().astype(np.float32)
-        quantizer = _integers(values.min(), values.max(), settings.symmetric, setup)
-        yield InsertQuantizer(target, quantizer, f"{target.node}/input_{target.port}", "constant beside integers")
+    new_values: dict[str, np.ndarray] = {}
     first = _first_layers(graph, placement)
     description = "Quantizing weights"
     for weight in context.progress.track(placement.weights, description, len(placement.weights)):
@@ -84,9 +81,15 @@ def transformations(
             tensor8 = quantized(weight.constant, layout, half)
         if settings.correct_biases:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
-            yield from _bias_corrections(graph, weight.users, error, statistics, context.ignored)
+            for edit in _bias_corrections(graph, weight.users, error, statistics, context.ignored):
+                new_values[edit.constant] = edit.value
+                yield edit
         yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
         weight.constant.release()
+    for constant, target in placement.constants:
+        values = np.asarray(new_values.get(constant.name, constant.read()), np.float32)
+        quantizer = _integers(values.min(), values.max(), settings.symmetric, setup)
+        yield InsertQuantizer(target, quantizer, f"{target.node}/input_{target.port}", "constant beside integers")
 
 
 def _bias_corrections(
@@ -125,7 +128,14 @@ def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
 
 def _setup(settings: Settings, context: Context) -> QuantizationSetup:
     setup = context.quantization_setup(settings.device)
-    return setup if settings.float8 is None else float8.setup_of(setup, settings.float8, settings.device)
+    if settings.float8 is not None:
+        return float8.setup_of(setup, settings.float8, settings.device)
+    if settings.zero_points and not setup.zero_points:
+        raise ParameterNotSupportedError(
+            f"On target_device {settings.device} activations have no zero points; leave out preset and mode of "
+            "activations_quantization_params."
+        )
+    return setup
 
 
 def _quantizer(
