@@ -47,6 +47,7 @@ class QuantizationSetup:
     :param signed: whether integers of activations are signed; ``None``: where there are numbers below zero.
     :param whole: whether what is not computed with integers runs on another device: results that leave the model, and
         constants beside activations, are quantized, too.
+    :param integer_biases: whether biases become 32-bit integers, with the product of the scales of operand and weight.
     :param attention_output: whether the product of attention's probabilities and values is worth quantizers, too.
     :param float8: the operators that compute with 8-bit floats, by number format (``f8e4m3``, ``f8e5m2``).
     """
@@ -58,6 +59,7 @@ class QuantizationSetup:
     zero_points: bool = True
     signed: bool | None = None
     whole: bool = False
+    integer_biases: bool = False
     attention_output: bool = False
     float8: Mapping[str, Mapping[str, OperatorSetup]] = field(factory=dict)
 

@@ -43,6 +43,7 @@ _CPU = QuantizationSetup(
     fused=frozenset({"Relu", "Clip"}),
     # as the kernels for x86 want them
     signed=False,
+    integer_biases=True,
     float8={"f8e4m3": _FLOAT8, "f8e5m2": _FLOAT8},
 )
 
@@ -58,6 +59,7 @@ _GPU = QuantizationSetup(
     moves_through=True,
     zero_points=False,
     signed=True,
+    integer_biases=True,
     float8={"f8e4m3": _FLOAT8},
 )
 
@@ -76,6 +78,7 @@ _NPU = QuantizationSetup(
     transparent=_MOVES,
     fused=frozenset({"Relu", "Clip"}),
     signed=False,
+    integer_biases=True,
     whole=True,
     attention_output=True,
 )  # fmt: skip

@@ -54,13 +54,20 @@ def check_weights(graph: Graph, setup: QuantizationSetup, context: Context, want
         raise ParameterNotSupportedError(f"The weights cannot be 8-bit floats. {reasons[0]}")
 
 
-def quantized(constant: Constant, layout: WeightLayout, number_format: str) -> CompressedTensor:
-    """The codes of a constant, with a float32 scale for each output channel."""
+def quantized(
+    constant: Constant, layout: WeightLayout, number_format: str, smallest: np.ndarray | None = None
+) -> CompressedTensor:
+    """The codes of a constant, with a float32 scale for each output channel.
+
+    :param smallest: what the scales may not be less than; it broadcasts against them.
+    """
     weight = constant.read().astype(np.float32)
     kept = {*layout.batch_axes, *layout.channel_axes}
     reduced = tuple(axis for axis in range(weight.ndim) if axis not in kept)
     low, high = (end(weight, axis=reduced, keepdims=True) for end in (np.min, np.max))
     scale = floating(low.reshape(-1), high.reshape(-1), number_format, axis=0, headroom=1).scale.reshape(low.shape)
+    if smallest is not None:
+        scale = np.maximum(scale, smallest)
     top = np.float32(FORMATS[number_format].max_value)
     codes = np.clip(weight / scale, -top, top).astype(FLOAT8[number_format])
     return CompressedTensor(

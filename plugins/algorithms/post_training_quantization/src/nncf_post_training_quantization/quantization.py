@@ -24,6 +24,7 @@ from nncf_core.transformations import (
 )
 from nncf_post_training_quantization import float8
 from nncf_post_training_quantization.biases import corrected, find_bias
+from nncf_post_training_quantization.integer_biases import smallest_scales
 from nncf_post_training_quantization.parameters import Settings
 from nncf_post_training_quantization.placement import REQUEST, Placement, QuantizedTensor, place
 from nncf_post_training_quantization.weights import quantized
@@ -55,6 +56,7 @@ def transformations(
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
         return
+    quantizers: dict[str, Quantizer] = {}
     for tensor in placement.tensors:
         point = point_of(graph, tensor.source)
         low = statistics[StatisticsRequest(point, settings.low)]
@@ -62,7 +64,7 @@ def transformations(
         for other in (point_of(graph, name) for name in tensor.shared):
             low = np.minimum(low, statistics[StatisticsRequest(other, settings.low)])
             high = np.maximum(high, statistics[StatisticsRequest(other, settings.high)])
-        quantizer = _quantizer(low, high, settings, tensor, setup)
+        quantizer = quantizers[tensor.tensor] = _quantizer(low, high, settings, tensor, setup)
         for target in tensor.points:
             yield InsertQuantizer(target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason)
     new_values: dict[str, np.ndarray] = {}
@@ -76,7 +78,11 @@ def transformations(
             settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
         )
         if settings.float8 is not None:
-            tensor8 = float8.quantized(weight.constant, layout, settings.float8[1])
+            smallest = None
+            if setup.integer_biases:
+                shape = weight.constant.shape
+                smallest = smallest_scales(graph, weight.users, shape, quantizers, context.ignored)
+            tensor8 = float8.quantized(weight.constant, layout, settings.float8[1], smallest)
         else:
             tensor8 = quantized(weight.constant, layout, half)
         if settings.correct_biases:
