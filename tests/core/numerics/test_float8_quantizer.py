@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nncf_core.errors import ValidationError
-from nncf_core.numerics.quantizer import Quantizer, floating
+from nncf_core.numerics.quantizer import Quantizer, asymmetric, floating
 
 DTYPES = {"f8e4m3": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2}
 MANTISSA = {"f8e4m3": 3, "f8e5m2": 2}
@@ -73,3 +73,12 @@ def test_errors() -> None:
         Quantizer(1.0, 0, -448, 448, float8="f8e3m4")
     with pytest.raises(ValidationError, match="no zero points"):
         Quantizer(1.0, 3, -448, 448, float8="f8e4m3")
+
+
+def test_signed_integers_stand_for_the_same_numbers() -> None:
+    x = np.linspace(-3, 5, 101, dtype=np.float32)
+    quantizer = asymmetric(np.float32(-1), np.float32(4))
+    moved = quantizer.signed()
+    assert (moved.lo, moved.hi, moved.format) == (-128, 127, "int8")
+    np.testing.assert_array_equal(moved.apply(x), quantizer.apply(x))
+    np.testing.assert_array_equal(moved.encode(x), quantizer.encode(x) - 128)
