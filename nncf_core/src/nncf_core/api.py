@@ -247,16 +247,19 @@ def quantize_config(
     if advanced_parameters is not None:
         main["advanced_parameters"] = unstructure(advanced_parameters)
     sections = [
-        *_smoothing(advanced_parameters, subset_size, shared),
+        *_smoothing(advanced_parameters, subset_size, shared, floats=section.get("mode") is not None),
         {"algorithm": "post_training_quantization", **main, **shared, "subset_size": subset_size},
     ]
     return {"compression": sections}
 
 
 def _smoothing(
-    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any]
+    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any], *, floats: bool
 ) -> list[dict[str, Any]]:
-    """The section of ``smooth_quant``, unless it is switched off, or only wished for and not installed."""
+    """The section of ``smooth_quant``, unless it is switched off, or only wished for and not installed.
+
+    8-bit floats go without unless it is asked for: their errors are relative to each number, not to the range.
+    """
     from nncf_core.advanced import AdvancedSmoothQuantParameters
     from nncf_core.registry import registry
 
@@ -266,7 +269,7 @@ def _smoothing(
         alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=alpha)
     if alphas is None or alphas == AdvancedSmoothQuantParameters():
         chosen: dict[str, Any] = {}
-        if "smooth_quant" not in registry().algorithms:
+        if floats or "smooth_quant" not in registry().algorithms:
             return []
     elif alphas.matmul < 0 and alphas.convolution < 0:
         return []

@@ -25,6 +25,7 @@ class OpKind(Enum):
     CONV = "Conv"
     CONV_TRANSPOSE = "ConvTranspose"
     MATMUL = "MatMul"
+    ATTENTION = "Attention"  # inputs: queries, keys, values, mask
     EMBEDDING = "Embedding"
     RECURRENT = "Recurrent"
     ADD = "Add"
@@ -33,6 +34,7 @@ class OpKind(Enum):
     DIVIDE = "Divide"
     RELU = "Relu"  # and others that are positively homogeneous: f(a·x) = a·f(x) for a > 0
     ACTIVATION = "Activation"
+    PERIODIC = "Periodic"  # sine, cosine
     SOFTMAX = "Softmax"
     BATCH_NORM = "BatchNorm"  # inputs: activations, scale, shift, mean, variance
     LAYER_NORM = "LayerNorm"  # inputs: activations, scale, shift where there is one
@@ -72,6 +74,7 @@ _TRAITS: Mapping[OpKind, frozenset[Trait]] = {
     OpKind.DIVIDE: frozenset({Trait.ELEMENTWISE}),
     OpKind.RELU: frozenset({Trait.ELEMENTWISE}),
     OpKind.ACTIVATION: frozenset({Trait.ELEMENTWISE}),
+    OpKind.PERIODIC: frozenset({Trait.ELEMENTWISE}),
     OpKind.SHAPE_ONLY: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
     OpKind.SPLIT: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
     OpKind.MAX_POOL: frozenset({Trait.QUANTIZATION_AGNOSTIC}),

@@ -1,10 +1,10 @@
-"""What a runtime on a device computes with integers: facts about it as data, which algorithms place quantizers by."""
+"""What a runtime on a device computes in 8 bits: facts about it as data, which algorithms place quantizers by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nncf_core.graph import Node
 
@@ -18,11 +18,19 @@ class OperatorSetup:
         point after all, and slower than without quantizers.
     :param only_between: not worth a quantizer of its own: computed with integers where operands and result are
         quantized anyway.
+    :param unified_operands: where two or more operands are computed on the way, all with the same scale and zero point,
+        so that integers can be added, or put one behind the other, as they are. With one such operand the operator is
+        computed in floating point.
+    :param operands: indices of the inputs that are quantized; ``None``: all that are computed on the way.
+    :param takes_quantized: takes operands as integers where they are quantized for others, and asks for nothing itself.
     """
 
     needs_weight: bool = False
     needs_result: bool = False
     only_between: bool = False
+    unified_operands: bool = False
+    takes_quantized: bool = False
+    operands: tuple[int, ...] | None = None
 
 
 @frozen
@@ -38,6 +46,13 @@ class QuantizationSetup:
     :param stored: types that compute with floats beside integer operators, and whose weights may be stored in 8 bits
         nevertheless, at next to no cost.
     :param weight_zero_points: whether operators whose weights have zero points are computed with integers, too.
+    :param zero_points: whether integers of activations may have a zero point.
+    :param signed: whether integers of activations are signed; ``None``: where there are numbers below zero.
+    :param whole: whether what is not computed with integers runs on another device: results that leave the model, and
+        constants beside activations, are quantized, too.
+    :param integer_biases: whether biases become 32-bit integers, with the product of the scales of operand and weight.
+    :param attention_output: whether the product of attention's probabilities and values is worth quantizers, too.
+    :param float8: the operators that compute with 8-bit floats, by number format (``f8e4m3``, ``f8e5m2``).
     """
 
     operators: Mapping[str, OperatorSetup] = field(factory=dict)
@@ -46,7 +61,20 @@ class QuantizationSetup:
     moves_through: bool = False
     stored: frozenset[str] = frozenset()
     weight_zero_points: bool = True
+    zero_points: bool = True
+    signed: bool | None = None
+    whole: bool = False
+    integer_biases: bool = False
+    attention_output: bool = False
+    float8: Mapping[str, Mapping[str, OperatorSetup]] = field(factory=dict)
 
     def of(self, node: Node) -> OperatorSetup | None:
         """How an operator is computed with integers; ``None`` when it is not."""
         return self.operators.get(node.op_type)
+
+    def in_float8(self, number_format: str) -> QuantizationSetup | None:
+        """The setup of 8-bit floats, whose quantizers stand at operands; ``None`` when the runtime has no such."""
+        operators = self.float8.get(number_format)
+        return (
+            None if operators is None else evolve(self, operators=operators, transparent=frozenset(), fused=frozenset())
+        )

@@ -81,12 +81,11 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     if isinstance(transformation, InsertMultiply):
         return PlanEntry(algorithm, "multiply", str(transformation.target), reason=transformation.reason)
     if isinstance(transformation, InsertQuantizer):
-        quantizer = transformation.quantizer
         return PlanEntry(
             algorithm,
             "quantize",
             str(transformation.target),
-            format=f"{'int' if quantizer.lo < 0 else 'uint'}{quantizer.bits}",
+            format=transformation.quantizer.format,
             reason=transformation.reason,
         )
     constant = graph.constants[transformation.constant]
@@ -216,6 +215,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "scale": _store(quantizer.scale, arrays),
             "zero_point": _store(quantizer.zero_point, arrays),
             "integers": [quantizer.lo, quantizer.hi],
+            "float8": quantizer.float8,
             "axis": quantizer.axis,
             "name": transformation.name,
             "reason": transformation.reason,
@@ -253,7 +253,7 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         where, integers = data["quantize"], data["integers"]
         point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
         scale, zero_point = _fetch(data["scale"], arrays), _fetch(data["zero_point"], arrays)
-        quantizer = Quantizer(scale, zero_point, integers[0], integers[1], data["axis"])
+        quantizer = Quantizer(scale, zero_point, integers[0], integers[1], data["axis"], data.get("float8"))
         return InsertQuantizer(point, quantizer, data["name"], reason)
     if "replace" in data:
         return ReplaceConstant(data["replace"], _fetch(data["value"], arrays), reason)

@@ -23,5 +23,6 @@ class TestPostTrainingQuantization(AlgorithmConformance):
                     "batchwise_statistics": True,
                 }
             },
+            {"mode": "fp8_e4m3"},
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]

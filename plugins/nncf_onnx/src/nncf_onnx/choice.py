@@ -93,6 +93,7 @@ def _explain(request: CompressionRequest, standard: str, own: str | None) -> str
     if request.format not in CODE_DTYPES:
         return f"{text} Choose another format, such as int4_sym or int8_asym."
     opset = CODE_DTYPES[request.format][1]
-    opset = max(opset, 21) if request.group_size != -1 else opset
+    # activations in 8-bit floats need 21, too
+    opset = max(opset, 21) if request.group_size != -1 or request.format.startswith("f8") else opset
     hint = f"{text} {_REMEDY.format(opset=opset)}."
     return f"{hint} Or pass backend_params={{'weight_format': 'auto'}}." if own is None else hint

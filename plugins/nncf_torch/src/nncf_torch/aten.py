@@ -29,8 +29,10 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.ACTIVATION: (
         "relu6 elu selu celu threshold sigmoid sigmoid_ hardsigmoid hardswish "
         "hardswish_ silu silu_ tanh tanh_ hardtanh hardtanh_ gelu mish softplus softsign erf clamp clip exp log sqrt "
-        "rsqrt abs neg reciprocal pow sin cos square glu logsigmoid"
+        "rsqrt abs neg reciprocal pow square glu logsigmoid"
     ),
+    OpKind.PERIODIC: "sin cos",
+    OpKind.ATTENTION: "scaled_dot_product_attention",
     OpKind.SOFTMAX: "softmax log_softmax _softmax _log_softmax _safe_softmax",
     OpKind.BATCH_NORM: "batch_norm _native_batch_norm_legit_no_training",
     OpKind.LAYER_NORM: "layer_norm rms_norm native_layer_norm",

@@ -12,6 +12,7 @@ from torch import fx
 
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import FORMATS
+from nncf_torch.fake_quantize import FLOAT8
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.places import compressed_constant, float_constant, identity, rounded_constant
 from nncf_torch.rounded_weights import Rounding
@@ -228,8 +229,8 @@ def _fits(scale_shape: torch.Size, shape: tuple[int, ...], axis: int) -> bool:
 
 def _format(parts: Mapping[str, torch.Tensor], bits: int) -> str | None:
     codes = parts["codes"]
-    if codes.dtype is torch.float8_e4m3fn:
-        return "f8e4m3"
+    if codes.dtype in FLOAT8.values():
+        return next(name for name, dtype in FLOAT8.items() if dtype is codes.dtype)
     if "codebook" in parts:
         table = array_of(parts["codebook"])
         for name in ("nf4", "f4e2m1"):

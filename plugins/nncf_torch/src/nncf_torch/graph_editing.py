@@ -26,7 +26,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
-from nncf_torch.fake_quantize import rounded_to
+from nncf_torch.fake_quantize import along, rounded_to, rounded_to_float8
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
@@ -69,7 +69,7 @@ class _Editor:
         if tuple(tensor.shape) != known.shape:
             raise ValidationError(f"The constant {constant.name!r} has shape {known.shape}, its codes {tensor.shape}.")
         quantizer = quantizer_of(tensor) if command.integer_operand and constant.stored is None else None
-        if quantizer is not None:
+        if quantizer is not None and quantizer.float8 is None:
             self._round(constant, quantizer)
             return
         device = self._model.tensor(constant.targets[0]).device
@@ -295,7 +295,11 @@ def _rounding(quantizer: Quantizer) -> Callable[..., torch.Tensor]:
 
     def step(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
         wide = x if x.dtype is torch.float32 else x.to(torch.float32)
-        rounded = rounded_to(wide, scale, zero_point, lo, hi, quantizer.axis)
+        if quantizer.float8 is not None:
+            scale = along(scale, x.dim(), quantizer.axis)
+            rounded = rounded_to_float8(wide, scale, quantizer.lo, quantizer.hi, quantizer.float8)
+        else:
+            rounded = rounded_to(wide, scale, zero_point, lo, hi, quantizer.axis)
         return rounded if x.dtype is torch.float32 else rounded.to(x.dtype)
 
     return step

@@ -62,7 +62,7 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)
         for owner, attribute in place.owners:
-            rounding = Rounding(quantizer.lo, quantizer.hi, quantizer.axis)
+            rounding = Rounding(quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
             put_rounding(owner, attribute, rounding, scale, zero_point)
         let_quantize(root)
         return place

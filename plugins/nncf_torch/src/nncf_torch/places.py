@@ -151,7 +151,7 @@ def rounded_constant(
     """What algorithms see of a weight that is rounded when it is read."""
 
     def codes() -> CompressedTensor:
-        return codes_of(tensor, scale, zero_point, rounding.lo, rounding.hi, rounding.axis)
+        return codes_of(tensor, scale, zero_point, rounding)
 
     return Constant(
         name,
@@ -160,7 +160,7 @@ def rounded_constant(
         lambda: decompress(codes()),
         stored_bytes=stored_bytes({"float": tensor, "scale": scale, "zero_point": zero_point}),
         compressed=codes,
-        compressed_format="int8" if rounding.lo < 0 else "uint8",
+        compressed_format=rounding.format,
         granularity=("per tensor" if rounding.axis is None else "per channel") + ", rounded when read",
         stored_as_float=True,
     )

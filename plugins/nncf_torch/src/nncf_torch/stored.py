@@ -2,8 +2,8 @@
 
 A weight ``w`` is stored in up to five tensors, named ``w_codes``, ``w_scale`` and so on:
 
-- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8_e4m3fn, indices of codebooks uint8 or
-  int16); narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
+- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8, indices of codebooks uint8 or int16);
+  narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
   0 is the lowest;
 - ``scale``, and ``zero_point`` in the integer formats that have one: with the weight's number of axes, and one more
   after the axis that is divided into groups. 4-bit zero points are packed like codes when their number is even.
@@ -27,6 +27,7 @@ from nncf_core.numerics.arrays import nbytes_of, size_of
 from nncf_core.numerics.formats import FORMATS, NumberFormat
 from nncf_core.numerics.packing import packed_size
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_torch.fake_quantize import FLOAT8
 from nncf_torch.tensors import cast_tensor, dtype_name, resident_of, stays, tensor_of, torch_dtype
 
 PARTS = ("codes", "scale", "zero_point", "codebook", "global_scale")
@@ -259,7 +260,7 @@ def _unpack(codes: torch.Tensor, bits: int, exported: bool) -> torch.Tensor:
     return codes
 
 
-_CODE_DTYPES = {"int8": torch.int8, "f8e4m3": torch.float8_e4m3fn}
+_CODE_DTYPES = {"int8": torch.int8, **FLOAT8}
 # the sign bit of every code that a byte, or three, hold
 _SIGNS = {4: (0x88,), 2: (0xAA,), 3: (0x24, 0x49, 0x92)}
 _CODES_IN_BYTES = {4: (2, 1), 2: (4, 1), 3: (8, 3)}

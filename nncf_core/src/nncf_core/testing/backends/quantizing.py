@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from unittest import SkipTest
 
 import numpy as np
 
 from nncf_core.contracts import CompressionRequest, QuantizingInserter
+from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph, WeightLayout
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.kernels import decompress
@@ -45,6 +47,14 @@ class QuantizingTests(BackendSuite):
                 continue
             index = next(i for i, output in enumerate(producer.outputs) if output.tensor == port.tensor)
             self._check(case, graph, TargetPoint(producer.name, PointKind.OUTPUT, index), point)
+
+    def test_quantizers_to_8_bit_floats(self, case: ModelCase) -> None:
+        """The same of the formats that the setup names, unless the model cannot hold them, which an error says."""
+        formats = self._inserter().quantization_setup("ANY").float8
+        for graph, point in self._points(case):
+            for name in formats:
+                with suppress(ParameterNotSupportedError):
+                    self._check(case, graph, point, point, name)
 
     def test_integer_operands_are_exact(self, case: ModelCase) -> None:
         """Outputs are those of the decompressed weights, also after ``strip`` to ``DQ`` and ``IN_PLACE``."""
@@ -93,17 +103,25 @@ class QuantizingTests(BackendSuite):
             if point is not None and "float" in (node.inputs[point.port].dtype or ""):
                 yield graph, point
 
-    def _check(self, case: ModelCase, graph: Graph, at: TargetPoint, seen: TargetPoint) -> None:
+    def _check(
+        self, case: ModelCase, graph: Graph, at: TargetPoint, seen: TargetPoint, float8: str | None = None
+    ) -> None:
         before = self._tensor(self.opened(case), seen, case)
-        step = np.exp2(np.ceil(np.log2(np.abs(before.astype(np.float32)).max() / 100)))
+        wide = before.astype(np.float32)
+        step = np.exp2(np.ceil(np.log2(np.abs(wide).max() / 100)))
         quantizer = Quantizer(step, 120, 0, 255)
+        if float8 is not None:
+            top = int(FORMATS[float8].max_value)
+            quantizer = Quantizer(step * np.exp2(-3), 0, -top, top, float8=float8)
         edit = InsertQuantizer(at, quantizer, f"{at.node}/test")
         model = self.apply(self.opened(case), [edit])
         what = f"the tensor at {seen} after InsertQuantizer at {at}"
         found, wanted = self._tensor(model, seen, case), quantizer.apply(before)
         expect(found.shape == wanted.shape, f"{what} has shape {found.shape}, it should have {wanted.shape}")
-        # half a step goes up or down
-        ties = np.abs(before.astype(np.float32) / step % 1 - 0.5) < 1e-3
+        # half a step goes up or down; a runtime may round to float16 before it does to 8 bits
+        ties = np.abs(wide / step % 1 - 0.5) < 1e-3
+        if float8 is not None:
+            ties = quantizer.apply(wide * np.float32(1 - 1e-3)) != quantizer.apply(wide * np.float32(1 + 1e-3))
         self.same(np.where(ties, wanted, found), wanted, what)
         names = [node.name for node in self.backend.builder.build(model) if node.name.startswith(edit.name)]
         expect(names, f"no node of the graph has a name that begins with {edit.name!r}, which was asked for")

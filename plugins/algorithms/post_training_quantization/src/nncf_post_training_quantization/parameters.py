@@ -16,6 +16,7 @@ from nncf_core.advanced import (
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.parameters import ModelType, OverflowFix, QuantizationMode, QuantizationPreset, TargetDevice
 from nncf_core.range_estimator import AggregatorType
+from nncf_post_training_quantization.modes import float8_formats
 from nncf_post_training_quantization.ranges import RangeEstimator, estimator
 from nncf_post_training_quantization.weights import WeightScheme
 
@@ -37,7 +38,10 @@ SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "description": "Quantization of weights and activations with calibration data.",
     "properties": {
-        "mode": {"enum": [str(mode) for mode in QuantizationMode]},
+        "mode": {
+            "description": "8-bit floats; without it, integers.",
+            "enum": [str(mode) for mode in QuantizationMode],
+        },
         "preset": {
             "description": "performance: activations without zero point; mixed: with one.",
             "enum": [str(preset) for preset in QuantizationPreset],
@@ -70,6 +74,9 @@ class Settings:
         below zero were seen.
     :param estimator: of the ranges of activations.
     :param batched: whether an item of the dataset holds several samples; ``None``: as the dataset says.
+    :param float8: number formats of activations and of weights; ``None`` for integers.
+    :param transformer: whether the user says that the model is a transformer.
+    :param zero_points: whether the user asks for zero points of activations.
     """
 
     symmetric: bool
@@ -81,6 +88,9 @@ class Settings:
     quantize_outputs: bool
     correct_biases: bool
     half_range: OverflowFix
+    float8: tuple[str, str] | None = None
+    transformer: bool = False
+    zero_points: bool = False
 
 
 def resolve(params: QuantizationSettings) -> Settings:
@@ -89,8 +99,7 @@ def resolve(params: QuantizationSettings) -> Settings:
     :raises ParameterNotSupportedError: for what is not supported.
     """
     advanced = params.advanced_parameters
-    if params.mode is not None:
-        raise _unsupported("mode", params.mode, "leave it out for integers of 8 bits")
+    float8 = float8_formats(params.mode, params.preset, advanced)
     if not params.fast_bias_correction:
         raise _unsupported("fast_bias_correction", False, "leave it at True")
     if not advanced.disable_channel_alignment:
@@ -121,6 +130,9 @@ def resolve(params: QuantizationSettings) -> Settings:
         advanced.quantize_outputs,
         not advanced.disable_bias_correction,
         advanced.overflow_fix or OverflowFix.DISABLE,
+        float8,
+        params.model_type is ModelType.TRANSFORMER,
+        not symmetric and (params.preset or getattr(activations, "mode", None)) is not None,
     )
 
 
@@ -140,7 +152,7 @@ def _weights(given: QuantizationParameters | FP8QuantizationParameters | None, r
 
 def _integers(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> QuantizationParameters:
     if isinstance(given, FP8QuantizationParameters):
-        raise _unsupported(name, "FP8", "leave it out for integers of 8 bits")
+        return QuantizationParameters()  # of 8-bit floats, see modes
     if given is not None and given.num_bits not in (None, 8):
         raise _unsupported(f"{name}.num_bits", given.num_bits, "8 bits are")
     return given or QuantizationParameters()
