@@ -138,7 +138,7 @@ class _Editor:
         new.set_friendly_name(name)
         for user in place.users:
             user.replace_source_output(new.output(0))
-        if place.is_output:
+        if place.is_output and place.source.get_node().get_type_name() != "Parameter":
             _move_names(place.source, new.output(0))
 
     def _output(self, name: str) -> Any:

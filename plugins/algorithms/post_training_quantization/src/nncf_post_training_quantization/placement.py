@@ -235,6 +235,7 @@ class _Places:
             constant.is_float
             and constant.shape
             and constant.size
+            and self.setup.pays(node, constant.shape)
             and self.context.refusal(constant, REQUEST) is None
             and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
             for constant in constants
