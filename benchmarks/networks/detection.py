@@ -72,7 +72,10 @@ def _page(seed: int) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
 
     random = np.random.default_rng(seed)
     phrases = re.findall(r"[A-Za-z]{3,}[a-z ,.]{4,18}[a-z]", prose())
-    shade = np.linspace(*random.uniform(120, 255, 2), WIDTH)[None] + np.linspace(*random.uniform(-30, 30, 2), HEIGHT)[:, None]
+    shade = (
+        np.linspace(*random.uniform(120, 255, 2), WIDTH)[None]
+        + np.linspace(*random.uniform(-30, 30, 2), HEIGHT)[:, None]
+    )
     image = Image.fromarray(np.clip(shade, 0, 255).astype(np.uint8))
     draw, boxes, top = ImageDraw.Draw(image), [], int(random.integers(5, 30))
     while top < HEIGHT - 40:
