@@ -10,6 +10,7 @@ from attrs import frozen
 
 from nncf_core.contracts import is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
+from nncf_core.hardware import QuantizationSetup
 
 
 class Role(Enum):
@@ -65,7 +66,7 @@ class Scalable:
     :param kind: of the operators that take it: convolutions or matrix products.
     :param axis: of the channels.
     :param before: what divides the tensor.
-    :param after: what undoes that.
+    :param after: what undoes that; nothing where a product has to be inserted for it.
     """
 
     tensor: str
@@ -75,13 +76,14 @@ class Scalable:
     after: tuple[Share, ...]
 
 
-def find(graph: Graph, ignored: frozenset[str], results: frozenset[str]) -> Iterable[Scalable]:
+def find(graph: Graph, ignored: frozenset[str], setup: QuantizationSetup) -> Iterable[Scalable]:
     """Tensors that may be scaled and are worth it, in graph order.
 
     :param ignored: names of nodes that must not be touched.
-    :param results: types of operators whose result is quantized, too.
+    :param setup: says whose results are quantized, too.
     """
     finder = _Finder(graph, ignored)
+    results = {op_type for op_type, operator in setup.operators.items() if operator.needs_result}
     for node in graph:
         for port in node.outputs:
             behind = finder.axes_behind(node, port)
@@ -89,12 +91,13 @@ def find(graph: Graph, ignored: frozenset[str], results: frozenset[str]) -> Iter
                 continue
             after = finder.after(port.tensor, behind)
             weights = any(share.role is Role.INPUTS for share in after or ())
-            if not after or not (weights or node.op_type in results):
+            is_result = node.op_type in results and finder.is_quantized_result(node, port, setup)
+            if not is_result and not weights:
                 continue
             before = finder.before(port.tensor, behind)
             if before:
                 kind, axis = (OpKind.CONV, 1) if behind else (OpKind.MATMUL, -1)
-                yield Scalable(port.tensor, kind, axis, before, after)
+                yield Scalable(port.tensor, kind, axis, before, after or ())
 
 
 @frozen
@@ -112,6 +115,16 @@ class _Finder:
             if user.kind is OpKind.MATMUL and user.weights:
                 return 0
         return None
+
+    def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
+        """Whether a layer's result is quantized as it is, without anything that becomes part of the layer."""
+        constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
+        consumers = self.graph.consumers(port.tensor)
+        return (
+            bool(constants and consumers)
+            and all(setup.pays(node, constant.shape) for constant in constants)
+            and not any(consumer.op_type in setup.fused for consumer in consumers)
+        )
 
     def after(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What all who take a tensor multiply by the factors; ``None`` when one of them cannot."""

@@ -1,0 +1,39 @@
+"""Constants that a graph may be rewritten by: floating-point numbers that nothing else sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+_EXACT = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
+
+
+def array_of(value: ir.Value | None) -> np.ndarray | None:
+    """The values of a constant; ``None`` for anything that is computed, or that callers of the model may replace."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    producer = value.producer()
+    if producer is None and not value.is_initializer():
+        return None
+    if producer is not None and producer.op_type != "Constant":
+        return None
+    return value.const_value.numpy()
+
+
+def numbers_of(value: ir.Value | None) -> np.ndarray | None:
+    """The same for numbers with so many digits that products may be taken in advance, as float64."""
+    if value is None or value.const_value is None or value.const_value.dtype not in _EXACT:
+        return None
+    array = array_of(value)
+    return None if array is None else array.astype(np.float64)
+
+
+def is_own(value: ir.Value) -> bool:
+    """Whether one node takes the value, and nothing else sees it."""
+    return len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def single_user(value: ir.Value) -> ir.Node | None:
+    """The node that alone takes a tensor, once; ``None`` when there are more, or the tensor leaves the model."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
