@@ -12,20 +12,43 @@ from nncf_core.graph import Node, OpKind
 
 @frozen
 class LayerSize:
-    """How large a layer is, seen from one of its outputs.
+    """How large a layer is, seen from one position of its result.
 
-    :param channels: input channels that an output is computed from.
-    :param taps: products that are summed for an output: channels by positions of the window.
+    :param channels: input channels that an output channel is computed from.
+    :param taps: products that are summed for an output channel: channels by positions of the window.
     :param outputs: output channels that are computed from the same input channels.
     """
 
-    channels: int = 1
-    taps: int = 1
-    outputs: int = 1
+    channels: int
+    taps: int
+    outputs: int
 
-    def reaches(self, least: LayerSize) -> bool:
-        """Whether nothing is smaller."""
-        return self.channels >= least.channels and self.taps >= least.taps and self.outputs >= least.outputs
+    @property
+    def products_per_element(self) -> float:
+        """Products for each element that is quantized before the layer or dequantized behind it."""
+        return self.taps * self.outputs / (self.channels + self.outputs)
+
+
+@frozen
+class LeastSize:
+    """Layers that are smaller in any respect take longer with integers than in floating point.
+
+    :param channels: input channels that an output channel is computed from.
+    :param outputs: output channels that are computed from the same input channels.
+    :param products_per_element: what makes up for quantizing the operand and dequantizing the result.
+    """
+
+    channels: int = 1
+    outputs: int = 1
+    products_per_element: float = 0.0
+
+    def allows(self, size: LayerSize) -> bool:
+        """Whether a layer is large enough."""
+        return (
+            size.channels >= self.channels
+            and size.outputs >= self.outputs
+            and size.products_per_element >= self.products_per_element
+        )
 
 
 @frozen
@@ -37,15 +60,13 @@ class OperatorSetup:
         point after all, and slower than without quantizers.
     :param only_between: not worth a quantizer of its own: computed with integers where operands and result are
         quantized anyway.
-    :param least: layers that are smaller take longer with integers than without.
-    :param least_with_window: the same for layers whose window has more than one position.
+    :param least: layers that are smaller stay in floating point.
     """
 
     needs_weight: bool = False
     needs_result: bool = False
     only_between: bool = False
-    least: LayerSize = LayerSize()
-    least_with_window: LayerSize = LayerSize()
+    least: LeastSize = LeastSize()
 
 
 @frozen
@@ -74,10 +95,7 @@ class QuantizationSetup:
 
         :param weight_shape: of its constant operand.
         """
-        setup = self.operators[node.op_type]
-        size = size_of(node, weight_shape)
-        least = setup.least if size.taps == size.channels else setup.least_with_window
-        return size.reaches(least)
+        return self.operators[node.op_type].least.allows(size_of(node, weight_shape))
 
 
 def size_of(node: Node, weight_shape: Sequence[int]) -> LayerSize:

@@ -11,7 +11,7 @@ point has kernels for all the rest, for depthwise convolutions above all (measur
 from __future__ import annotations
 
 from nncf_core.errors import ParameterNotSupportedError
-from nncf_core.hardware import LayerSize, OperatorSetup, QuantizationSetup
+from nncf_core.hardware import LeastSize, OperatorSetup, QuantizationSetup
 
 _BETWEEN = OperatorSetup(only_between=True)
 
@@ -20,8 +20,7 @@ _CPU = QuantizationSetup(
         "Conv": OperatorSetup(
             needs_weight=True,
             needs_result=True,
-            least=LayerSize(channels=8),
-            least_with_window=LayerSize(channels=8, taps=128, outputs=8),
+            least=LeastSize(channels=8, outputs=16, products_per_element=12),
         ),
         "Gemm": OperatorSetup(needs_weight=True, needs_result=True),
         "MatMul": OperatorSetup(needs_weight=True),
