@@ -14,7 +14,7 @@ _BETWEEN = OperatorSetup(only_between=True)
 
 _SETUP = QuantizationSetup(
     operators={
-        **dict.fromkeys(("Convolution", "GroupConvolution", "MatMul"), _LAYER),
+        **dict.fromkeys(("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"), _LAYER),
         **dict.fromkeys(("Add", "AvgPool", "Concat", "Interpolate"), _BETWEEN),
     },
     transparent=frozenset(
