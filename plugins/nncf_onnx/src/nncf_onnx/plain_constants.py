@@ -8,24 +8,19 @@ import onnx_ir as ir
 _EXACT = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
 
-def array_of(value: ir.Value | None) -> np.ndarray | None:
-    """The values of a constant; ``None`` for anything that is computed, or that callers of the model may replace."""
+def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor of a constant; ``None`` for anything that is computed, or that callers of the model may replace."""
     if value is None or value.const_value is None or value.is_graph_input():
         return None
     producer = value.producer()
-    if producer is None and not value.is_initializer():
-        return None
-    if producer is not None and producer.op_type != "Constant":
-        return None
-    return value.const_value.numpy()
+    is_constant = value.is_initializer() if producer is None else producer.op_type == "Constant"
+    return value.const_value if is_constant else None
 
 
 def numbers_of(value: ir.Value | None) -> np.ndarray | None:
-    """The same for numbers with so many digits that products may be taken in advance, as float64."""
-    if value is None or value.const_value is None or value.const_value.dtype not in _EXACT:
-        return None
-    array = array_of(value)
-    return None if array is None else array.astype(np.float64)
+    """A constant's numbers, float64, when they have so many digits that products may be taken in advance."""
+    tensor = tensor_of(value)
+    return None if tensor is None or tensor.dtype not in _EXACT else tensor.numpy().astype(np.float64)
 
 
 def is_own(value: ir.Value) -> bool:

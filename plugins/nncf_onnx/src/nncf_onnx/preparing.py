@@ -18,8 +18,8 @@ from nncf_onnx.scale_folding import fold_scales
 def prepare(model: ir.Model, options: Mapping[str, Any]) -> ir.Model:
     """Change a model in place, see :meth:`nncf_core.contracts.PreparingInserter.prepare`."""
     steps = prepare_options(options)
-    constants = fold_constants(model) if steps.fold_constants else 0
     rewriter = Rewriter(model)
+    constants = fold_constants(model, rewriter) if steps.fold_constants else 0
     swish = fuse_hard_swish(model, rewriter) if steps.fuse_hard_swish else 0
     scales = fold_scales(model, rewriter, steps.fold_scales, steps.fold_batch_norm)
     done = {"nodes of constants computed": constants, "hard swishes fused": swish, "nodes folded into layers": scales}
