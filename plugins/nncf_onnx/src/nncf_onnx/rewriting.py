@@ -151,6 +151,7 @@ class Rewriter:
         output = node.outputs[0]
         if output.is_graph_output():
             value.name, output.name = output.name, value.name
+            value.type, value.shape = output.type, output.shape
         ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
         self.drop(node)
 
