@@ -89,15 +89,13 @@ def find(graph: Graph, ignored: frozenset[str], setup: QuantizationSetup) -> Ite
             behind = finder.axes_behind(node, port)
             if behind is None:
                 continue
-            after = finder.after(port.tensor, behind)
-            weights = any(share.role is Role.INPUTS for share in after or ())
-            is_result = node.op_type in results and finder.is_quantized_result(node, port, setup)
-            if not is_result and not weights:
-                continue
-            before = finder.before(port.tensor, behind)
+            after = finder.after(port.tensor, behind) or ()
+            weights = any(share.role is Role.INPUTS for share in after)
+            worth_it = weights or (node.op_type in results and (after or finder.is_quantized_result(node, port, setup)))
+            before = finder.before(port.tensor, behind) if worth_it else None
             if before:
                 kind, axis = (OpKind.CONV, 1) if behind else (OpKind.MATMUL, -1)
-                yield Scalable(port.tensor, kind, axis, before, after or ())
+                yield Scalable(port.tensor, kind, axis, before, after)
 
 
 @frozen
@@ -117,14 +115,15 @@ class _Finder:
         return None
 
     def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
-        """Whether a layer's result is quantized as it is, without anything that becomes part of the layer."""
+        """Whether a layer's result is quantized for its own sake, and taken in floating point."""
         constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
-        consumers = self.graph.consumers(port.tensor)
-        return (
-            bool(constants and consumers)
-            and all(setup.pays(node, constant.shape) for constant in constants)
-            and not any(consumer.op_type in setup.fused for consumer in consumers)
-        )
+        if not constants or not all(setup.pays(node, constant.shape) for constant in constants):
+            return False
+        known = [setup.of(user) for user in self.graph.consumers(port.tensor)]
+        # a layer takes integers, and so does what alone takes the result, if anything does
+        integer = any(user is not None and (user.needs_weight or len(known) == 1) for user in known)
+        fused = any(user.op_type in setup.fused for user in self.graph.consumers(port.tensor))
+        return bool(known) and not integer and not fused
 
     def after(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What all who take a tensor multiply by the factors; ``None`` when one of them cannot."""
