@@ -51,7 +51,8 @@ def rows(network: str, folder: Path, pythons: dict[str, str], runs: int) -> list
     """Figures of one network in all frameworks, as lines of Markdown."""
     metric = importlib.import_module(f"benchmarks.networks.{network}").METRIC
     result = [
-        f"| | {metric}, float | 8 bits | lost | latency, float, ms | 8 bits, ms | times faster | quantizing, s | peak, MB |",
+        f"| | {metric}, float | 8 bits | lost | latency, float, ms | 8 bits, ms | times faster "
+        "| quantizing, s | peak, MB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for framework, title in FRAMEWORKS.items():
@@ -86,9 +87,10 @@ def main() -> None:
     date = datetime.datetime.now(tz=datetime.UTC).date()
     lines = [
         "# Benchmarks of post-training quantization", "",
-        "Written by `python -m benchmarks.quantization`, everything at default settings. Both projects take turns; times",
-        f"and memory are the least of {options.runs} runs. Latency is the processor time of one input on one thread, the",
-        "least of at least forty runs of each model in turn; float is the model that was given.", "",
+        "Written by `python -m benchmarks.quantization`, everything at default settings. Both projects take turns; of",
+        f"times and memory the least of {options.runs} runs is given. Quantizing and latency are processor time, of all",
+        "threads: other work on the machine does not count. Latency is that of one input on one thread, the least of at",
+        "least forty runs of each model in turn; float is the model that was given.", "",
         f"{date}. {machine()}. {versions}.",
     ]  # fmt: skip
     for name in options.networks:

@@ -53,6 +53,12 @@ class TestConvolutions:
         # depthwise, which floating point computes faster
         assert found["Conv"] + found["FusedConv"] == 1
 
+    def test_layers_that_do_not_pay_stay_in_floating_point(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO", logger="nncf"):
+            names = {tensor.name for tensor in quantize(residual(), images(3)).graph.initializer}
+        assert "w2" in names
+        assert any("would take longer: second." in message for message in caplog.messages)
+
     def test_the_head_without_a_quantized_result_stays_float(self, tmp_path: Path) -> None:
         # a Gemm whose result is not quantized would be computed in floating point, and slower
         quantized = quantize(residual(), images(20))
@@ -144,7 +150,9 @@ def test_biases_are_corrected() -> None:
     # of two exact zeros, too: the reference leaves such layers out
     proto = model(nodes, {"w": weight, "b": np.zeros(64, np.float32)}, ["n", 16, 6, 6])
     r = np.random.default_rng(0)
-    samples = [(r.normal(0, 1, (1, 16, 6, 6)) + 3 * np.arange(16).reshape(1, 16, 1, 1)).astype(np.float32) for _ in "abcd"]
+    samples = [
+        (r.normal(0, 1, (1, 16, 6, 6)) + 3 * np.arange(16).reshape(1, 16, 1, 1)).astype(np.float32) for _ in "abcd"
+    ]
     graph = quantize(proto, samples).graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     rounded = constants["w_quantized"].astype(np.float32) * constants["w_scale"].reshape(-1, 1, 1, 1)

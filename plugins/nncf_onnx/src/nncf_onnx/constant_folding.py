@@ -16,7 +16,7 @@ _LEFT = frozenset(
         # different each time
         "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout",
         # larger than what they are made of
-        "Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot", "Einsum", "MatMul",
+        "Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot", "MatMul",
         # bodies
         "If", "Loop", "Scan", "SequenceMap",
     }
@@ -29,10 +29,7 @@ def fold_constants(model: ir.Model, rewriter: Rewriter) -> int:
     """Compute nodes of the main graph; gives how many went."""
     chosen = _chosen(model.graph)
     results = [
-        output
-        for node in chosen
-        for output in node.outputs
-        if any(use.node not in chosen for use in output.uses())
+        output for node in chosen for output in node.outputs if any(use.node not in chosen for use in output.uses())
     ]
     if not results:
         return 0
@@ -40,6 +37,11 @@ def fold_constants(model: ir.Model, rewriter: Rewriter) -> int:
         tensors = _computed(model, list(chosen), results)
     except Exception as error:  # onnxruntime's own have no common public base
         nncf_logger.debug("Constants were not folded: %s", error)
+        return 0
+    given = {value for node in chosen for value in node.inputs if value is not None}
+    if sum(tensor.nbytes for tensor in tensors) > _SMALL + sum(
+        tensor.nbytes for tensor in map(tensor_of, given) if tensor is not None
+    ):
         return 0
     for value, tensor in zip(results, tensors, strict=True):
         constant = rewriter.constant(model.graph, f"{value.name}_constant", tensor)
@@ -58,17 +60,20 @@ def _chosen(graph: ir.Graph) -> dict[ir.Node, None]:
             continue
         if any(output.is_graph_output() for output in node.outputs):
             continue
-        if all(value.producer() in chosen or _is_cheap(value) for value in inputs):
+        # numbers of half the size, which are cast, stay as they are stored
+        alone = node.op_type != "Cast"
+        if all(value.producer() in chosen or _is_cheap(value, alone) for value in inputs):
             chosen[node] = None
     return chosen
 
 
-def _is_cheap(value: ir.Value) -> bool:
+def _is_cheap(value: ir.Value, alone: bool) -> bool:
+    """Whether a constant is small, or, where that is enough, taken by one node alone."""
     tensor = tensor_of(value)
-    return tensor is not None and (tensor.nbytes <= _SMALL or len(value.uses()) == 1)
+    return tensor is not None and (tensor.nbytes <= _SMALL or (alone and len(value.uses()) == 1))
 
 
-def _computed(model: ir.Model, nodes: list[ir.Node], results: list[ir.Value]) -> list[ir.Tensor]:
+def _computed(model: ir.Model, nodes: list[ir.Node], results: list[ir.Value]) -> list[ir.TensorProtocol]:
     """Values of what nodes without inputs give, by onnxruntime."""
     import onnxruntime
 

@@ -127,13 +127,16 @@ def rewrite(layer: Layer, weight: np.ndarray, bias: np.ndarray, rewriter: Rewrit
         if layer.bias is not None:
             index = next(i for i, value in enumerate(layer.end.inputs) if value is not layer.node.outputs[0])
             given = layer.end.inputs[index]
-            assert given is not None and given.const_value is not None
+            assert given is not None
+            assert given.const_value is not None
             _put(layer.end, index, bias.reshape(given.const_value.shape.numpy()), rewriter)
     elif layer.bias is not None:
         _put(layer.node, 2, bias, rewriter)
     elif bias.any():
         given = layer.node.inputs[1]
-        assert given is not None and given.dtype is not None and isinstance(layer.node.graph, ir.Graph)
+        assert given is not None
+        assert given.dtype is not None
+        assert isinstance(layer.node.graph, ir.Graph)
         tensor = ir.Tensor(bias.astype(given.dtype.numpy()))
         layer.node.resize_inputs(3)
         layer.node.replace_input_with(2, rewriter.constant(layer.node.graph, f"{given.name}_bias", tensor))
@@ -142,7 +145,8 @@ def rewrite(layer: Layer, weight: np.ndarray, bias: np.ndarray, rewriter: Rewrit
 def fits(layer: Layer, *arrays: np.ndarray) -> bool:
     """Whether values remain finite as the layer stores them."""
     given = layer.node.inputs[1]
-    assert given is not None and given.dtype is not None
+    assert given is not None
+    assert given.dtype is not None
     largest = np.finfo(given.dtype.numpy()).max
     return all(bool((np.abs(array) <= largest).all()) for array in arrays)
 
@@ -156,7 +160,9 @@ def number_of(node: ir.Node, name: str, default: float) -> float:
 def _put(node: ir.Node, index: int, array: np.ndarray, rewriter: Rewriter) -> None:
     """New values for a constant operand that the node alone uses."""
     old = node.inputs[index]
-    assert old is not None and old.dtype is not None and isinstance(node.graph, ir.Graph)
+    assert old is not None
+    assert old.dtype is not None
+    assert isinstance(node.graph, ir.Graph)
     values = array.astype(old.dtype.numpy())
     if old.is_initializer():
         old.const_value, old.shape = ir.Tensor(values, name=old.name), ir.Shape(values.shape)

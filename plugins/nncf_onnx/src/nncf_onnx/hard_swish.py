@@ -1,7 +1,7 @@
 """Hard swish in as few operators as there are: exporters write ``x·clip(x + 3, 0, 6)/6`` as four.
 
-``x·HardSigmoid(x)`` is the same (Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2), and every opset knows
-it. HardSwish itself came with opset 14, and onnxruntime computes it in these two steps.
+``x·HardSigmoid(x)`` is the same (Howard et al. 2019, https://arxiv.org/abs/1905.02244, section 5.2), and every opset
+knows it. HardSwish itself came with opset 14, and onnxruntime computes it in these two steps.
 """
 
 from __future__ import annotations

@@ -48,6 +48,6 @@ def _leave_ir_3(proto: onnx.ModelProto) -> None:
 
 def _unsupported(what: str, opset: int, reason: str) -> UnsupportedVersionError:
     return UnsupportedVersionError(
-        f"{what} has opset {opset}; {OLDEST_OPSET} or later is needed, and onnx cannot convert it: {reason}. Export the "
-        f"model with opset {OLDEST_OPSET} or later."
+        f"{what} has opset {opset}; {OLDEST_OPSET} or later is needed, and onnx cannot convert it: {reason}. Export "
+        f"the model with opset {OLDEST_OPSET} or later."
     )

@@ -23,9 +23,9 @@ def numbers_of(value: ir.Value | None) -> np.ndarray | None:
     return None if tensor is None or tensor.dtype not in _EXACT else tensor.numpy().astype(np.float64)
 
 
-def is_own(value: ir.Value) -> bool:
+def is_own(value: ir.Value | None) -> bool:
     """Whether one node takes the value, and nothing else sees it."""
-    return len(value.uses()) == 1 and not value.is_graph_output()
+    return value is not None and len(value.uses()) == 1 and not value.is_graph_output()
 
 
 def single_user(value: ir.Value) -> ir.Node | None:

@@ -1,9 +1,9 @@
 """Scalings, shifts and normalizations with constants, folded into the layers beside them.
 
-Behind a layer ``(W·x + b)·f + s = (f·W)·x + (f·b + s)``, with a factor and a shift for each output channel. Before a layer
-``W·(f·x + s) + b = (W·f)·x + (W·s + b)``, with one for each input channel. A shift can go only where nothing is padded:
-padding is not shifted. A factor before a layer stays, since it is where ranges of channels can be evened out, but for
-depthwise convolutions, and where it can go through to the layer before. Results change by rounding only.
+Behind a layer ``(W·x + b)·f + s = (f·W)·x + (f·b + s)``, with a factor and a shift for each output channel. Before a
+layer ``W·(f·x + s) + b = (W·f)·x + (W·s + b)``, with one for each input channel. A shift can go only where nothing is
+padded: padding is not shifted. A factor before a layer stays, since it is where ranges of channels can be evened out,
+but for depthwise convolutions, and where it could go into the layer before. Results change by rounding only.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class _Affine:
         """Factor and shift of each channel; ``None`` when they are no such things."""
         result = []
         for array, neutral in ((self.factor, 1.0), (self.shift, 0.0)):
+            found: np.ndarray | None
             if array is None:
                 found = np.full(channels, neutral)
             elif self.along_channels:
@@ -144,7 +145,9 @@ class _Folding:
     def _operate(self, op_type: str, source: ir.Value, array: np.ndarray, layers: list[Layer], old: ir.Node) -> None:
         """Let a node with a constant for each channel take the place of an old one."""
         weight, graph = layers[0].node.inputs[1], old.graph
-        assert weight is not None and weight.dtype is not None and isinstance(graph, ir.Graph)
+        assert weight is not None
+        assert weight.dtype is not None
+        assert isinstance(graph, ir.Graph)
         values = array.reshape(-1, *(1,) * (_rank(layers) - 2)).astype(weight.dtype.numpy())
         name = f"{old.name or old.op_type}_folded"
         constant = self.rewriter.constant(graph, f"{name}_operand", ir.Tensor(values))

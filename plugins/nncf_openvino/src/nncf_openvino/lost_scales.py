@@ -1,9 +1,9 @@
 """Convolutions whose scale OpenVINO 2026.4 would lose.
 
 Where a convolution of quantized operands has no bias, several operators take its result, and shapes are not known in
-advance, its low-precision transformations move the scale behind one of the operators and forget it for another: means of
-channels, for instance, come out thousands of times too small. With a bias they do not. So such a convolution gets one that
-is next to nothing; but not nothing, which would be removed again.
+advance, its low-precision transformations move the scale behind one of the operators and forget it for another: means
+of channels, for instance, come out thousands of times too small. With a bias they do not. So such a convolution gets
+one that is next to nothing; but not nothing, which would be removed again.
 """
 
 from __future__ import annotations

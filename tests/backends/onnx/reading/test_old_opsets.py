@@ -59,5 +59,7 @@ def test_compression_and_quantization(opset: int, ir_version: int, tmp_path: Pat
 def test_what_cannot_be_converted() -> None:
     proto = old(12, 8)
     proto.graph.node[1].op_type = "Unheard"
-    with pytest.raises(nncf.UnsupportedVersionError, match="has opset 12; 13 or later is needed, and onnx cannot convert"):
+    with pytest.raises(
+        nncf.UnsupportedVersionError, match="has opset 12; 13 or later is needed, and onnx cannot convert"
+    ):
         nncf.compress_weights(proto)

@@ -149,14 +149,17 @@ def test_hard_swish_in_all_its_forms() -> None:
         proto = model([*clip, *form], constants, {"x": (2, 7)}, {"y": (2, 7)})
         assert operators(prepared(proto)) == {"HardSigmoid": 1, "Mul": 1}
         assert operators(prepared(proto, fuse_hard_swish=False)) == operators(proto)
-    other = model([*clip, node("Mul", "x c", "p"), node("Div", "p three", "y")], constants, {"x": (2, 7)}, {"y": (2, 7)})
+    other = model(
+        [*clip, node("Mul", "x c", "p"), node("Div", "p three", "y")], constants, {"x": (2, 7)}, {"y": (2, 7)}
+    )
     assert operators(prepared(other)) == operators(other)
 
 
 def test_constants_that_are_computed() -> None:
     constants = {"w": random(8, 3, 1, 1), "b": random(8), "axes": np.array([1, 2]), "two": np.float32(2)}
     nodes = [
-        node("Mul", "b two", "b2"), node("Unsqueeze", "b2 axes", "b3"), node("Conv", "x w", "c"), node("Add", "c b3", "y"),
+        node("Mul", "b two", "b2"), node("Unsqueeze", "b2 axes", "b3"), node("Conv", "x w", "c"),
+        node("Add", "c b3", "y"),
     ]  # fmt: skip
     proto = model(nodes, constants, {"x": (1, 3, 6, 6)}, {"y": (1, 8, 6, 6)})
     assert operators(prepared(proto)) == {"Conv": 1}

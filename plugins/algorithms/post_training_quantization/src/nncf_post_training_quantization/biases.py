@@ -35,7 +35,12 @@ def find_bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
     index, weight = node.weights[0]
     activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
     assert weight.layout is not None
-    if node.kind is OpKind.CONV_TRANSPOSE or activation is None or weight.constant is None or (weight.layout.batch_axes and node.kind is not OpKind.CONV):
+    if (
+        node.kind is OpKind.CONV_TRANSPOSE
+        or activation is None
+        or weight.constant is None
+        or (weight.layout.batch_axes and node.kind is not OpKind.CONV)
+    ):
         return None
     constant = _third_operand(graph, node) or _added(graph, node, ignored)
     shape = graph.constants[weight.constant].shape

@@ -90,8 +90,10 @@ class SmoothQuant:
                 factors.setdefault(share.constant.name, []).append(share.factors(chosen))
                 reasons.setdefault(share.constant.name, []).append(f"{tensor.tensor}: {gain:.1f} times less noise")
             if not tensor.after:
-                factor = chosen if tensor.axis == -1 else chosen.reshape(-1, *[1] * _behind(tensor))
-                yield InsertMultiply(point, factor, f"{point.node}/evened", f"undoes what evens out channels of {tensor.tensor}")
+                factor = chosen.reshape(-1, *[1] * _axes_behind(tensor))
+                yield InsertMultiply(
+                    point, factor, f"{point.node}/evened", f"evens out channels: {gain:.1f} times less noise"
+                )
         for name, found in factors.items():
             constant = graph.constants[name]
             value = constant.read().astype(np.float64)
@@ -112,7 +114,7 @@ def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> li
     ]
 
 
-def _behind(tensor: Scalable) -> int:
+def _axes_behind(tensor: Scalable) -> int:
     """Axes behind the channels of a tensor."""
     weight = next(share for share in tensor.before if share.layout is not None)
     assert weight.layout is not None
