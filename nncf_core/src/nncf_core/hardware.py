@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 
 from attrs import evolve, field, frozen
 
-from nncf_core.graph import Node
+from nncf_core.graph import Node, OpKind
+
+
+@frozen
+class LayerSize:
+    """How large a layer is, seen from one position of its result.
+
+    :param channels: input channels that an output channel is computed from.
+    :param taps: products that are summed for an output channel: channels by positions of the window.
+    :param outputs: output channels that are computed from the same input channels.
+    """
+
+    channels: int
+    taps: int
+    outputs: int
+
+    @property
+    def products_per_element(self) -> float:
+        """Products for each element that is quantized before the layer or dequantized behind it."""
+        return self.taps * self.outputs / (self.channels + self.outputs)
+
+
+@frozen
+class LeastSize:
+    """Layers that are smaller in any respect take longer with integers than in floating point.
+
+    :param channels: input channels that an output channel is computed from.
+    :param outputs: output channels that are computed from the same input channels.
+    :param products_per_element: what makes up for quantizing the operand and dequantizing the result.
+    """
+
+    channels: int = 1
+    outputs: int = 1
+    products_per_element: float = 0.0
+
+    def allows(self, size: LayerSize) -> bool:
+        """Whether a layer is large enough."""
+        return (
+            size.channels >= self.channels
+            and size.outputs >= self.outputs
+            and size.products_per_element >= self.products_per_element
+        )
 
 
 @frozen
@@ -23,6 +65,7 @@ class OperatorSetup:
         computed in floating point.
     :param operands: indices of the inputs that are quantized; ``None``: all that are computed on the way.
     :param takes_quantized: takes operands as integers where they are quantized for others, and asks for nothing itself.
+    :param least: layers that are smaller stay in floating point.
     """
 
     needs_weight: bool = False
@@ -31,6 +74,7 @@ class OperatorSetup:
     unified_operands: bool = False
     takes_quantized: bool = False
     operands: tuple[int, ...] | None = None
+    least: LeastSize = LeastSize()
 
 
 @frozen
@@ -78,3 +122,22 @@ class QuantizationSetup:
         return (
             None if operators is None else evolve(self, operators=operators, transparent=frozenset(), fused=frozenset())
         )
+
+    def pays(self, node: Node, weight_shape: Sequence[int]) -> bool:
+        """Whether a layer is large enough for integers.
+
+        :param weight_shape: of its constant operand.
+        """
+        return self.operators[node.op_type].least.allows(size_of(node, weight_shape))
+
+
+def size_of(node: Node, weight_shape: Sequence[int]) -> LayerSize:
+    """The size of a layer with a constant weight."""
+    _, port = node.weights[0]
+    assert port.layout is not None
+    reduced = [weight_shape[axis] for axis in port.layout.reduction_axes]
+    outputs = prod(weight_shape[axis] for axis in port.layout.channel_axes)
+    if node.kind is not OpKind.CONV:
+        return LayerSize(prod(reduced), prod(reduced), outputs)
+    groups = int(str(node.attributes.get("group", 1)))
+    return LayerSize(reduced[0], prod(reduced), outputs // max(groups, 1))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import openvino as ov
+import openvino.opset13 as ops
 import pytest
 
 import nncf
@@ -138,3 +139,23 @@ def test_biases_of_depthwise_convolutions_are_corrected(convolutions: ov.Model) 
     plan, _ = make_plan(quantize_config(), convolutions, dataset=nncf.Dataset(images(5)))
     entries = [e for e in plan.entries if e.algorithm == "post_training_quantization" and e.action == "replace"]
     assert len(entries) == 5
+
+
+@pytest.mark.parametrize("weighs", [True, False])
+def test_no_scale_is_lost_behind_a_convolution_without_a_bias(weighs: bool) -> None:
+    r = np.random.default_rng(0)
+    x = ops.parameter(ov.PartialShape([-1, 16, -1, -1]), np.float32, "x")
+    weight = ops.constant(r.normal(0, 0.2, (32, 16, 1, 1)).astype(np.float32))
+    conv = ops.convolution(x, weight, [1, 1], [0, 0], [0, 0], [1, 1])
+    conv.output(0).set_names({"features"})
+    means = ops.reduce_mean(conv, ops.constant(np.array([2, 3])), True)
+    result = ops.multiply(conv, ops.sigmoid(means)) if weighs else means
+    result.output(0).set_names({"y"})
+    model = ov.Model([result, conv], [x], "gate")
+    items = [r.normal(0.3, 1, (1, 16, 8, 8)).astype(np.float32) for _ in range(10)]
+    quantized = nncf.quantize(model, nncf.Dataset(items))
+    assert [output.get_any_name() for output in quantized.outputs] == ["y", "features"]
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    before, after = (ov.compile_model(m, "CPU", exact)([items[0]]) for m in (model, quantized))
+    for wanted, found in zip(before.values(), after.values(), strict=True):
+        assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)

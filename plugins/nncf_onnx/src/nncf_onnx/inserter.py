@@ -60,6 +60,15 @@ class OnnxTargetPointInserter:
 
         return apply(model, graph, transformations, write_options(options))
 
+    def prepare(self, model: ir.Model, options: Mapping[str, Any]) -> ir.Model:
+        """Fold constants, normalization and arithmetic with constants, in place.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_onnx.preparing import prepare
+
+        return prepare(model, options)
+
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What onnxruntime computes with integers on the CPU.
 

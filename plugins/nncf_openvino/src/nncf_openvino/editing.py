@@ -26,6 +26,7 @@ from nncf_core.transformations import (
 from nncf_openvino.constants import constant
 from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
 from nncf_openvino.forms.emission import Emitter
+from nncf_openvino.lost_scales import give_biases
 from nncf_openvino.naming import Names
 from nncf_openvino.traversal import walk
 from nncf_openvino.working import WorkingModel
@@ -34,15 +35,19 @@ from nncf_openvino.working import WorkingModel
 def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transformation]) -> WorkingModel:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
     editor = _Editor(working, graph)
+    quantized = False
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
+            quantized = True
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
         else:
             editor.replace(transformation)
+    if quantized:
+        give_biases(working.model)
     return working
 
 
@@ -155,7 +160,7 @@ class _Editor:
         new.set_friendly_name(name)
         for user in place.users:
             user.replace_source_output(new.output(0))
-        if place.is_output:
+        if place.is_output and place.source.get_node().get_type_name() != "Parameter":
             _move_names(place.source, new.output(0))
 
     def _output(self, name: str) -> Any:

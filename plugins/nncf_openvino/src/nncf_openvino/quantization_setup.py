@@ -37,7 +37,7 @@ _FLOAT8 = {
 
 _CPU = QuantizationSetup(
     operators={
-        **dict.fromkeys(("Convolution", "GroupConvolution", "MatMul"), _LAYER),
+        **dict.fromkeys(("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"), _LAYER),
         **dict.fromkeys(("Add", "AvgPool", "Concat", "Interpolate"), _BETWEEN),
     },
     transparent=frozenset(

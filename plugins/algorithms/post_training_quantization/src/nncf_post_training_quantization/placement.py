@@ -104,6 +104,11 @@ def place(
     if transformer:
         left |= {node.name for node in graph.of_kind(SUMS)}
     places = _Places(graph, setup, context, quantize_outputs, left, request)
+    small = places.small_layers()
+    if small:
+        nncf_logger.info(
+            "Left in floating point, as layers so small that integers would take longer: %s.", ", ".join(small)
+        )
     integer = places.integer_nodes()
     demands = places.demands(integer)
     sources = places.moved_up(demands)
@@ -174,6 +179,17 @@ class _Places:
             if not lost:
                 return frozenset(integer)
             between -= lost
+
+    def small_layers(self) -> list[str]:
+        """Names of the layers that could be computed with integers, but would take longer."""
+        return [
+            node.name
+            for node in self.graph
+            if (setup := self.setup.of(node)) is not None
+            and setup.needs_weight
+            and self._is_free(node)
+            and not self._pays(node)
+        ]
 
     def demands(self, integer: frozenset[str]) -> dict[str, set[str]]:
         """Consumers that demand each quantized tensor."""
@@ -315,15 +331,25 @@ class _Places:
         return not node.scope and not is_excluded(node, self.context.ignored) and bool(self._operands(node))
 
     def _has_weight(self, node: Node) -> bool:
-        constants = [self.graph.constants[port.constant] for _, port in node.weights if port.constant is not None]
-        return len(constants) == 1 and all(
-            constant.is_float
-            and constant.shape
-            and constant.size
-            and self.context.refusal(constant, self.request) is None
-            and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
-            for constant in constants
+        constants = self._constants_of(node)
+        return (
+            self._pays(node)
+            and len(constants) == 1
+            and all(
+                constant.is_float
+                and constant.shape
+                and constant.size
+                and self.context.refusal(constant, self.request) is None
+                and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
+                for constant in constants
+            )
         )
+
+    def _constants_of(self, node: Node) -> list[Constant]:
+        return [self.graph.constants[port.constant] for _, port in node.weights if port.constant is not None]
+
+    def _pays(self, node: Node) -> bool:
+        return all(self.setup.pays(node, constant.shape) for constant in self._constants_of(node))
 
     def _is_weight_of(self, user: Node, index: int) -> bool:
         return user.inputs[index].layout is not None and not is_excluded(user, self.context.ignored)

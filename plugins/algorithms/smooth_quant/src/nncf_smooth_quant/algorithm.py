@@ -17,11 +17,14 @@ from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import ReplaceConstant, Transformation, point_of
+from nncf_core.transformations import InsertMultiply, ReplaceConstant, Transformation, point_of
 from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
 
 if TYPE_CHECKING:  # every run loads this module; only its own runs load what it works with
     from nncf_smooth_quant.scaling import Scalable
+
+_WORTH_A_PRODUCT = 4.0
+"""How many times less noise a product of its own is worth: half the error."""
 
 _KINDS = ("mean_min", "mean_max", "mean_square")
 
@@ -78,7 +81,7 @@ class SmoothQuant:
             if not _fits(tensor, low.size):
                 continue
             chosen, gain = choose(tensor, Ranges(low, high, square), params.alpha(tensor.kind))
-            if gain <= 1:
+            if gain <= (1 if tensor.after else _WORTH_A_PRODUCT):
                 continue
             shares = (*tensor.before, *tensor.after)
             if not all(share.constant.dtype in ("float32", "float64") for share in shares):
@@ -86,6 +89,11 @@ class SmoothQuant:
             for share in shares:
                 factors.setdefault(share.constant.name, []).append(share.factors(chosen))
                 reasons.setdefault(share.constant.name, []).append(f"{tensor.tensor}: {gain:.1f} times less noise")
+            if not tensor.after:
+                factor = chosen.reshape(-1, *[1] * _axes_behind(tensor))
+                yield InsertMultiply(
+                    point, factor, f"{point.node}/evened", f"evens out channels: {gain:.1f} times less noise"
+                )
         for name, found in factors.items():
             constant = graph.constants[name]
             value = constant.read().astype(np.float64)
@@ -99,12 +107,18 @@ def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> li
     from nncf_smooth_quant.scaling import find
 
     setup = context.quantization_setup(str(params.target_device))
-    results = frozenset(op_type for op_type, operator in setup.operators.items() if operator.needs_result)
     return [
         tensor
-        for tensor in find(graph, context.ignored, results)
+        for tensor in find(graph, context.ignored, setup)
         if (alpha := params.alpha(tensor.kind)) is None or alpha >= 0
     ]
+
+
+def _axes_behind(tensor: Scalable) -> int:
+    """Axes behind the channels of a tensor."""
+    weight = next(share for share in tensor.before if share.layout is not None)
+    assert weight.layout is not None
+    return len(weight.layout.reduction_axes) - 1
 
 
 def _fits(tensor: Scalable, channels: int) -> bool:

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from nncf_core.contracts import is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
+from nncf_core.hardware import QuantizationSetup
 
 
 class Role(Enum):
@@ -65,7 +66,7 @@ class Scalable:
     :param kind: of the operators that take it: convolutions or matrix products.
     :param axis: of the channels.
     :param before: what divides the tensor.
-    :param after: what undoes that.
+    :param after: what undoes that; nothing where a product has to be inserted for it.
     """
 
     tensor: str
@@ -75,23 +76,23 @@ class Scalable:
     after: tuple[Share, ...]
 
 
-def find(graph: Graph, ignored: frozenset[str], results: frozenset[str]) -> Iterable[Scalable]:
+def find(graph: Graph, ignored: frozenset[str], setup: QuantizationSetup) -> Iterable[Scalable]:
     """Tensors that may be scaled and are worth it, in graph order.
 
     :param ignored: names of nodes that must not be touched.
-    :param results: types of operators whose result is quantized, too.
+    :param setup: says whose results are quantized, too.
     """
     finder = _Finder(graph, ignored)
+    results = {op_type for op_type, operator in setup.operators.items() if operator.needs_result}
     for node in graph:
         for port in node.outputs:
             behind = finder.axes_behind(node, port)
             if behind is None:
                 continue
-            after = finder.after(port.tensor, behind)
-            weights = any(share.role is Role.INPUTS for share in after or ())
-            if not after or not (weights or node.op_type in results):
-                continue
-            before = finder.before(port.tensor, behind)
+            after = finder.after(port.tensor, behind) or ()
+            weights = any(share.role is Role.INPUTS for share in after)
+            worth_it = weights or (node.op_type in results and (after or finder.is_quantized_result(node, port, setup)))
+            before = finder.before(port.tensor, behind) if worth_it else None
             if before:
                 kind, axis = (OpKind.CONV, 1) if behind else (OpKind.MATMUL, -1)
                 yield Scalable(port.tensor, kind, axis, before, after)
@@ -112,6 +113,17 @@ class _Finder:
             if user.kind is OpKind.MATMUL and user.weights:
                 return 0
         return None
+
+    def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
+        """Whether a layer's result is quantized for its own sake, and taken in floating point."""
+        constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
+        if not constants or not all(setup.pays(node, constant.shape) for constant in constants):
+            return False
+        known = [setup.of(user) for user in self.graph.consumers(port.tensor)]
+        # a layer takes integers, and so does what alone takes the result, if anything does
+        integer = any(user is not None and (user.needs_weight or len(known) == 1) for user in known)
+        fused = any(user.op_type in setup.fused for user in self.graph.consumers(port.tensor))
+        return bool(known) and not integer and not fused
 
     def after(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What all who take a tensor multiply by the factors; ``None`` when one of them cannot."""
