@@ -61,7 +61,8 @@ def by_type(graph: Graph) -> Mapping[str, int]:
 
 # how many quantized operands the operators of the residual network take, and those of attention
 ONNX_CONVOLUTIONS = {
-    "CPU": {"stem": 1, "pool": 1, "first": 1, "second": 1, "skip": 2, "third": 1, "third_act": 1},
+    # the depthwise convolution is left in floating point, and so is the sum behind it
+    "CPU": {"stem": 1, "pool": 1, "first": 1, "second": 1, "third": 1, "third_act": 1},
     # TensorRT moves quantizers over pooling and reshaping
     "GPU": {"stem": 1, "pool": 1, "second": 1, "third": 1, "flatten": 1},
     "NPU": {
@@ -170,7 +171,7 @@ def test_operands_of_sums_share_a_scale_on_the_npu(tmp_path: Path) -> None:
         helper.make_node("Add", ["a", "b"], ["s"], "sum"),
         helper.make_node("Conv", ["s", "w"], ["y"], "last"),
     ]
-    proto = model(nodes, {"w": random(3, 3, 1, 1), "ten": np.float32([10])}, ["n", 3, 8, 8])
+    proto = model(nodes, {"w": random(8, 8, 1, 1), "ten": np.float32([10])}, ["n", 8, 8, 8])
     samples = [x[:, :, :8, :8] for x in images(6)]
     npu = quantize(in_openvino(proto, tmp_path), samples, "NPU")
     first, second = ranges_before(npu, "sum")

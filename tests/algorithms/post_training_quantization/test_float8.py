@@ -141,14 +141,14 @@ def test_onnxruntime_drops_no_relu(mode: QuantizationMode) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_large_biases_of_small_weights(mode: QuantizationMode) -> None:
     """onnxruntime makes biases integers whose scale is the product of those of operand and weight."""
-    weight, bias = random(8, 3, 3, 3, seed=1), random(8, seed=2)
+    weight, bias = random(8, 8, 3, 3, seed=1), random(8, seed=2)
     weight[3] *= 1e-7
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv"),
         helper.make_node("Relu", ["c"], ["r"], "relu"),
         helper.make_node("Conv", ["r", "v"], ["y"], "last"),
     ]
-    proto = model(nodes, {"w": weight, "b": np.abs(bias) + 1, "v": random(4, 8, 1, 1, seed=3)}, ["n", 3, 8, 8])
+    proto = model(nodes, {"w": weight, "b": np.abs(bias) + 1, "v": random(4, 8, 1, 1, seed=3)}, ["n", 8, 8, 8])
     samples = [x[:, :, :8, :8] for x in images(5)]
     wanted, found = run(proto, samples), run(nncf.quantize(proto, nncf.Dataset(samples), mode=mode), samples)
     assert np.linalg.norm(found - wanted) < 0.1 * np.linalg.norm(wanted)

@@ -6,8 +6,7 @@ low-precision-transformations.html) turn operators into ones of integers. They n
 where the result goes to another integer operator they move the scales through what lies between.
 
 CPU: products of two activations gain nothing. On processors with AMX (CPU_SPR), and on GPUs, they do; there attention
-takes queries and keys without zero points (with them it stays in floating point). GPUs have transposed convolutions,
-too.
+takes queries and keys without zero points (with them it stays in floating point).
 
 NPU: its compiler takes FakeQuantize as it finds it. The sum of integers is that of the numbers only where both have one
 scale.
@@ -55,7 +54,7 @@ _CPU = QuantizationSetup(
 
 _CPU_SPR = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, attention_output=True)
 
-_GPU = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS, "ConvolutionBackpropData": _LAYER}, float8={})
+_GPU = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, float8={})
 
 _NPU = evolve(
     _GPU,

@@ -28,7 +28,7 @@ _FLOAT8 = {
 
 _CPU = QuantizationSetup(
     operators={
-        **dict.fromkeys((*_PRODUCT_NAMES, *names_of(OpKind.CONV)), _LAYER),
+        **dict.fromkeys((*_PRODUCT_NAMES, *names_of(OpKind.CONV), *names_of(OpKind.CONV_TRANSPOSE)), _LAYER),
         **dict.fromkeys((*names_of(OpKind.ADD), *names_of(OpKind.CONCAT), *names_of(OpKind.RESIZE)), _BETWEEN),
         **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _BETWEEN),
     },
@@ -50,11 +50,7 @@ _CPU = QuantizationSetup(
 
 _CPU_SPR = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, attention_output=True)
 
-_GPU = evolve(
-    _CPU,
-    operators={**_CPU.operators, **_PRODUCTS, **dict.fromkeys(names_of(OpKind.CONV_TRANSPOSE), _LAYER)},
-    float8={},
-)
+_GPU = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, float8={})
 
 _NPU = evolve(
     _GPU,
