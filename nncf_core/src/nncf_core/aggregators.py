@@ -7,7 +7,7 @@ from math import prod
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from attrs import define
+from attrs import Factory, define
 
 from nncf_core.errors import ValidationError
 
@@ -194,7 +194,42 @@ class MeanMax(_MeanExtremum):
     _reduce = staticmethod(np.max)
 
 
+@define
+class Tensors:
+    """The tensors themselves, one for each sample, whatever ``axis`` is; the only state that grows with the samples."""
+
+    kind: ClassVar[str] = "tensors"
+    axis: int | None = None
+    _tensors: list[np.ndarray] = Factory(list)
+
+    def update(self, x: np.ndarray) -> None:
+        # a copy: a backend may write the next sample's tensor over this one
+        self._tensors.append(np.array(x))
+
+    def merge(self, other: Tensors) -> None:
+        self._tensors += other._tensors
+
+    @property
+    def tensors(self) -> tuple[np.ndarray, ...]:
+        """In the order of the samples; their shapes may differ."""
+        return tuple(self._tensors)
+
+    @property
+    def state(self) -> Mapping[str, np.ndarray]:
+        return {str(index): tensor for index, tensor in enumerate(self._tensors)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._tensors = [state[str(index)] for index in range(len(state))]
+
+    @property
+    def value(self) -> np.ndarray:
+        """All elements in one row."""
+        if not self._tensors:
+            raise ValidationError("A statistic was read before any sample was seen.")
+        return np.concatenate([tensor.reshape(-1) for tensor in self._tensors])
+
+
 AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
-    cls.kind: cls for cls in (Min, Max, AbsMax, Mean, MeanSquare, MeanMin, MeanMax)
+    cls.kind: cls for cls in (Min, Max, AbsMax, Mean, MeanSquare, MeanMin, MeanMax, Tensors)
 }
 """Aggregators by the name of what they give."""

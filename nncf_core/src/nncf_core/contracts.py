@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from attrs import field, frozen
 
+from nncf_core.errors import UnsupportedBackendError
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
@@ -221,6 +222,10 @@ class StatisticsAggregator(Protocol):
         """
 
 
+def _no_part(inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
+    raise UnsupportedBackendError("There is no model to take a part of.")
+
+
 @frozen
 class Context:
     """What an algorithm gets besides graph, statistics and parameters.
@@ -233,6 +238,8 @@ class Context:
         :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
+    :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
+        :meth:`TargetPointInserter.extract`.
     """
 
     executor: Executor | None = None
@@ -240,6 +247,7 @@ class Context:
     ignored: frozenset[str] = frozenset()
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
+    part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
 
 
 @runtime_checkable
@@ -273,7 +281,18 @@ class Algorithm(Protocol):
     def transformations(
         self, graph: Graph, statistics: Statistics, params: Any, context: Context, round_index: int
     ) -> Iterable[Transformation]:
-        """The edits of a round, in graph order; a generator keeps memory small."""
+        """The edits of a round, in graph order; a generator keeps memory small.
+
+        :param statistics: of this round's requests and, where they were not asked for again, of earlier rounds'.
+        """
+
+
+@runtime_checkable
+class SamplingAlgorithm(Protocol):
+    """What an algorithm has besides when its rounds do not all look at ``params.subset_size`` samples."""
+
+    def samples(self, params: Any, round_index: int) -> int | None:
+        """Number of samples that statistics of a round are collected on; ``None``: all."""
 
 
 @runtime_checkable
@@ -296,6 +315,14 @@ def traces(builder: GraphBuilder) -> bool:
 def quantizes(algorithm: Algorithm | None) -> bool:
     """Whether an algorithm inserts quantizers."""
     return bool(getattr(algorithm, "quantizes", False))
+
+
+def samples(algorithm: Algorithm, params: Any, round_index: int) -> int | None:
+    """Number of samples that statistics of a round are collected on; ``None``: all."""
+    if isinstance(algorithm, SamplingAlgorithm):
+        return algorithm.samples(params, round_index)
+    size: int | None = getattr(params, "subset_size", None)
+    return size
 
 
 def is_excluded(node: Node, ignored: frozenset[str]) -> bool:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,9 +30,11 @@ from nncf_core.contracts import (
     PreparingInserter,
     QuantizingInserter,
     Recorder,
+    Runner,
     SizingInserter,
     StreamingBuilder,
     quantizes,
+    samples,
     traces,
 )
 from nncf_core.dataset import Dataset
@@ -53,7 +56,7 @@ from nncf_core.report import Report
 from nncf_core.scopes import IgnoredScope, from_legacy, ignored_names
 from nncf_core.statistics import Statistics
 from nncf_core.structuring import structure, unstructure
-from nncf_core.transformations import Transformation
+from nncf_core.transformations import TargetPoint, Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
 """Takes a model, an algorithm's name, the graph and the edits; returns the edited model."""
@@ -111,12 +114,14 @@ class _Run:
         for step in steps:
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
+            statistics = Statistics()
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
                 ignored = ignored_names(graph, step.ignored)
-                context = Context(self.executor, self.progress, ignored, self._refusal(graph), self._setup)
-                statistics = self._statistics(step, model, graph, context, index)
+                refusal, part = self._refusal(graph), partial(self._part, model)
+                context = Context(self.executor, self.progress, ignored, refusal, self._setup, part)
+                statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
@@ -146,6 +151,9 @@ class _Run:
             return self.backend.inserter.quantization_setup(device)
         raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
 
+    def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
+        return self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
+
     def _statistics(self, step: _Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
         name = step.algorithm.name
         requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
@@ -160,7 +168,7 @@ class _Run:
                 f"Algorithm {name!r} needs statistics of activations with these settings, and no installed "
                 f"plugin collects them for {self.backend.builder.title} models."
             )
-        size = getattr(step.params, "subset_size", None)
+        size = samples(step.algorithm, step.params, index)
         items = islice(self.dataset.get_inference_data(), size)
         length = self.dataset.get_length()
         total = min((n for n in (size, length) if n is not None), default=None)

@@ -1,6 +1,6 @@
 """Statistics of activations: what is asked for, and what was collected.
 
-Memory does not grow with the number of samples. Two halves of a dataset that are collected apart and merged
+Memory does not grow with the number of samples, unless the tensors themselves are asked for. Two halves of a dataset that are collected apart and merged
 give the same result as the whole, up to float64 rounding.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from attrs import define, field, frozen
 
-from nncf_core.aggregators import AGGREGATORS, Aggregator
+from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors
 from nncf_core.errors import StatisticsCacheError, ValidationError
 from nncf_core.transformations import TargetPoint
 
@@ -69,6 +69,16 @@ class Statistics:
         if request not in self._aggregators:
             self._aggregators[request] = request.aggregator()
         return self._aggregators[request]
+
+    def tensors(self, request: StatisticsRequest) -> tuple[np.ndarray, ...]:
+        """What a request of the kind ``tensors`` kept: an array for each sample."""
+        aggregator = self._aggregators[request]
+        assert isinstance(aggregator, Tensors)
+        return aggregator.tensors
+
+    def renewed(self, later: Statistics) -> Statistics:
+        """These and later ones; of requests in both, the later."""
+        return Statistics({**self._aggregators, **later._aggregators})
 
     def merge(self, other: Statistics) -> None:
         """Take into account what was collected elsewhere."""

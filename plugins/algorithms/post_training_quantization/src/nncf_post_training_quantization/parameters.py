@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from attrs import Factory, frozen
@@ -49,7 +50,8 @@ SCHEMA: Mapping[str, Any] = {
             "default": 300,
         },
         "fast_bias_correction": {
-            "description": "Correct biases by what weights lose on average.",
+            "description": "true: correct biases by what weights lose on average; false: layer by layer, by what "
+            "outputs lose in a model that is quantized so far.",
             "type": "boolean",
             "default": True,
         },
@@ -66,6 +68,14 @@ _RANGES: Mapping[tuple[StatisticsType, AggregatorType], str] = {
 }
 
 
+class Correction(Enum):
+    """How biases are corrected."""
+
+    NONE = "none"
+    FAST = "fast"
+    ACCURATE = "accurate"
+
+
 @frozen
 class Settings:
     """Parameters after defaults and checks.
@@ -73,6 +83,7 @@ class Settings:
     :param symmetric: whether activations have no zero point.
     :param low: the statistic that is the lower end of a range.
     :param high: the statistic that is the upper end.
+    :param threshold: largest change of a bias, relative to it; ``None``: any.
     """
 
     symmetric: bool
@@ -80,7 +91,8 @@ class Settings:
     low: str
     high: str
     quantize_outputs: bool
-    correct_biases: bool
+    correction: Correction
+    threshold: float | None
     half_range: OverflowFix
 
 
@@ -92,8 +104,6 @@ def resolve(params: QuantizationSettings) -> Settings:
     advanced = params.advanced_parameters
     if params.mode is not None:
         raise _unsupported("mode", params.mode, "leave it out for integers of 8 bits")
-    if not params.fast_bias_correction:
-        raise _unsupported("fast_bias_correction", False, "leave it at True")
     if not advanced.disable_channel_alignment:
         raise _unsupported("disable_channel_alignment", False, "leave it at True")
     for name in ("activations_quantization_params", "weights_quantization_params"):
@@ -109,9 +119,17 @@ def resolve(params: QuantizationSettings) -> Settings:
         _statistic("min", estimator.min, StatisticsType.MIN),
         _statistic("max", estimator.max, StatisticsType.MAX),
         advanced.quantize_outputs,
-        not advanced.disable_bias_correction,
+        correction_of(params),
+        advanced.bias_correction_params.threshold,
         advanced.overflow_fix or OverflowFix.DISABLE,
     )
+
+
+def correction_of(params: QuantizationSettings) -> Correction:
+    """How biases are corrected."""
+    if params.advanced_parameters.disable_bias_correction:
+        return Correction.NONE
+    return Correction.FAST if params.fast_bias_correction else Correction.ACCURATE
 
 
 def _statistic(side: str, given: StatisticsCollectorParameters, default: StatisticsType) -> str:

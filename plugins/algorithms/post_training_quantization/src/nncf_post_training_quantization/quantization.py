@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from nncf_core.transformations import (
     Transformation,
     point_of,
 )
-from nncf_post_training_quantization.biases import corrected, find_bias
-from nncf_post_training_quantization.parameters import Settings
+from nncf_post_training_quantization.biases import Bias, corrected, find_bias, is_within
+from nncf_post_training_quantization.parameters import Correction, Settings
 from nncf_post_training_quantization.placement import Placement, place
 from nncf_post_training_quantization.weights import quantized
 
@@ -35,9 +35,8 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
         for tensor in placement.tensors
         for kind in (settings.low, settings.high)
     ]
-    if settings.correct_biases:
-        found = (find_bias(graph, node, context.ignored) for node in placement.nodes if node.weights)
-        wanted += [bias.mean for bias in found if bias is not None]
+    if settings.correction is Correction.FAST:
+        wanted += [bias.mean for bias in _biases(graph, placement.nodes, context)]
     return wanted
 
 
@@ -69,9 +68,9 @@ def transformations(
             settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
         )
         tensor8 = quantized(weight.constant, layout, half)
-        if settings.correct_biases:
+        if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
-            yield from _bias_corrections(graph, weight.users, error, statistics, context.ignored)
+            yield from _bias_corrections(graph, weight.users, error, statistics, settings.threshold, context)
         yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
         weight.constant.release()
 
@@ -81,15 +80,20 @@ def _bias_corrections(
     users: Sequence[tuple[Node, int]],
     error: np.ndarray,
     statistics: Statistics,
-    ignored: frozenset[str],
+    threshold: float | None,
+    context: Context,
 ) -> Iterator[ReplaceConstant]:
-    for node, _ in users:
-        bias = find_bias(graph, node, ignored)
-        if bias is None or bias.mean not in statistics:
+    for bias in _biases(graph, [node for node, _ in users], context):
+        if bias.mean not in statistics:
             continue
-        value = corrected(graph, bias, error, statistics[bias.mean])
-        if value is not None:
+        value = corrected(bias, error, statistics[bias.mean])
+        if value is not None and is_within(bias.constant.read(), value, threshold):
             yield ReplaceConstant(bias.constant.name, value, "corrected by the mean error of the weights")
+
+
+def _biases(graph: Graph, nodes: Iterable[Node], context: Context) -> list[Bias]:
+    found = (find_bias(graph, node, context.ignored) for node in nodes if node.weights)
+    return [bias for bias in found if bias is not None]
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
