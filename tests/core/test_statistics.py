@@ -10,7 +10,7 @@ from nncf_core.errors import StatisticsCacheError, ValidationError
 from nncf_core.statistics import AGGREGATORS, Statistics, StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint
 
-EXACT = ("min", "max", "abs_max")
+EXACT = ("min", "max", "abs_max", "tensors")
 NUMPY = {
     "min": lambda rows: rows.min(axis=0),
     "max": lambda rows: rows.max(axis=0),
@@ -19,6 +19,7 @@ NUMPY = {
     "mean_square": lambda rows: (rows.astype(np.float64) ** 2).mean(axis=0),
 }
 kinds = pytest.mark.parametrize("kind", sorted(AGGREGATORS))
+reducing = pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {"tensors"}))
 
 
 @st.composite
@@ -57,7 +58,11 @@ def mean_over_samples(reduce):
     return lambda arrays, axis: np.mean([reduce(rows_of([a], axis).astype(np.float64), axis=0) for a in arrays], axis=0)
 
 
-PER_SAMPLE = {"mean_min": mean_over_samples(np.min), "mean_max": mean_over_samples(np.max)}
+PER_SAMPLE = {
+    "mean_min": mean_over_samples(np.min),
+    "mean_max": mean_over_samples(np.max),
+    "tensors": lambda arrays, axis: np.concatenate([array.reshape(-1) for array in arrays]),
+}
 
 
 def assert_same(kind, found, wanted):
@@ -131,7 +136,7 @@ def test_a_restored_state_goes_on_equally(kind, stream):
     assert {k: v.tobytes() for k, v in first.state.items()} == {k: v.tobytes() for k, v in second.state.items()}
 
 
-@kinds
+@reducing
 def test_the_state_does_not_grow(kind):
     random = np.random.default_rng(0)
     aggregator, sizes = AGGREGATORS[kind](axis=-1), set()
@@ -155,7 +160,7 @@ def test_values_before_any_sample_are_an_error(kind):
         _ = AGGREGATORS[kind]().value
 
 
-@kinds
+@reducing
 def test_an_axis_that_does_not_exist_is_an_error(kind):
     with pytest.raises(ValidationError, match=r"axis 2 .* shape \(3, 4\)"):
         AGGREGATORS[kind](axis=2).update(np.zeros((3, 4)))
@@ -191,6 +196,27 @@ class TestRequest:
         ]
         assert len({request.key for request in requests}) == len(requests)
         assert StatisticsRequest(POINT, "max", -1).key == "a node:input:1:max:-1"
+
+
+def test_tensors_are_kept_as_they_came():
+    request, samples = StatisticsRequest(POINT, "tensors"), [np.ones((2, 3), np.int64), np.zeros((1, 4), np.float16)]
+    halves = [Statistics(), Statistics()]
+    for half, sample in zip(halves, samples, strict=True):
+        half.aggregator(request).update(sample)
+    halves[0].merge(halves[1])
+    for found, sample in zip(halves[0].tensors(request), samples, strict=True):
+        assert found.dtype == sample.dtype
+        np.testing.assert_array_equal(found, sample)
+
+
+def test_later_statistics_take_the_place_of_earlier_ones():
+    requests = [StatisticsRequest(POINT, kind) for kind in ("min", "max", "mean")]
+    earlier, later = Statistics(), Statistics()
+    for statistics, chosen, value in ((earlier, requests[:2], 1), (later, requests[1:], 2)):
+        for request in chosen:
+            statistics.aggregator(request).update(np.full(3, value))
+    assert [float(earlier.renewed(later)[request]) for request in requests] == [1, 2, 2]
+    assert float(earlier[requests[1]]) == 1
 
 
 class TestStatistics:

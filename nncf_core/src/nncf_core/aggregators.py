@@ -203,10 +203,12 @@ class Tensors:
     _tensors: list[np.ndarray] = Factory(list)
 
     def update(self, x: np.ndarray) -> None:
+        """Keep a tensor."""
         # a copy: a backend may write the next sample's tensor over this one
         self._tensors.append(np.array(x))
 
     def merge(self, other: Tensors) -> None:
+        """Keep what another has, behind the own ones."""
         self._tensors += other._tensors
 
     @property
@@ -216,9 +218,11 @@ class Tensors:
 
     @property
     def state(self) -> Mapping[str, np.ndarray]:
+        """The tensors by their numbers."""
         return {str(index): tensor for index, tensor in enumerate(self._tensors)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over the tensors of a state."""
         self._tensors = [state[str(index)] for index in range(len(state))]
 
     @property

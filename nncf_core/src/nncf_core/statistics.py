@@ -1,7 +1,7 @@
 """Statistics of activations: what is asked for, and what was collected.
 
-Memory does not grow with the number of samples, unless the tensors themselves are asked for. Two halves of a dataset that are collected apart and merged
-give the same result as the whole, up to float64 rounding.
+Memory does not grow with the number of samples, unless the tensors themselves are asked for. Two halves of a dataset
+that are collected apart and merged give the same result as the whole, up to float64 rounding.
 """
 
 from __future__ import annotations

@@ -13,6 +13,6 @@ class TestPostTrainingQuantization(AlgorithmConformance):
     def sections(self):
         return [
             {},
-            {"preset": "performance"},
+            {"preset": "performance", "fast_bias_correction": False},
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]

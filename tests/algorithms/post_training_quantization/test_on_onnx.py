@@ -203,7 +203,6 @@ class TestErrors:
         [
             ({"target_device": nncf.TargetDevice.NPU}, "NPU"),
             ({"mode": nncf.QuantizationMode.FP8_E4M3}, "mode"),
-            ({"fast_bias_correction": False}, "fast_bias_correction"),
         ],
     )
     def test_what_is_not_supported_is_said(self, arguments: dict[str, object], match: str) -> None:

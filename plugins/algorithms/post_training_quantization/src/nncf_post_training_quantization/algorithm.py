@@ -43,7 +43,7 @@ class PostTrainingQuantization:
         if self._quantizes(params, round_index):
             return quantization.requests(graph, settings, context)
         if round_index == 0:
-            return correction.means(graph, context)
+            return correction.means(graph, quantization.layers(graph, settings, context), context)
         return correction.requests(graph, context)
 
     def transformations(

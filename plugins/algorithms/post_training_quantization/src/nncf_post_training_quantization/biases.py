@@ -7,10 +7,12 @@ channel stands for all its positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from attrs import frozen
 
-from nncf_core.contracts import is_excluded
+from nncf_core.contracts import Context, is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint, point_of
@@ -21,6 +23,7 @@ class Bias:
     """The bias of a layer.
 
     :param node: the layer.
+    :param weight: its weight.
     :param constant: its bias, of one value for each output channel and used by nothing else.
     :param output: the tensor that it is part of.
     :param axis: of the channels in inputs and outputs.
@@ -29,6 +32,7 @@ class Bias:
     """
 
     node: Node
+    weight: Constant
     constant: Constant
     output: str
     axis: int
@@ -36,32 +40,11 @@ class Bias:
     mean_output: StatisticsRequest
 
 
-def find_bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
-    """The bias of a layer with a constant weight: its third operand, or a constant that is added to its result."""
-    index, weight = node.weights[0]
-    activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
-    assert weight.layout is not None
-    windows = node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE)
-    if activation is None or weight.constant is None or (weight.layout.batch_axes and not windows):
-        return None
-    if not windows and (activation > index or node.attributes.get("transA", 0)):
-        return None
-    third = _third_operand(graph, node)
-    found = third or _added(graph, node, ignored)
-    if found is None:
-        return None
-    constant, output = found
-    shape = graph.constants[weight.constant].shape
-    channels = int(np.prod([shape[axis] for axis in (*weight.layout.batch_axes, *weight.layout.channel_axes)]))
-    # what is added is broadcast from the last axis on, which is not that of a convolution's channels
-    behind = len(weight.layout.reduction_axes) - 1 if windows and third is None else 0
-    if constant.size != channels or (channels > 1 and dict(enumerate(constant.shape[::-1])).get(behind) != channels):
-        return None
-    if len(graph.users(constant.name)) != 1 or not constant.is_float:
-        return None
-    axis = 1 if windows else -1
-    taken = StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, activation), "mean", axis)
-    return Bias(node, constant, output, axis, taken, StatisticsRequest(point_of(graph, output), "mean", axis))
+def biases_of(graph: Graph, nodes: Iterable[Node], context: Context) -> list[Bias]:
+    """The biases that layers have: a third operand, or a constant that is added to the result."""
+    layers = (node for node in nodes if node.weights and not is_excluded(node, context.ignored))
+    found = (_bias(graph, node, context.ignored) for node in layers)
+    return [bias for bias in found if bias is not None]
 
 
 def is_within(old: np.ndarray, new: np.ndarray, threshold: float | None) -> bool:
@@ -100,6 +83,41 @@ def corrected(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | N
         shift = flat @ mean.reshape(-1)
     old = bias.constant.read()
     return np.asarray(old.astype(np.float64) + shift.reshape(old.shape))
+
+
+def _bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
+    index, weight = node.weights[0]
+    activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
+    assert weight.layout is not None
+    windows = node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE)
+    if activation is None or weight.constant is None or (weight.layout.batch_axes and not windows):
+        return None
+    if not windows and (activation > index or node.attributes.get("transA", 0)):
+        return None
+    third = _third_operand(graph, node)
+    found = third or _added(graph, node, ignored)
+    if found is None:
+        return None
+    constant, output = found
+    shape = graph.constants[weight.constant].shape
+    channels = int(np.prod([shape[axis] for axis in (*weight.layout.batch_axes, *weight.layout.channel_axes)]))
+    # what is added is broadcast from the last axis on, which is not that of a convolution's channels
+    behind = len(weight.layout.reduction_axes) - 1 if windows and third is None else 0
+    if constant.size != channels or (channels > 1 and dict(enumerate(constant.shape[::-1])).get(behind) != channels):
+        return None
+    if len(graph.users(constant.name)) != 1 or not constant.is_float:
+        return None
+    axis = 1 if windows else -1
+    taken = StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, activation), "mean", axis)
+    return Bias(
+        node,
+        graph.constants[weight.constant],
+        constant,
+        output,
+        axis,
+        taken,
+        StatisticsRequest(point_of(graph, output), "mean", axis),
+    )
 
 
 def _third_operand(graph: Graph, node: Node) -> tuple[Constant, str] | None:

@@ -9,94 +9,110 @@ Both means are taken over the same samples, so that samples that are not typical
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from nncf_core.aggregators import Mean
-from nncf_core.contracts import Context, is_excluded
-from nncf_core.graph import Graph, OpKind
+from nncf_core.contracts import Context
+from nncf_core.graph import Graph, Node, OpKind
+from nncf_core.log import nncf_logger
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import ReplaceConstant
-from nncf_post_training_quantization.biases import Bias, find_bias, is_within
-from nncf_post_training_quantization.stages import Stage, stages
-
-KEPT = "tensors"
+from nncf_core.transformations import PointKind, ReplaceConstant, TargetPoint, point_of
+from nncf_post_training_quantization.biases import Bias, biases_of, is_within
+from nncf_post_training_quantization.shelf import Shelf
+from nncf_post_training_quantization.stages import Stage, is_input, reachable, stages
 
 _LAYERS = (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
 
-def means(graph: Graph, context: Context) -> list[StatisticsRequest]:
-    """Mean outputs of all layers with a bias."""
-    return [bias.mean_output for bias in _biases(graph, context)]
+def means(graph: Graph, layers: Iterable[Node], context: Context) -> list[StatisticsRequest]:
+    """Mean outputs of layers that will be quantized and whose bias is corrected."""
+    found = biases_of(graph, layers, context)
+    within = reachable(graph)
+    left = [bias.node.name for bias in found if bias.output not in within]
+    if left:
+        nncf_logger.info("Biases of layers behind control flow are left as they are: %s.", ", ".join(left))
+    return [bias.mean_output for bias in found if bias.output in within]
 
 
 def requests(graph: Graph, context: Context) -> list[StatisticsRequest]:
-    """What the first stage gives, for each sample."""
-    parts = _stages(graph, _biases(graph, context))
-    return [StatisticsRequest(point, KEPT) for part in parts[:1] for point in part.outputs]
+    """The inputs of the network that the quantized layers depend on, for each sample."""
+    parts = stages(graph, (bias.output for bias in _quantized(graph, context)))
+    return list({_kept(graph, tensor): None for part in parts for tensor in _network_inputs(graph, part)})
 
 
 def transformations(
     graph: Graph, statistics: Statistics, threshold: float | None, context: Context
-) -> Iterator[ReplaceConstant]:
-    """The new biases.
+) -> list[ReplaceConstant]:
+    """The new biases; all at once, since edits are carried out as they come and parts are those of an unedited model.
 
-    :param statistics: mean outputs of the layers before quantization, and what :func:`requests` asked for.
+    :param statistics: what :func:`means` and :func:`requests` asked for.
     """
-    biases = _biases(graph, context)
-    parts = _stages(graph, biases)
-    by_tensor = {bias.output: bias for bias in biases}
-    kept: dict[str, list[np.ndarray]] = {}
-    for part in context.progress.track(parts, "Correcting biases", len(parts)):
-        if part.inputs:
-            kept |= _run(part, kept, context)
-        else:
-            kept |= {t: list(statistics.tensors(StatisticsRequest(p, KEPT))) for p, t in part.outputs.items()}
-        for tensor in part.layers:
-            bias = by_tensor[tensor]
-            shift = statistics[bias.mean_output] - _mean(kept[tensor], bias.axis)
-            old = bias.constant.read().astype(np.float64)
-            new = old + shift.reshape(old.shape)
-            if not np.isfinite(shift).all() or not is_within(old, new, threshold):
-                continue
-            if tensor not in part.finished:
-                kept[tensor] = [_shifted(array, shift, bias.axis) for array in kept[tensor]]
-            yield ReplaceConstant(bias.constant.name, new, "corrected by the mean error of the layer's output")
-        for tensor in part.finished:
-            del kept[tensor]
+    biases = {bias.output: bias for bias in _quantized(graph, context) if bias.mean_output in statistics}
+    parts = stages(graph, biases)
+    edits = []
+    with Shelf() as shelf:
+        for tensor in (tensor for part in parts for tensor in _network_inputs(graph, part)):
+            shelf[tensor] = statistics.tensors(_kept(graph, tensor))
+        for part in context.progress.track(parts, "Correcting biases", len(parts)):
+            _run(part, shelf, context)
+            for tensor in part.layers:
+                bias = biases[tensor]
+                old = bias.constant.read().astype(np.float64)
+                shift = _shift(bias, shelf[tensor], statistics)
+                new = old + shift.reshape(old.shape)
+                if not is_within(old, new, threshold):
+                    continue
+                if tensor not in part.finished:
+                    shelf[tensor] = (_shifted(array, shift, bias.axis) for array in shelf[tensor])
+                edits.append(ReplaceConstant(bias.constant.name, new, "corrected by the mean error of the output"))
+            for tensor in part.finished:
+                shelf.drop(tensor)
+    return edits
 
 
-def _biases(graph: Graph, context: Context) -> list[Bias]:
-    """Of layers, quantized or not: quantized inputs, too, change what they give."""
-    free = (n for n in graph if n.kind in _LAYERS and n.weights and not n.scope and not is_excluded(n, context.ignored))
-    found = (find_bias(graph, node, context.ignored) for node in free)
-    return [bias for bias in found if bias is not None]
+def _quantized(graph: Graph, context: Context) -> list[Bias]:
+    """Biases of layers whose weight is quantized."""
+    within = reachable(graph)
+    return [
+        bias
+        for bias in biases_of(graph, (node for node in graph if node.kind in _LAYERS), context)
+        if bias.output in within and bias.weight.compressed_format is not None
+    ]
 
 
-def _stages(graph: Graph, biases: Sequence[Bias]) -> list[Stage]:
-    return stages(graph, (bias.output for bias in biases))
+def _network_inputs(graph: Graph, part: Stage) -> list[str]:
+    return [tensor for tensor in dict.fromkeys(part.inputs.values()) if is_input(graph, tensor)]
 
 
-def _run(part: Stage, kept: dict[str, list[np.ndarray]], context: Context) -> dict[str, list[np.ndarray]]:
+def _kept(graph: Graph, tensor: str) -> StatisticsRequest:
+    if graph.producer(tensor) is not None:
+        return StatisticsRequest(point_of(graph, tensor), "tensors")
+    node = next(node for node in graph.consumers(tensor) if not node.scope)
+    port = next(index for index, port in enumerate(node.inputs) if port.tensor == tensor)
+    return StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, port), "tensors")
+
+
+def _run(part: Stage, shelf: Shelf, context: Context) -> None:
+    """Put what a stage gives onto the shelf, for each sample."""
     run = context.part(tuple(part.inputs), tuple(part.outputs))
-    found: dict[str, list[np.ndarray]] = {tensor: [] for tensor in part.outputs.values()}
-    count = len(next(iter(kept.values())))
+    count = min(len(shelf[tensor]) for tensor in part.inputs.values())
     for index in range(count):
-        given = run({str(point): kept[tensor][index] for point, tensor in part.inputs.items()})
+        found = run({str(point): shelf[tensor][index] for point, tensor in part.inputs.items()})
         for point, tensor in part.outputs.items():
-            found[tensor].append(given[str(point)])
-    return found
+            shelf.add(tensor, found[str(point)])
 
 
-def _mean(tensors: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    mean = Mean(axis)
-    for tensor in tensors:
-        mean.update(tensor)
-    return mean.value
+def _shift(bias: Bias, outputs: Sequence[np.ndarray], statistics: Statistics) -> np.ndarray:
+    """What is missing from the mean of each output channel, float64."""
+    mean = Mean(bias.axis)
+    for output in outputs:
+        mean.update(output)
+    return np.asarray(statistics[bias.mean_output] - mean.value)
 
 
 def _shifted(array: np.ndarray, shift: np.ndarray, axis: int) -> np.ndarray:
     shape = [1] * array.ndim
     shape[axis] = -1
-    return array + shift.reshape(shape).astype(array.dtype)
+    return np.asarray(array + shift.reshape(shape).astype(array.dtype))

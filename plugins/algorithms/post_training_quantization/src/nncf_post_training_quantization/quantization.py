@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from nncf_core.transformations import (
     Transformation,
     point_of,
 )
-from nncf_post_training_quantization.biases import Bias, corrected, find_bias, is_within
+from nncf_post_training_quantization.biases import biases_of, corrected, is_within
 from nncf_post_training_quantization.parameters import Correction, Settings
 from nncf_post_training_quantization.placement import Placement, place
 from nncf_post_training_quantization.weights import quantized
@@ -36,8 +36,13 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
         for kind in (settings.low, settings.high)
     ]
     if settings.correction is Correction.FAST:
-        wanted += [bias.mean for bias in _biases(graph, placement.nodes, context)]
+        wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context)]
     return wanted
+
+
+def layers(graph: Graph, settings: Settings, context: Context) -> Sequence[Node]:
+    """The layers that will be quantized."""
+    return [node for node in _placement(graph, settings, context).nodes if node.weights]
 
 
 def transformations(
@@ -83,17 +88,12 @@ def _bias_corrections(
     threshold: float | None,
     context: Context,
 ) -> Iterator[ReplaceConstant]:
-    for bias in _biases(graph, [node for node, _ in users], context):
+    for bias in biases_of(graph, [node for node, _ in users], context):
         if bias.mean not in statistics:
             continue
         value = corrected(bias, error, statistics[bias.mean])
         if value is not None and is_within(bias.constant.read(), value, threshold):
             yield ReplaceConstant(bias.constant.name, value, "corrected by the mean error of the weights")
-
-
-def _biases(graph: Graph, nodes: Iterable[Node], context: Context) -> list[Bias]:
-    found = (find_bias(graph, node, context.ignored) for node in nodes if node.weights)
-    return [bias for bias in found if bias is not None]
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
