@@ -12,6 +12,7 @@ from nncf_core.graph import Graph
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     ReplaceConstant,
     Transformation,
@@ -56,11 +57,16 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
                 "model; a constant's name is the key in Graph.constants."
             )
         if not np.isfinite(_numbers(edit)).all():
-            target = edit.constant if isinstance(edit, (CompressConstant, ReplaceConstant)) else edit.target
             raise PluginError(
-                f"Algorithm {algorithm!r}: {type(edit).__name__} of {target} holds NaN or infinite values."
+                f"Algorithm {algorithm!r}: {type(edit).__name__} of {_target(edit)} holds NaN or infinite values."
             )
         yield edit
+
+
+def _target(edit: Transformation) -> object:
+    if isinstance(edit, (CompressConstant, ReplaceConstant)):
+        return edit.constant
+    return edit.node if isinstance(edit, InsertBias) else edit.target
 
 
 def _numbers(edit: Transformation) -> np.ndarray:
@@ -68,7 +74,7 @@ def _numbers(edit: Transformation) -> np.ndarray:
     if isinstance(edit, CompressConstant):
         scale = edit.tensor.scale
         return scale if scale.dtype in (np.float16, np.float32) else scale.astype(np.float32)
-    if isinstance(edit, ReplaceConstant):
+    if isinstance(edit, (ReplaceConstant, InsertBias)):
         return edit.value if edit.value.dtype.kind == "f" else np.asarray(edit.value, np.float64)
     if isinstance(edit, InsertMultiply):
         return np.asarray(edit.factor, np.float64)

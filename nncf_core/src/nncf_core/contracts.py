@@ -189,6 +189,14 @@ class QuantizingInserter(Protocol):
 
 
 @runtime_checkable
+class BiasInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``InsertBias``."""
+
+    def takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
+        """Whether a layer of a working model, which has no bias, can be given one."""
+
+
+@runtime_checkable
 class PreparingInserter(Protocol):
     """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
 
@@ -238,6 +246,7 @@ class Context:
         :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
+    :param takes_bias: see :meth:`BiasInserter.takes_bias`.
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
         :meth:`TargetPointInserter.extract`.
     """
@@ -247,6 +256,7 @@ class Context:
     ignored: frozenset[str] = frozenset()
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
+    takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
 
 

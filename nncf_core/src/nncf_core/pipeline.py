@@ -23,6 +23,7 @@ from nncf_core.checking import checked_edits, checked_requests, checked_rounds
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
     Algorithm,
+    BiasInserter,
     CompressionRequest,
     Context,
     GraphBuilder,
@@ -45,7 +46,7 @@ from nncf_core.errors import (
     UnsupportedDatasetError,
     ValidationError,
 )
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
@@ -120,7 +121,8 @@ class _Run:
                     graph = self.backend.builder.build(model)
                 ignored = ignored_names(graph, step.ignored)
                 refusal, part = self._refusal(graph), partial(self._part, model)
-                context = Context(self.executor, self.progress, ignored, refusal, self._setup, part)
+                bias = partial(self._takes_bias, model, graph)
+                context = Context(self.executor, self.progress, ignored, refusal, self._setup, bias, part)
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
@@ -150,6 +152,10 @@ class _Run:
         if isinstance(self.backend.inserter, QuantizingInserter):
             return self.backend.inserter.quantization_setup(device)
         raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
+
+    def _takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
+        inserter = self.backend.inserter
+        return isinstance(inserter, BiasInserter) and inserter.takes_bias(model, graph, node)
 
     def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
         return self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))

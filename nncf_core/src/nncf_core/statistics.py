@@ -78,7 +78,7 @@ class Statistics:
 
     def renewed(self, later: Statistics) -> Statistics:
         """These and later ones; of requests in both, the later."""
-        return Statistics({**self._aggregators, **later._aggregators})
+        return type(self)({**self._aggregators, **later._aggregators})
 
     def merge(self, other: Statistics) -> None:
         """Take into account what was collected elsewhere."""

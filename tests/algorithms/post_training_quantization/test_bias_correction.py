@@ -80,7 +80,7 @@ def test_a_fifth_of_the_samples_is_looked_at() -> None:
 
 
 class Branches(nn.Module):
-    """Layers side by side, a layer that runs twice, one without a bias, one with a bias of zeros, and a residual."""
+    """Layers side by side, one that runs twice, one with a bias of zeros, some without a bias, and a residual."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Branches(nn.Module):
         self.left, self.right = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=2)
         self.bare, self.twice = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 3, padding=1)
         self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
-        self.hidden, self.last = nn.Linear(8, 24), nn.Linear(24, 6)
+        self.hidden, self.last = nn.Linear(8, 24), nn.Linear(24, 6, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.stem(x))
@@ -144,17 +144,18 @@ def test_means_of_outputs_are_those_of_the_float_model(framework: str) -> None:
     network, compute = in_framework(branches(), framework)
     samples = images(8)
     given = [torch.from_numpy(x) for x in samples] if "torch" in framework else samples
+    everywhere = {"bias_correction_params": AdvancedBiasCorrectionParameters(apply_for_all_nodes=True)}
     plain, fast, accurate = (
         quantize(network, given, disable_bias_correction=True),
-        quantize(network, given, accurate=False),
-        quantize(network, given),
+        quantize(network, given, accurate=False, **everywhere),
+        quantize(network, given, **everywhere),
     )
     wanted = np.mean([compute(network, x) for x in samples], axis=(0, 1, 2))
     errors = [
         np.abs(np.mean([compute(made, x) for x in samples], axis=(0, 1, 2)) - wanted).max()
         for made in (plain, fast, accurate)
     ]
-    assert errors[2] < 5e-6 < 0.3 * min(errors[:2]), errors
+    assert errors[2] < 0.2 * min(errors[:2]), errors
 
 
 def test_a_threshold_keeps_biases_from_changing_much() -> None:

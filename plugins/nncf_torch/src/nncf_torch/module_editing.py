@@ -12,6 +12,7 @@ from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -19,6 +20,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
+from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
@@ -44,6 +46,8 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             known[place.name] = _replaced(place, transformation)
         elif isinstance(transformation, InsertMultiply):
             _multiply(model, graph, transformation)
+        elif isinstance(transformation, InsertBias):
+            add_bias(model, graph, transformation)
         else:
             _quantize(model, graph, transformation)
     return model

@@ -43,8 +43,8 @@ class PostTrainingQuantization:
         if self._quantizes(params, round_index):
             return quantization.requests(graph, settings, context)
         if round_index == 0:
-            return correction.means(graph, quantization.layers(graph, settings, context), context)
-        return correction.requests(graph, context)
+            return correction.means(graph, quantization.layers(graph, settings, context), settings, context)
+        return correction.requests(graph, settings, context)
 
     def transformations(
         self,
@@ -65,7 +65,7 @@ class PostTrainingQuantization:
             return quantization.transformations(graph, statistics, settings, context)
         if round_index == 0:
             return ()
-        return correction.transformations(graph, statistics, settings.threshold, context)
+        return correction.transformations(graph, statistics, settings, context)
 
     def _quantizes(self, params: QuantizationSettings, round_index: int) -> bool:
         return round_index == int(correction_of(params) is Correction.ACCURATE)

@@ -15,7 +15,7 @@ from attrs import frozen
 from nncf_core.contracts import Context, is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.statistics import StatisticsRequest
-from nncf_core.transformations import PointKind, TargetPoint, point_of
+from nncf_core.transformations import InsertBias, PointKind, ReplaceConstant, TargetPoint, point_of
 
 
 @frozen
@@ -24,7 +24,8 @@ class Bias:
 
     :param node: the layer.
     :param weight: its weight.
-    :param constant: its bias, of one value for each output channel and used by nothing else.
+    :param channels: number of output channels.
+    :param constant: its bias, of one value for each output channel and used by nothing else; ``None`` when it has none.
     :param output: the tensor that it is part of.
     :param axis: of the channels in inputs and outputs.
     :param mean: the request of the mean of each input channel.
@@ -33,30 +34,40 @@ class Bias:
 
     node: Node
     weight: Constant
-    constant: Constant
+    channels: int
+    constant: Constant | None
     output: str
     axis: int
     mean: StatisticsRequest
     mean_output: StatisticsRequest
 
+    def changed(self, shift: np.ndarray, threshold: float | None, reason: str) -> ReplaceConstant | InsertBias | None:
+        """The edit that adds numbers to the bias; ``None`` when it would change too much.
 
-def biases_of(graph: Graph, nodes: Iterable[Node], context: Context) -> list[Bias]:
-    """The biases that layers have: a third operand, or a constant that is added to the result."""
+        :param shift: one for each output channel.
+        :param threshold: how much a value may change, relative to its magnitude, except from zero; ``None``: at will.
+        """
+        if self.constant is None:
+            return InsertBias(self.node.name, shift.reshape(-1), reason)
+        old = self.constant.read().astype(np.float64)
+        new = old + shift.reshape(old.shape)
+        if threshold is not None and (np.abs(new - old)[old != 0] > threshold * np.abs(old[old != 0])).any():
+            return None
+        return ReplaceConstant(self.constant.name, new, reason)
+
+
+def biases_of(graph: Graph, nodes: Iterable[Node], context: Context, everywhere: bool) -> list[Bias]:
+    """The biases that layers have: a third operand, or a constant that is added to the result.
+
+    :param everywhere: also those that layers without one can be given.
+    """
     layers = (node for node in nodes if node.weights and not is_excluded(node, context.ignored))
-    found = (_bias(graph, node, context.ignored) for node in layers)
+    found = (_bias(graph, node, context, everywhere) for node in layers)
     return [bias for bias in found if bias is not None]
 
 
-def is_within(old: np.ndarray, new: np.ndarray, threshold: float | None) -> bool:
-    """Whether no value of a bias changes by more than ``threshold`` times its magnitude; those of zero may."""
-    if threshold is None:
-        return True
-    some = old != 0
-    return bool((np.abs(new - old)[some] <= threshold * np.abs(old)[some]).all())
-
-
-def corrected(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | None:
-    """The new values of a bias; ``None`` when means of the input channels do not tell them.
+def missing(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | None:
+    """What rounded weights take from each output channel's mean; ``None`` when input channels' means do not tell.
 
     :param error: ``W - Ŵ``, of the weight's shape.
     :param mean: mean of each input channel.
@@ -66,7 +77,7 @@ def corrected(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | N
     assert layout is not None
     # [channels, reduced axes]
     order = (*layout.batch_axes, *layout.channel_axes, *layout.reduction_axes)
-    matrix = error.transpose(order).reshape(bias.constant.size, *(error.shape[axis] for axis in layout.reduction_axes))
+    matrix = error.transpose(order).reshape(bias.channels, *(error.shape[axis] for axis in layout.reduction_axes))
     if bias.node.kind is OpKind.CONV_TRANSPOSE:
         return None  # outputs see different parts of the kernel
     if bias.node.kind is OpKind.CONV:
@@ -75,17 +86,12 @@ def corrected(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | N
         if groups * summed.shape[1] != mean.size or summed.shape[0] % max(groups, 1):
             return None
         means = np.repeat(mean.reshape(groups, -1), summed.shape[0] // groups, axis=0)
-        shift = (summed * means).sum(axis=1)
-    else:
-        flat = matrix.reshape(matrix.shape[0], -1)
-        if flat.shape[1] != mean.size:
-            return None
-        shift = flat @ mean.reshape(-1)
-    old = bias.constant.read()
-    return np.asarray(old.astype(np.float64) + shift.reshape(old.shape))
+        return np.asarray((summed * means).sum(axis=1))
+    flat = matrix.reshape(matrix.shape[0], -1)
+    return flat @ mean.reshape(-1) if flat.shape[1] == mean.size else None
 
 
-def _bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
+def _bias(graph: Graph, node: Node, context: Context, everywhere: bool) -> Bias | None:
     index, weight = node.weights[0]
     activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
     assert weight.layout is not None
@@ -95,29 +101,22 @@ def _bias(graph: Graph, node: Node, ignored: frozenset[str]) -> Bias | None:
     if not windows and (activation > index or node.attributes.get("transA", 0)):
         return None
     third = _third_operand(graph, node)
-    found = third or _added(graph, node, ignored)
-    if found is None:
+    found = third or _added(graph, node, context.ignored)
+    if found is None and not (everywhere and context.takes_bias(node)):
         return None
-    constant, output = found
     shape = graph.constants[weight.constant].shape
     channels = int(np.prod([shape[axis] for axis in (*weight.layout.batch_axes, *weight.layout.channel_axes)]))
-    # what is added is broadcast from the last axis on, which is not that of a convolution's channels
-    behind = len(weight.layout.reduction_axes) - 1 if windows and third is None else 0
-    if constant.size != channels or (channels > 1 and dict(enumerate(constant.shape[::-1])).get(behind) != channels):
-        return None
-    if len(graph.users(constant.name)) != 1 or not constant.is_float:
-        return None
+    constant, output = found or (None, node.outputs[0].tensor)
+    if constant is not None:
+        # what is added is broadcast from the last axis on, which is not that of a convolution's channels
+        behind = len(weight.layout.reduction_axes) - 1 if windows and third is None else 0
+        along = dict(enumerate(constant.shape[::-1])).get(behind, 1)
+        if not constant.size == channels == along or len(graph.users(constant.name)) != 1 or not constant.is_float:
+            return None
     axis = 1 if windows else -1
     taken = StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, activation), "mean", axis)
-    return Bias(
-        node,
-        graph.constants[weight.constant],
-        constant,
-        output,
-        axis,
-        taken,
-        StatisticsRequest(point_of(graph, output), "mean", axis),
-    )
+    given = StatisticsRequest(point_of(graph, output), "mean", axis)
+    return Bias(node, graph.constants[weight.constant], channels, constant, output, axis, taken, given)
 
 
 def _third_operand(graph: Graph, node: Node) -> tuple[Constant, str] | None:

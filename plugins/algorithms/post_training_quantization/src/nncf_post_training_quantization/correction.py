@@ -18,17 +18,18 @@ from nncf_core.contracts import Context
 from nncf_core.graph import Graph, Node, OpKind
 from nncf_core.log import nncf_logger
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import PointKind, ReplaceConstant, TargetPoint, point_of
-from nncf_post_training_quantization.biases import Bias, biases_of, is_within
+from nncf_core.transformations import PointKind, TargetPoint, Transformation, point_of
+from nncf_post_training_quantization.biases import Bias, biases_of
+from nncf_post_training_quantization.parameters import Settings
 from nncf_post_training_quantization.shelf import Shelf
 from nncf_post_training_quantization.stages import Stage, is_input, reachable, stages
 
 _LAYERS = (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
 
-def means(graph: Graph, layers: Iterable[Node], context: Context) -> list[StatisticsRequest]:
+def means(graph: Graph, layers: Iterable[Node], settings: Settings, context: Context) -> list[StatisticsRequest]:
     """Mean outputs of layers that will be quantized and whose bias is corrected."""
-    found = biases_of(graph, layers, context)
+    found = biases_of(graph, layers, context, settings.all_biases)
     within = reachable(graph)
     left = [bias.node.name for bias in found if bias.output not in within]
     if left:
@@ -36,22 +37,20 @@ def means(graph: Graph, layers: Iterable[Node], context: Context) -> list[Statis
     return [bias.mean_output for bias in found if bias.output in within]
 
 
-def requests(graph: Graph, context: Context) -> list[StatisticsRequest]:
+def requests(graph: Graph, settings: Settings, context: Context) -> list[StatisticsRequest]:
     """The inputs of the network that the quantized layers depend on, for each sample."""
-    parts = stages(graph, (bias.output for bias in _quantized(graph, context)))
+    parts = stages(graph, (bias.output for bias in _quantized(graph, settings, context)))
     return list({_kept(graph, tensor): None for part in parts for tensor in _network_inputs(graph, part)})
 
 
-def transformations(
-    graph: Graph, statistics: Statistics, threshold: float | None, context: Context
-) -> list[ReplaceConstant]:
+def transformations(graph: Graph, statistics: Statistics, settings: Settings, context: Context) -> list[Transformation]:
     """The new biases; all at once, since edits are carried out as they come and parts are those of an unedited model.
 
     :param statistics: what :func:`means` and :func:`requests` asked for.
     """
-    biases = {bias.output: bias for bias in _quantized(graph, context) if bias.mean_output in statistics}
+    biases = {bias.output: bias for bias in _quantized(graph, settings, context) if bias.mean_output in statistics}
     parts = stages(graph, biases)
-    edits = []
+    edits: list[Transformation] = []
     with Shelf() as shelf:
         for tensor in (tensor for part in parts for tensor in _network_inputs(graph, part)):
             shelf[tensor] = statistics.tensors(_kept(graph, tensor))
@@ -59,25 +58,23 @@ def transformations(
             _run(part, shelf, context)
             for tensor in part.layers:
                 bias = biases[tensor]
-                old = bias.constant.read().astype(np.float64)
                 shift = _shift(bias, shelf[tensor], statistics)
-                new = old + shift.reshape(old.shape)
-                if not is_within(old, new, threshold):
-                    continue
-                if tensor not in part.finished:
-                    shelf[tensor] = (_shifted(array, shift, bias.axis) for array in shelf[tensor])
-                edits.append(ReplaceConstant(bias.constant.name, new, "corrected by the mean error of the output"))
+                edit = bias.changed(shift, settings.threshold, "corrected by the mean error of the output")
+                if edit is not None:
+                    edits.append(edit)
+                    if tensor not in part.finished:
+                        shelf[tensor] = (_shifted(array, shift, bias.axis) for array in shelf[tensor])
             for tensor in part.finished:
                 shelf.drop(tensor)
     return edits
 
 
-def _quantized(graph: Graph, context: Context) -> list[Bias]:
+def _quantized(graph: Graph, settings: Settings, context: Context) -> list[Bias]:
     """Biases of layers whose weight is quantized."""
     within = reachable(graph)
     return [
         bias
-        for bias in biases_of(graph, (node for node in graph if node.kind in _LAYERS), context)
+        for bias in biases_of(graph, (node for node in graph if node.kind in _LAYERS), context, settings.all_biases)
         if bias.output in within and bias.weight.compressed_format is not None
     ]
 

@@ -84,6 +84,7 @@ class Settings:
     :param low: the statistic that is the lower end of a range.
     :param high: the statistic that is the upper end.
     :param threshold: largest change of a bias, relative to it; ``None``: any.
+    :param all_biases: whether layers without a bias get one.
     """
 
     symmetric: bool
@@ -93,6 +94,7 @@ class Settings:
     quantize_outputs: bool
     correction: Correction
     threshold: float | None
+    all_biases: bool
     half_range: OverflowFix
 
 
@@ -121,6 +123,7 @@ def resolve(params: QuantizationSettings) -> Settings:
         advanced.quantize_outputs,
         correction_of(params),
         advanced.bias_correction_params.threshold,
+        advanced.bias_correction_params.apply_for_all_nodes,
         advanced.overflow_fix or OverflowFix.DISABLE,
     )
 

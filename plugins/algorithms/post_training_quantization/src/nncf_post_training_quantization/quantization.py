@@ -17,11 +17,10 @@ from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
     InsertQuantizer,
-    ReplaceConstant,
     Transformation,
     point_of,
 )
-from nncf_post_training_quantization.biases import biases_of, corrected, is_within
+from nncf_post_training_quantization.biases import biases_of, missing
 from nncf_post_training_quantization.parameters import Correction, Settings
 from nncf_post_training_quantization.placement import Placement, place
 from nncf_post_training_quantization.weights import quantized
@@ -36,7 +35,7 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
         for kind in (settings.low, settings.high)
     ]
     if settings.correction is Correction.FAST:
-        wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context)]
+        wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases)]
     return wanted
 
 
@@ -75,7 +74,7 @@ def transformations(
         tensor8 = quantized(weight.constant, layout, half)
         if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
-            yield from _bias_corrections(graph, weight.users, error, statistics, settings.threshold, context)
+            yield from _bias_corrections(graph, weight.users, error, statistics, settings, context)
         yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
         weight.constant.release()
 
@@ -85,15 +84,14 @@ def _bias_corrections(
     users: Sequence[tuple[Node, int]],
     error: np.ndarray,
     statistics: Statistics,
-    threshold: float | None,
+    settings: Settings,
     context: Context,
-) -> Iterator[ReplaceConstant]:
-    for bias in biases_of(graph, [node for node, _ in users], context):
-        if bias.mean not in statistics:
-            continue
-        value = corrected(bias, error, statistics[bias.mean])
-        if value is not None and is_within(bias.constant.read(), value, threshold):
-            yield ReplaceConstant(bias.constant.name, value, "corrected by the mean error of the weights")
+) -> Iterator[Transformation]:
+    for bias in biases_of(graph, [node for node, _ in users], context, settings.all_biases):
+        shift = missing(bias, error, statistics[bias.mean]) if bias.mean in statistics else None
+        if shift is not None:
+            edit = bias.changed(shift, settings.threshold, "corrected by the mean error of the weights")
+            yield from () if edit is None else (edit,)
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
