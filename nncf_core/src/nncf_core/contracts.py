@@ -189,6 +189,14 @@ class QuantizingInserter(Protocol):
 
 
 @runtime_checkable
+class SelectiveInserter(Protocol):
+    """What a target-point inserter has besides when it does not carry out ``InsertMultiply`` at every point."""
+
+    def takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
+        """Whether a tensor of floating-point numbers can be multiplied at a point of a working model."""
+
+
+@runtime_checkable
 class BiasInserter(Protocol):
     """What a target-point inserter has besides when it carries out ``InsertBias``."""
 
@@ -246,6 +254,7 @@ class Context:
         :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
+    :param takes_multiplication: see :meth:`SelectiveInserter.takes_multiplication`.
     :param takes_bias: see :meth:`BiasInserter.takes_bias`.
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
         :meth:`TargetPointInserter.extract`.
@@ -256,6 +265,7 @@ class Context:
     ignored: frozenset[str] = frozenset()
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
+    takes_multiplication: Callable[[TargetPoint], bool] = lambda _point: True
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
 

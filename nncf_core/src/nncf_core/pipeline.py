@@ -32,6 +32,7 @@ from nncf_core.contracts import (
     QuantizingInserter,
     Recorder,
     Runner,
+    SelectiveInserter,
     SizingInserter,
     StreamingBuilder,
     quantizes,
@@ -120,9 +121,16 @@ class _Run:
                 if not fresh:
                     graph = self.backend.builder.build(model)
                 ignored = ignored_names(graph, step.ignored)
-                refusal, part = self._refusal(graph), partial(self._part, model)
-                bias = partial(self._takes_bias, model, graph)
-                context = Context(self.executor, self.progress, ignored, refusal, self._setup, bias, part)
+                context = Context(
+                    self.executor,
+                    self.progress,
+                    ignored,
+                    self._refusal(graph),
+                    self._setup,
+                    partial(self._takes_multiplication, model, graph),
+                    partial(self._takes_bias, model, graph),
+                    partial(self._part, model),
+                )
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
@@ -152,6 +160,10 @@ class _Run:
         if isinstance(self.backend.inserter, QuantizingInserter):
             return self.backend.inserter.quantization_setup(device)
         raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
+
+    def _takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
+        inserter = self.backend.inserter
+        return not isinstance(inserter, SelectiveInserter) or inserter.takes_multiplication(model, graph, point)
 
     def _takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
         inserter = self.backend.inserter

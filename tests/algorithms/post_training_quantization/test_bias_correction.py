@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -20,6 +16,7 @@ import nncf
 from nncf import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
 from nncf_core.pipeline import run
 from nncf_post_training_quantization.shelf import Shelf
+from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
 from tests.algorithms.post_training_quantization.networks import images, model, random, residual
 
 PLAIN = AdvancedSmoothQuantParameters(matmul=-1)
@@ -107,54 +104,18 @@ def branches() -> nn.Module:
     return module
 
 
-def in_framework(module: nn.Module, framework: str) -> tuple[Any, Callable[[Any, np.ndarray], np.ndarray]]:
-    """The model, and what runs one."""
-    example = torch.from_numpy(images(1)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporters
-        if framework == "openvino":
-            core = openvino.Core()
-            precise = {"INFERENCE_PRECISION_HINT": "f32"}
-            made = openvino.convert_model(module, example_input=example)
-            return made, lambda model, x: core.compile_model(model, "CPU", precise)([x])[0]
-        if framework == "onnx":
-            stream = io.BytesIO()
-            torch.onnx.export(module, (example,), dynamo=True, opset_version=20, input_names=["x"], verbose=False).save(
-                stream
-            )
-
-            def run_onnx(model: Any, x: np.ndarray) -> np.ndarray:
-                session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-                result: np.ndarray = session.run(None, {"x": x})[0]
-                return result
-
-            return onnx.load_model_from_string(stream.getvalue()), run_onnx
-    made = module if framework == "torch" else torch.export.export(module, (example,))
-
-    def run_torch(model: Any, x: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            result = (model if framework == "torch" else model.module())(torch.from_numpy(x))
-        return result.numpy()
-
-    return made, run_torch
-
-
-@pytest.mark.parametrize("framework", ["onnx", "openvino", "torch", "torch program"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_means_of_outputs_are_those_of_the_float_model(framework: str) -> None:
-    network, compute = in_framework(branches(), framework)
     samples = images(8)
-    given = [torch.from_numpy(x) for x in samples] if "torch" in framework else samples
+    model_, items = network(branches(), samples, framework)
     everywhere = {"bias_correction_params": AdvancedBiasCorrectionParameters(apply_for_all_nodes=True)}
     plain, fast, accurate = (
-        quantize(network, given, disable_bias_correction=True),
-        quantize(network, given, accurate=False, **everywhere),
-        quantize(network, given, **everywhere),
+        quantize(model_, items, disable_bias_correction=True),
+        quantize(model_, items, accurate=False, **everywhere),
+        quantize(model_, items, **everywhere),
     )
-    wanted = np.mean([compute(network, x) for x in samples], axis=(0, 1, 2))
-    errors = [
-        np.abs(np.mean([compute(made, x) for x in samples], axis=(0, 1, 2)) - wanted).max()
-        for made in (plain, fast, accurate)
-    ]
+    wanted = outputs(model_, samples).mean(axis=(0, 1, 2))
+    errors = [np.abs(outputs(made, samples).mean(axis=(0, 1, 2)) - wanted).max() for made in (plain, fast, accurate)]
     assert errors[2] < 0.2 * min(errors[:2]), errors
 
 

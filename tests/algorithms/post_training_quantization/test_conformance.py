@@ -16,3 +16,8 @@ class TestPostTrainingQuantization(AlgorithmConformance):
             {"preset": "performance", "fast_bias_correction": False},
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]
+
+
+class TestChannelAlignment(AlgorithmConformance):
+    algorithm = "channel_alignment"
+    plugin = nncf_post_training_quantization.plugin

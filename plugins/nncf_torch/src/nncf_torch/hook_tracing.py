@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.transformations import PointKind, TargetPoint
-from nncf_torch.aten import kind_with, layout_of
+from nncf_torch.aten import is_padded, kind_with, layout_of
 from nncf_torch.compressed_modules import uncompressed_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.inputs import Call, bound, flat_names
@@ -243,7 +243,7 @@ class _Recorder:
             name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
             self.known[tensor] = self._result(seen, name, tensor)
             ports.append(_port(name, tensor))
-        self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports)))
+        self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports), attributes=_attributes(seen, kind)))
 
     def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
         source = self.known.get(seen.operands[0][1])
@@ -274,6 +274,12 @@ def _kind(seen: Seen) -> OpKind:
     if "multi_head_attention" in seen.op_type:
         return OpKind.MATMUL
     return kind_with(seen.op_type, len(seen.operands))
+
+
+def _attributes(seen: Seen, kind: OpKind) -> dict[str, object]:
+    # the padding is the fifth argument; of keyword arguments, given in another order, only it can be zero
+    known = kind is OpKind.CONV and len(seen.arguments) > 4
+    return {"padded": is_padded(seen.arguments[4])} if known else {}
 
 
 def _layout(seen: Seen, position: int, tensor: torch.Tensor) -> WeightLayout | None:

@@ -53,6 +53,13 @@ class TorchTargetPointInserter:
 
         return apply(model, graph, transformations)
 
+    def takes_multiplication(self, model: ModuleModel | GraphModel, graph: Graph, point: TargetPoint) -> bool:
+        """At all points of a program; otherwise where a module that runs one operator takes its input or gives."""
+        from nncf_torch.boundaries import is_boundary
+        from nncf_torch.graph_model import GraphModel
+
+        return isinstance(model, GraphModel) or is_boundary(model.module, graph, point)
+
     def takes_bias(self, model: ModuleModel | GraphModel, graph: Graph, node: Node) -> bool:
         """In a program all layers do; otherwise modules with a place for a bias, which run once."""
         from nncf_torch.biases import takes_bias

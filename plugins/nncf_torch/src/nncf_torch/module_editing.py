@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, Node
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -103,7 +103,15 @@ def _quantize(model: ModuleModel, graph: Graph, command: InsertQuantizer) -> Non
     while name in taken or name in graph:
         number += 1
         name = f"{stem}_{number}"
-    add_quantizer(model.module, name, point, path_of(graph.node(point.node)), command.quantizer)
+    add_quantizer(model.module, name, point, _owner(model.module, graph.node(point.node)), command.quantizer)
+
+
+def _owner(root: nn.Module, node: Node) -> str:
+    """The path of the module that runs a node, or that holds the factor of an edit."""
+    for path, module in root.named_modules():
+        if any(edit.name == node.name for edit in multiplications_of(module)):
+            return path
+    return path_of(node)
 
 
 def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None:

@@ -1,4 +1,4 @@
-"""Post-training quantization: weights and activations in 8 bits (NNCF's ``quantize``)."""
+"""Post-training quantization (NNCF's ``quantize``): weights and activations in 8 bits, and what goes before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from nncf_core.contracts import Context
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import Transformation
-from nncf_post_training_quantization.parameters import SCHEMA, Correction, QuantizationSettings, correction_of, resolve
+from nncf_post_training_quantization.parameters import (
+    ALIGNMENT_SCHEMA,
+    SCHEMA,
+    AlignmentSettings,
+    Correction,
+    QuantizationSettings,
+    correction_of,
+    resolve,
+)
 
 # every run loads this module; only its own runs load nncf_post_training_quantization.quantization
 
@@ -69,3 +77,34 @@ class PostTrainingQuantization:
 
     def _quantizes(self, params: QuantizationSettings, round_index: int) -> bool:
         return round_index == int(correction_of(params) is Correction.ACCURATE)
+
+
+class ChannelAlignment:
+    """Shifts channels of tensors between layers to one centre."""
+
+    name: ClassVar[str] = "channel_alignment"
+    parameters: ClassVar[type] = AlignmentSettings
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of the config section."""
+        return ALIGNMENT_SCHEMA
+
+    def rounds(self, graph: Graph, params: AlignmentSettings) -> int:
+        """One round."""
+        return 1
+
+    def requests(
+        self, graph: Graph, params: AlignmentSettings, context: Context, round_index: int
+    ) -> Sequence[StatisticsRequest]:
+        """The range of each channel."""
+        from nncf_post_training_quantization import alignment
+
+        return alignment.requests(graph, context)
+
+    def transformations(
+        self, graph: Graph, statistics: Statistics, params: AlignmentSettings, context: Context, round_index: int
+    ) -> Iterable[Transformation]:
+        """New biases on both sides of each tensor."""
+        from nncf_post_training_quantization import alignment
+
+        return alignment.transformations(graph, statistics, context)

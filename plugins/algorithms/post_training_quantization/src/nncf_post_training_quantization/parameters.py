@@ -60,6 +60,30 @@ SCHEMA: Mapping[str, Any] = {
     },
 }
 
+
+@frozen
+class AlignmentSettings:
+    """The config section of channel alignment.
+
+    :param subset_size: number of samples of the dataset that ranges are found on.
+    """
+
+    subset_size: int = 32
+
+
+ALIGNMENT_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "Channels of tensors between layers are shifted to one centre before they are quantized.",
+    "properties": {
+        "subset_size": {
+            "description": "Number of samples of the dataset that ranges are found on.",
+            "type": "integer",
+            "minimum": 1,
+            "default": 32,
+        },
+    },
+}
+
 _RANGES: Mapping[tuple[StatisticsType, AggregatorType], str] = {
     (StatisticsType.MIN, AggregatorType.MIN): "min",
     (StatisticsType.MIN, AggregatorType.MEAN): "mean_min",
@@ -106,8 +130,6 @@ def resolve(params: QuantizationSettings) -> Settings:
     advanced = params.advanced_parameters
     if params.mode is not None:
         raise _unsupported("mode", params.mode, "leave it out for integers of 8 bits")
-    if not advanced.disable_channel_alignment:
-        raise _unsupported("disable_channel_alignment", False, "leave it at True")
     for name in ("activations_quantization_params", "weights_quantization_params"):
         _check_quantizer(name, getattr(advanced, name))
     estimator = advanced.activations_range_estimator_params

@@ -15,9 +15,9 @@ import numpy as np
 
 from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, OpKind
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import ReplaceConstant, Transformation, point_of
+from nncf_core.transformations import InsertMultiply, ReplaceConstant, Transformation, point_of
 from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
 
 if TYPE_CHECKING:  # every run loads this module; only its own runs load what it works with
@@ -66,6 +66,7 @@ class SmoothQuant:
 
         factors: dict[str, list[np.ndarray]] = {}
         reasons: dict[str, list[str]] = {}
+        inserted: list[InsertMultiply] = []
         tensors = _scalable(graph, params, context)
         for tensor in context.progress.track(tensors, "Equalizing channels", len(tensors)):
             point = point_of(graph, tensor.tensor)
@@ -83,6 +84,10 @@ class SmoothQuant:
             shares = (*tensor.before, *tensor.after)
             if not all(share.constant.dtype in ("float32", "float64") for share in shares):
                 chosen = np.exp2(np.rint(np.log2(chosen)))  # few digits, which powers of two leave as they are
+            for point in tensor.points:
+                factor = (1 / chosen).reshape(-1, *[1] * tensor.behind)
+                name = f"{point.node}/nncf_smooth_quant"
+                inserted.append(InsertMultiply(point, factor, name, f"{gain:.1f} times less noise"))
             for share in shares:
                 factors.setdefault(share.constant.name, []).append(share.factors(chosen))
                 reasons.setdefault(share.constant.name, []).append(f"{tensor.tensor}: {gain:.1f} times less noise")
@@ -93,6 +98,7 @@ class SmoothQuant:
                 value = value * factor
             yield ReplaceConstant(name, value, "evens out channels of " + ", ".join(reasons[name]))
             constant.release()
+        yield from inserted
 
 
 def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> list[Scalable]:
@@ -100,9 +106,11 @@ def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> li
 
     setup = context.quantization_setup(str(params.target_device))
     results = frozenset(op_type for op_type, operator in setup.operators.items() if operator.needs_result)
+    # an operator of its own takes time: only where the user gives the strength
+    inserting = frozenset(kind for kind in (OpKind.CONV, OpKind.MATMUL) if params.alpha(kind) is not None)
     return [
         tensor
-        for tensor in find(graph, context.ignored, results)
+        for tensor in find(graph, context, results, inserting)
         if (alpha := params.alpha(tensor.kind)) is None or alpha >= 0
     ]
 
