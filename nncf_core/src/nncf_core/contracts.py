@@ -160,7 +160,11 @@ class TargetPointInserter(Protocol):
         """
 
     def runner(self, model: Model) -> Runner:
-        """A callable that runs the model."""
+        """A callable that runs the model.
+
+        Where the builder traces, one that runs a part with inputs is also fed the model's own inputs, by the names of
+        their tensors in the graph: it may run the whole model on them to get at the part.
+        """
 
 
 @runtime_checkable
@@ -257,7 +261,8 @@ class Context:
     :param takes_multiplication: see :meth:`SelectiveInserter.takes_multiplication`.
     :param takes_bias: see :meth:`BiasInserter.takes_bias`.
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
-        :meth:`TargetPointInserter.extract`.
+        :meth:`TargetPointInserter.extract`. It must be fed the model's own inputs besides, by the names of their
+        tensors in the graph, see :meth:`TargetPointInserter.runner`.
     """
 
     executor: Executor | None = None

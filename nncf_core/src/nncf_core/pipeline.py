@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from attrs import frozen, has
 
 from nncf_core.catalogue import is_importable
@@ -170,7 +171,8 @@ class _Run:
         return isinstance(inserter, BiasInserter) and inserter.takes_bias(model, graph, node)
 
     def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
-        return self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
+        run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
+        return run if traces(self.backend.builder) else partial(_run_fed, run, frozenset(map(str, inputs)))
 
     def _statistics(self, step: _Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
         name = step.algorithm.name
@@ -206,6 +208,11 @@ class _Run:
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
         return ask
+
+
+def _run_fed(run: Runner, names: frozenset[str], feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Run a part with what lies at its own points."""
+    return run({name: array for name, array in feed.items() if name in names})
 
 
 def prepared(backend: Backend, model: Model, options: Mapping[str, Any]) -> Model:

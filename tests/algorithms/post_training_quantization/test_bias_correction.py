@@ -119,6 +119,32 @@ def test_means_of_outputs_are_those_of_the_float_model(framework: str) -> None:
     assert errors[2] < 0.2 * min(errors[:2]), errors
 
 
+class Sentences(nn.Module):
+    """Sizes that Python reads from the input, which is not of one length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 16, 8))
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        n, length, _ = x.shape
+        x = torch.relu(self.first(x) + self.positions[:, :length])
+        x = x.reshape(n, length, 2, 4).transpose(2, 3).reshape(n, length, 8)
+        return self.second(x) * mask.reshape(n, length, 1)
+
+
+def test_traced_models_see_inputs_of_any_size() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Sentences().eval()
+        items = [(torch.randn(1, n, 8), torch.ones(1, n)) for n in (5, 7, 4, 9)]
+    made = quantize(module, items)
+    with torch.no_grad():
+        means = [torch.cat([net(*item).flatten(0, 1) for item in items]).mean(0) for net in (module, made)]
+    np.testing.assert_allclose(means[1], means[0], atol=1e-6)
+
+
 def test_a_threshold_keeps_biases_from_changing_much() -> None:
     proto, samples = residual(), images(6)
     before, free = constants(proto), constants(quantize(proto, samples))

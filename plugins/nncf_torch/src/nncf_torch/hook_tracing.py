@@ -368,6 +368,12 @@ class Probe:
     inputs: tuple[TargetPoint, ...]
     outputs: tuple[TargetPoint, ...]
 
+    @property
+    def example(self) -> Call:
+        """An input of the model."""
+        assert self.model.example is not None
+        return bound(self.model.module, self.model.example)
+
 
 def probe(model: ModuleModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Probe:
     """A sub-model, see :meth:`nncf_core.contracts.TargetPointInserter.extract`.
@@ -383,10 +389,10 @@ def probe(model: ModuleModel, inputs: Sequence[TargetPoint], outputs: Sequence[T
     return Probe(model, tuple(inputs), tuple(outputs))
 
 
-def run_probe(wanted: Probe, call: Call | None, fed: Mapping[TargetPoint, torch.Tensor]) -> dict[str, torch.Tensor]:
+def run_probe(wanted: Probe, call: Call, fed: Mapping[TargetPoint, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors at the points, by ``str(point)``.
 
-    :param call: input of the model; its example where tensors are fed.
+    :param call: input of the model, also where tensors are fed: all of it is run.
     """
     found: dict[TargetPoint, torch.Tensor] = {}
     nodes = {point.node for point in wanted.outputs}
@@ -403,9 +409,7 @@ def run_probe(wanted: Probe, call: Call | None, fed: Mapping[TargetPoint, torch.
                 if point in wanted.outputs:
                     found.setdefault(point, tensor.clone())
 
-    module, example = wanted.model.module, wanted.model.example
-    assert example is not None
-    _watched_run(module, call or example, see, fed)
+    _watched_run(wanted.model.module, call, see, fed)
     missing = [str(point) for point in wanted.outputs if point not in found]
     if missing:
         raise UnsupportedModelError(f"On this input the model does not come by {', '.join(missing)}.")

@@ -110,7 +110,7 @@ def _owner(root: nn.Module, node: Node) -> str:
     """The path of the module that runs a node, or that holds the factor of an edit."""
     for path, module in root.named_modules():
         if any(edit.name == node.name for edit in multiplications_of(module)):
-            return path
+            return str(path)
     return path_of(node)
 
 

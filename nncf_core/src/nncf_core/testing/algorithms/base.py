@@ -137,7 +137,8 @@ class AlgorithmSuite(Suite):
 def _part(
     inserter: NumpyTargetPointInserter, model: NumpyModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]
 ) -> Runner:
-    return inserter.runner(inserter.extract(model, inputs, outputs))
+    run, names = inserter.runner(inserter.extract(model, inputs, outputs)), frozenset(map(str, inputs))
+    return lambda feed: run({name: array for name, array in feed.items() if name in names})
 
 
 def _refusal(

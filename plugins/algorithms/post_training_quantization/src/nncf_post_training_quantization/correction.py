@@ -22,7 +22,7 @@ from nncf_core.transformations import PointKind, TargetPoint, Transformation, po
 from nncf_post_training_quantization.biases import Bias, biases_of
 from nncf_post_training_quantization.parameters import Settings
 from nncf_post_training_quantization.shelf import Shelf
-from nncf_post_training_quantization.stages import Stage, is_input, reachable, stages
+from nncf_post_training_quantization.stages import Stage, network_inputs, reachable, stages
 
 _LAYERS = (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
@@ -38,9 +38,8 @@ def means(graph: Graph, layers: Iterable[Node], settings: Settings, context: Con
 
 
 def requests(graph: Graph, settings: Settings, context: Context) -> list[StatisticsRequest]:
-    """The inputs of the network that the quantized layers depend on, for each sample."""
-    parts = stages(graph, (bias.output for bias in _quantized(graph, settings, context)))
-    return list({_kept(graph, tensor): None for part in parts for tensor in _network_inputs(graph, part)})
+    """The inputs of the network, for each sample."""
+    return [_kept(graph, name) for name in network_inputs(graph)] if _quantized(graph, settings, context) else []
 
 
 def transformations(graph: Graph, statistics: Statistics, settings: Settings, context: Context) -> list[Transformation]:
@@ -52,10 +51,11 @@ def transformations(graph: Graph, statistics: Statistics, settings: Settings, co
     parts = stages(graph, biases)
     edits: list[Transformation] = []
     with Shelf() as shelf:
-        for tensor in (tensor for part in parts for tensor in _network_inputs(graph, part)):
+        inputs = network_inputs(graph) if parts else ()
+        for tensor in inputs:
             shelf[tensor] = statistics.tensors(_kept(graph, tensor))
         for part in context.progress.track(parts, "Correcting biases", len(parts)):
-            _run(part, shelf, context)
+            _run(part, inputs, shelf, context)
             for tensor in part.layers:
                 bias = biases[tensor]
                 shift = _shift(bias, shelf[tensor], statistics)
@@ -65,7 +65,8 @@ def transformations(graph: Graph, statistics: Statistics, settings: Settings, co
                     if tensor not in part.finished:
                         shelf[tensor] = (_shifted(array, shift, bias.axis) for array in shelf[tensor])
             for tensor in part.finished:
-                shelf.drop(tensor)
+                if tensor not in inputs:
+                    shelf.drop(tensor)
     return edits
 
 
@@ -79,10 +80,6 @@ def _quantized(graph: Graph, settings: Settings, context: Context) -> list[Bias]
     ]
 
 
-def _network_inputs(graph: Graph, part: Stage) -> list[str]:
-    return [tensor for tensor in dict.fromkeys(part.inputs.values()) if is_input(graph, tensor)]
-
-
 def _kept(graph: Graph, tensor: str) -> StatisticsRequest:
     if graph.producer(tensor) is not None:
         return StatisticsRequest(point_of(graph, tensor), "tensors")
@@ -91,12 +88,12 @@ def _kept(graph: Graph, tensor: str) -> StatisticsRequest:
     return StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, port), "tensors")
 
 
-def _run(part: Stage, shelf: Shelf, context: Context) -> None:
+def _run(part: Stage, inputs: Sequence[str], shelf: Shelf, context: Context) -> None:
     """Put what a stage gives onto the shelf, for each sample."""
     run = context.part(tuple(part.inputs), tuple(part.outputs))
-    count = min(len(shelf[tensor]) for tensor in part.inputs.values())
-    for index in range(count):
-        found = run({str(point): shelf[tensor][index] for point, tensor in part.inputs.items()})
+    named = {**{tensor: tensor for tensor in inputs}, **{str(point): tensor for point, tensor in part.inputs.items()}}
+    for index in range(len(shelf[inputs[0]])):
+        found = run({name: shelf[tensor][index] for name, tensor in named.items()})
         for point, tensor in part.outputs.items():
             shelf.add(tensor, found[str(point)])
 

@@ -71,6 +71,12 @@ def reachable(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
+def network_inputs(graph: Graph) -> tuple[str, ...]:
+    """The inputs of the network that nodes outside of bodies take."""
+    operands = (tensor for node in graph if not node.scope for tensor in _operands(node))
+    return tuple(dict.fromkeys(tensor for tensor in operands if is_input(graph, tensor)))
+
+
 def is_input(graph: Graph, tensor: str) -> bool:
     """Whether a tensor is an input of the network."""
     producer = graph.producer(tensor)
