@@ -12,7 +12,7 @@ from nncf_core.reductions import quantile
 from nncf_core.statistics import AGGREGATORS, Statistics, StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint
 
-EXACT = ("min", "max", "abs_max")
+EXACT = ("min", "max", "abs_max", "tensors")
 SHARE = 0.1
 
 
@@ -65,11 +65,14 @@ def wanted(kind, arrays, axis):
                 return aggregation(np.stack(values))
         if kind == kind_of(name, "raw"):
             return aggregation(rows_of(arrays, axis).astype(np.float64))
+    if kind == "tensors":
+        return np.concatenate([array.reshape(-1) for array in arrays])
     assert kind == "mean_square"
     return (rows_of(arrays, axis).astype(np.float64) ** 2).mean(axis=0)
 
 
 kinds = pytest.mark.parametrize("kind", sorted(AGGREGATORS))
+reducing = pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {"tensors"}))
 any_kind = st.sampled_from(sorted(AGGREGATORS))
 
 
@@ -91,7 +94,7 @@ def streams(draw, fewest=1):
 
 
 def aggregated(kind, arrays, axis):
-    aggregator = AGGREGATORS[kind](axis=axis, probability=SHARE)
+    aggregator = AGGREGATORS[kind](axis=axis, **({} if kind == "tensors" else {"probability": SHARE}))
     for array in arrays:
         aggregator.update(array)
     return aggregator
@@ -171,7 +174,9 @@ def test_a_restored_state_goes_on_equally(kind, stream):
     assert {k: v.tobytes() for k, v in first.state.items()} == {k: v.tobytes() for k, v in second.state.items()}
 
 
-@pytest.mark.parametrize("kind", sorted(k for k in AGGREGATORS if "median" not in k and "outliers" not in k))
+@pytest.mark.parametrize(
+    "kind", sorted(k for k in {*AGGREGATORS} - {"tensors"} if "median" not in k and "outliers" not in k)
+)
 def test_the_state_does_not_grow(kind):
     random = np.random.default_rng(0)
     aggregator, sizes = AGGREGATORS[kind](axis=-1), set()
@@ -210,7 +215,7 @@ def test_values_before_any_sample_are_an_error(kind):
         _ = AGGREGATORS[kind]().value
 
 
-@kinds
+@reducing
 def test_an_axis_that_does_not_exist_is_an_error(kind):
     with pytest.raises(ValidationError, match=r"axis 2 .* shape \(3, 4\)"):
         AGGREGATORS[kind](axis=2).update(np.zeros((3, 4)))
@@ -344,6 +349,27 @@ class TestRequest:
         ]
         assert len({request.key for request in requests}) == len(requests)
         assert StatisticsRequest(POINT, "max", -1).key == "a node:input:1:max:-1"
+
+
+def test_tensors_are_kept_as_they_came():
+    request, samples = StatisticsRequest(POINT, "tensors"), [np.ones((2, 3), np.int64), np.zeros((1, 4), np.float16)]
+    halves = [Statistics(), Statistics()]
+    for half, sample in zip(halves, samples, strict=True):
+        half.aggregator(request).update(sample)
+    halves[0].merge(halves[1])
+    for found, sample in zip(halves[0].tensors(request), samples, strict=True):
+        assert found.dtype == sample.dtype
+        np.testing.assert_array_equal(found, sample)
+
+
+def test_later_statistics_take_the_place_of_earlier_ones():
+    requests = [StatisticsRequest(POINT, kind) for kind in ("min", "max", "mean")]
+    earlier, later = Statistics(), Statistics()
+    for statistics, chosen, value in ((earlier, requests[:2], 1), (later, requests[1:], 2)):
+        for request in chosen:
+            statistics.aggregator(request).update(np.full(3, value))
+    assert [float(earlier.renewed(later)[request]) for request in requests] == [1, 2, 2]
+    assert float(earlier[requests[1]]) == 1
 
 
 class TestStatistics:

@@ -189,6 +189,44 @@ def _mean_no_outliers(ordered: Ordered, share: float) -> float:
     return ordered.within(share).mean()
 
 
+@define
+class Tensors:
+    """The tensors themselves, one for each sample, whatever ``axis`` is; the only state that grows with the samples."""
+
+    axis: int | None = None
+    _tensors: list[np.ndarray] = Factory(list)
+
+    def update(self, x: np.ndarray) -> None:
+        """Keep a tensor."""
+        # a copy: a backend may write the next sample's tensor over this one
+        self._tensors.append(np.array(x))
+
+    def merge(self, other: Tensors) -> None:
+        """Keep what another has, behind the own ones."""
+        self._tensors += other._tensors
+
+    @property
+    def tensors(self) -> tuple[np.ndarray, ...]:
+        """In the order of the samples; their shapes may differ."""
+        return tuple(self._tensors)
+
+    @property
+    def state(self) -> Mapping[str, np.ndarray]:
+        """The tensors by their numbers."""
+        return {str(index): tensor for index, tensor in enumerate(self._tensors)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over the tensors of a state."""
+        self._tensors = [state[str(index)] for index in range(len(state))]
+
+    @property
+    def value(self) -> np.ndarray:
+        """All elements in one row."""
+        if not self._tensors:
+            raise ValidationError("A statistic was read before any sample was seen.")
+        return np.concatenate([tensor.reshape(-1) for tensor in self._tensors])
+
+
 def _median_no_outliers(ordered: Ordered, share: float) -> float:
     return ordered.within(share).quantile(0.5)
 
@@ -226,6 +264,7 @@ def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     for aggregation, made in _AGGREGATIONS.items():
         for reduction, function in REDUCTIONS.items():
             yield kind_of(aggregation, reduction), partial(made, function)
+    yield "tensors", Tensors
     yield "least_error_range", LeastErrorRange
     yield "least_error_symmetric_range", LeastErrorSymmetricRange
 

@@ -247,10 +247,21 @@ def quantize_config(
     if advanced_parameters is not None:
         main["advanced_parameters"] = unstructure(advanced_parameters)
     sections = [
+        *_alignment(advanced_parameters, subset_size, shared),
         *_smoothing(advanced_parameters, subset_size, shared, floats=section.get("mode") is not None),
         {"algorithm": "post_training_quantization", **main, **shared, "subset_size": subset_size},
     ]
     return {"compression": sections}
+
+
+def _alignment(
+    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The section of ``channel_alignment``, where it is wished for."""
+    if advanced is None or advanced.disable_channel_alignment:
+        return []
+    scope = {name: value for name, value in shared.items() if name == "ignored_scope"}
+    return [{"algorithm": "channel_alignment", **scope, "subset_size": min(subset_size, 32)}]
 
 
 def _smoothing(

@@ -11,6 +11,7 @@ from nncf_core.numerics.arrays import Array, all_finite
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     ReplaceConstant,
     Transformation,
@@ -55,18 +56,23 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
                 "model; a constant's name is the key in Graph.constants."
             )
         if not all_finite(_numbers(edit)):
-            target = edit.constant if isinstance(edit, (CompressConstant, ReplaceConstant)) else edit.target
             raise PluginError(
-                f"Algorithm {algorithm!r}: {type(edit).__name__} of {target} holds NaN or infinite values."
+                f"Algorithm {algorithm!r}: {type(edit).__name__} of {_target(edit)} holds NaN or infinite values."
             )
         yield edit
+
+
+def _target(edit: Transformation) -> object:
+    if isinstance(edit, (CompressConstant, ReplaceConstant)):
+        return edit.constant
+    return edit.node if isinstance(edit, InsertBias) else edit.target
 
 
 def _numbers(edit: Transformation) -> Array:
     """The floating-point numbers of an edit, but for codes; quantizers check their own."""
     if isinstance(edit, CompressConstant):
         return edit.tensor.scale
-    if isinstance(edit, ReplaceConstant):
+    if isinstance(edit, (ReplaceConstant, InsertBias)):
         return edit.value
     if isinstance(edit, InsertMultiply):
         return edit.factor

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from attrs import field, frozen
 
+from nncf_core.errors import UnsupportedBackendError
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
@@ -159,7 +160,11 @@ class TargetPointInserter(Protocol):
         """
 
     def runner(self, model: Model) -> Runner:
-        """A callable that runs the model."""
+        """A callable that runs the model.
+
+        Where the builder traces, one that runs a part with inputs is also fed the model's own inputs, by the names of
+        their tensors in the graph: it may run the whole model on them to get at the part.
+        """
 
 
 @runtime_checkable
@@ -185,6 +190,22 @@ class QuantizingInserter(Protocol):
         :param device: value of a ``TargetDevice``.
         :raises ParameterNotSupportedError: when the runtime does not run on such a device.
         """
+
+
+@runtime_checkable
+class SelectiveInserter(Protocol):
+    """What a target-point inserter has besides when it does not carry out ``InsertMultiply`` at every point."""
+
+    def takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
+        """Whether a tensor of floating-point numbers can be multiplied at a point of a working model."""
+
+
+@runtime_checkable
+class BiasInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``InsertBias``."""
+
+    def takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
+        """Whether a layer of a working model, which has no bias, can be given one."""
 
 
 @runtime_checkable
@@ -221,6 +242,10 @@ class StatisticsAggregator(Protocol):
         """
 
 
+def _no_part(inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
+    raise UnsupportedBackendError("There is no model to take a part of.")
+
+
 @frozen
 class Context:
     """What an algorithm gets besides graph, statistics and parameters.
@@ -234,6 +259,11 @@ class Context:
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
     :param batch_size: samples in an item of the dataset, as its source says.
+    :param takes_multiplication: see :meth:`SelectiveInserter.takes_multiplication`.
+    :param takes_bias: see :meth:`BiasInserter.takes_bias`.
+    :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
+        :meth:`TargetPointInserter.extract`. It must be fed the model's own inputs besides, by the names of their
+        tensors in the graph, see :meth:`TargetPointInserter.runner`.
     """
 
     executor: Executor | None = None
@@ -242,6 +272,9 @@ class Context:
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
     batch_size: int = 1
+    takes_multiplication: Callable[[TargetPoint], bool] = lambda _point: True
+    takes_bias: Callable[[Node], bool] = lambda _node: False
+    part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
 
 
 @runtime_checkable
@@ -275,7 +308,18 @@ class Algorithm(Protocol):
     def transformations(
         self, graph: Graph, statistics: Statistics, params: Any, context: Context, round_index: int
     ) -> Iterable[Transformation]:
-        """The edits of a round, in graph order; a generator keeps memory small."""
+        """The edits of a round, in graph order; a generator keeps memory small.
+
+        :param statistics: of this round's requests and, where they were not asked for again, of earlier rounds'.
+        """
+
+
+@runtime_checkable
+class SamplingAlgorithm(Protocol):
+    """What an algorithm has besides when its rounds do not all look at ``params.subset_size`` samples."""
+
+    def samples(self, params: Any, round_index: int) -> int | None:
+        """Number of samples that statistics of a round are collected on; ``None``: all."""
 
 
 @runtime_checkable
@@ -298,6 +342,14 @@ def traces(builder: GraphBuilder) -> bool:
 def quantizes(algorithm: Algorithm | None) -> bool:
     """Whether an algorithm inserts quantizers."""
     return bool(getattr(algorithm, "quantizes", False))
+
+
+def samples(algorithm: Algorithm, params: Any, round_index: int) -> int | None:
+    """Number of samples that statistics of a round are collected on; ``None``: all."""
+    if isinstance(algorithm, SamplingAlgorithm):
+        return algorithm.samples(params, round_index)
+    size: int | None = getattr(params, "subset_size", None)
+    return size
 
 
 def is_excluded(node: Node, ignored: frozenset[str]) -> bool:

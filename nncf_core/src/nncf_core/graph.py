@@ -185,7 +185,8 @@ class Node:
     :param op_type: the framework's name of the operator type.
     :param kind: the canonical kind.
     :param scope: names of the control-flow nodes or functions that contain it, outermost first.
-    :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …).
+    :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …). Of a convolution ``padded``:
+        whether zeros are put around its input; not there when that is not known.
     """
 
     name: str

@@ -11,16 +11,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from attrs import evolve, frozen
 
 from nncf_core.catalogue import is_importable
 from nncf_core.checking import checked_edits, checked_requests, checked_rounds
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
+    BiasInserter,
     CompressionRequest,
     Context,
     GraphBuilder,
@@ -28,9 +31,12 @@ from nncf_core.contracts import (
     PreparingInserter,
     QuantizingInserter,
     Recorder,
+    Runner,
+    SelectiveInserter,
     SizingInserter,
     StreamingBuilder,
     quantizes,
+    samples,
     traces,
 )
 from nncf_core.dataset import Dataset
@@ -40,7 +46,7 @@ from nncf_core.errors import (
     UnsupportedDatasetError,
     ValidationError,
 )
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
@@ -53,7 +59,7 @@ from nncf_core.scopes import ignored_names
 from nncf_core.sections import Step, backend_options, steps_of
 from nncf_core.statistics import Statistics
 from nncf_core.statistics_cache import Counted, StatisticsCache
-from nncf_core.transformations import Transformation
+from nncf_core.transformations import TargetPoint, Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
 """Takes a model, an algorithm's name, the graph and the edits; returns the edited model."""
@@ -95,11 +101,12 @@ class _Run:
         for step in steps:
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
+            statistics = Statistics()
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                context = self._context(step, graph)
-                statistics = self._statistics(step, model, graph, context, index)
+                context = self._context(step, model, graph)
+                statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
@@ -117,7 +124,7 @@ class _Run:
             graph = self.backend.builder.build(model)
             if algorithm in (None, step.algorithm.name):
                 anew = evolve(step, statistics_path=None)
-                statistics = self._statistics(anew, model, graph, self._context(step, graph), 0)
+                statistics = self._statistics(anew, model, graph, self._context(step, model, graph), 0)
                 if len(statistics):
                     statistics.origin = Origin.of(graph, step.algorithm.name, 0)
                     return statistics
@@ -127,10 +134,18 @@ class _Run:
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
         return self.backend.inserter.apply(model, graph, edits, self.options)
 
-    def _context(self, step: Step, graph: Graph) -> Context:
-        size = 1 if self.dataset is None else self.dataset.get_batch_size() or 1
-        ignored = ignored_names(graph, step.ignored)
-        return Context(self.executor, self.progress, ignored, self._refusal(graph), self._setup, batch_size=size)
+    def _context(self, step: Step, model: Model, graph: Graph) -> Context:
+        return Context(
+            self.executor,
+            self.progress,
+            ignored_names(graph, step.ignored),
+            self._refusal(graph),
+            self._setup,
+            1 if self.dataset is None else self.dataset.get_batch_size() or 1,
+            partial(self._takes_multiplication, model, graph),
+            partial(self._takes_bias, model, graph),
+            partial(self._part, model),
+        )
 
     def open(self, model: Model | Path) -> Model:
         """The working model; the dataset's first item is an example of its input where the backend traces."""
@@ -152,12 +167,24 @@ class _Run:
             return self.backend.inserter.quantization_setup(device)
         raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
 
+    def _takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
+        inserter = self.backend.inserter
+        return not isinstance(inserter, SelectiveInserter) or inserter.takes_multiplication(model, graph, point)
+
+    def _takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
+        inserter = self.backend.inserter
+        return isinstance(inserter, BiasInserter) and inserter.takes_bias(model, graph, node)
+
+    def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
+        run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
+        return run if traces(self.backend.builder) else partial(_run_fed, run, frozenset(map(str, inputs)))
+
     def _statistics(self, step: Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
         name = step.algorithm.name
         requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
         if not requests:
             return Statistics()
-        size = getattr(step.params, "subset_size", None)
+        size = samples(step.algorithm, step.params, index)
         length = None if self.dataset is None else self.dataset.get_length()
         total = min((n for n in (size, length) if n is not None), default=None)
         cache = StatisticsCache.of(step.statistics_path, graph, name, index)
@@ -193,6 +220,11 @@ class _Run:
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
         return ask
+
+
+def _run_fed(run: Runner, names: frozenset[str], feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Run a part with what lies at its own points."""
+    return run({name: array for name, array in feed.items() if name in names})
 
 
 def prepared(backend: Backend, model: Model, options: Mapping[str, Any]) -> Model:

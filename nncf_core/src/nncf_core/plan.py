@@ -26,6 +26,7 @@ from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -42,8 +43,8 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace``, ``multiply`` or ``quantize``.
-    :param target: name of the constant, or the target point.
+    :param action: ``compress``, ``replace``, ``multiply``, ``bias`` or ``quantize``.
+    :param target: name of the constant or layer, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
     :param dtype: element type before.
@@ -80,6 +81,8 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     """The light description of a transformation."""
     if isinstance(transformation, InsertMultiply):
         return PlanEntry(algorithm, "multiply", str(transformation.target), reason=transformation.reason)
+    if isinstance(transformation, InsertBias):
+        return PlanEntry(algorithm, "bias", transformation.node, reason=transformation.reason)
     if isinstance(transformation, InsertQuantizer):
         return PlanEntry(
             algorithm,
@@ -220,6 +223,12 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "name": transformation.name,
             "reason": transformation.reason,
         }
+    if isinstance(transformation, InsertBias):
+        return {
+            "bias": transformation.node,
+            "value": _store(transformation.value, arrays),
+            "reason": transformation.reason,
+        }
     if isinstance(transformation, ReplaceConstant):
         return {
             "replace": transformation.constant,
@@ -255,6 +264,8 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         scale, zero_point = _fetch(data["scale"], arrays), _fetch(data["zero_point"], arrays)
         quantizer = Quantizer(scale, zero_point, integers[0], integers[1], data["axis"], data.get("float8"))
         return InsertQuantizer(point, quantizer, data["name"], reason)
+    if "bias" in data:
+        return InsertBias(data["bias"], _fetch(data["value"], arrays), reason)
     if "replace" in data:
         return ReplaceConstant(data["replace"], _fetch(data["value"], arrays), reason)
     plain = _tuples(data["tensor"])

@@ -1,7 +1,7 @@
 """Statistics of activations: what is asked for, and what was collected.
 
-Memory does not grow with the number of samples. Two halves of a dataset that are collected apart and merged
-give the same result as the whole, up to float64 rounding.
+Memory does not grow with the number of samples, unless the tensors themselves are asked for. Two halves of a dataset
+that are collected apart and merged give the same result as the whole, up to float64 rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from attrs import asdict, define, field, frozen
 
-from nncf_core.aggregators import AGGREGATORS, Aggregator, has_probability
+from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors, has_probability
 from nncf_core.errors import InvalidPathError, StatisticsCacheError, ValidationError
 from nncf_core.files import replacing
 from nncf_core.origins import Origin
@@ -102,6 +102,17 @@ class Statistics:
         if request not in self._aggregators:
             self._aggregators[request] = request.aggregator()
         return self._aggregators[request]
+
+    def tensors(self, request: StatisticsRequest) -> tuple[np.ndarray, ...]:
+        """What a request of the kind ``tensors`` kept: an array for each sample."""
+        aggregator = self._aggregators[request]
+        assert isinstance(aggregator, Tensors)
+        return aggregator.tensors
+
+    def renewed(self, later: Statistics) -> Statistics:
+        """These and later ones; of requests in both, the later."""
+        joined = {**self._aggregators, **later._aggregators}
+        return type(self)(joined, later.origin or self.origin, later.items or self.items)
 
     def merge(self, other: Statistics) -> None:
         """Take into account what was collected elsewhere.

@@ -90,6 +90,20 @@ class InsertMultiply:
 
 
 @frozen
+class InsertBias:
+    """Give a layer that has no bias one.
+
+    :param node: name of the layer, a convolution or a product with a weight as second operand.
+    :param value: a number for each output channel, which is added to all that the layer gives; it is cast to the
+        element type of that.
+    """
+
+    node: str
+    value: np.ndarray = field(repr=False, eq=False)
+    reason: str = ""
+
+
+@frozen
 class InsertQuantizer:
     """Quantize the tensor at a target point.
 
@@ -122,4 +136,4 @@ def is_extension(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
         return False
 
 
-Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply | InsertQuantizer
+Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply | InsertBias | InsertQuantizer

@@ -13,7 +13,7 @@ class TestPostTrainingQuantization(AlgorithmConformance):
     def sections(self):
         return [
             {},
-            {"preset": "performance"},
+            {"preset": "performance", "fast_bias_correction": False},
             {
                 "advanced_parameters": {
                     "activations_range_estimator_params": {
@@ -26,3 +26,8 @@ class TestPostTrainingQuantization(AlgorithmConformance):
             {"mode": "fp8_e4m3"},
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]
+
+
+class TestChannelAlignment(AlgorithmConformance):
+    algorithm = "channel_alignment"
+    plugin = nncf_post_training_quantization.plugin

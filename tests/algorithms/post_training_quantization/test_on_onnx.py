@@ -205,16 +205,6 @@ class TestErrors:
         with pytest.raises(nncf.ValidationError, match="firts"):
             quantize(residual(), images(2), ignored_scope=nncf.IgnoredScope(names=["firts"]))
 
-    @pytest.mark.parametrize(
-        ("arguments", "match"),
-        [
-            ({"fast_bias_correction": False}, "fast_bias_correction"),
-        ],
-    )
-    def test_what_is_not_supported_is_said(self, arguments: dict[str, object], match: str) -> None:
-        with pytest.raises(nncf.ParameterNotSupportedError, match=match):
-            quantize(residual(), images(2), **arguments)
-
 
 def test_a_model_without_anything_to_quantize(caplog: pytest.LogCaptureFixture) -> None:
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {}, ["n", 4])

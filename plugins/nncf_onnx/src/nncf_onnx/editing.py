@@ -14,6 +14,7 @@ from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -38,6 +39,8 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertBias):
+            editor.add_bias(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
         elif isinstance(transformation, CompressConstant):
@@ -135,6 +138,21 @@ class _Editor:
         name = command.name or f"{command.target.node}/multiply"
         factor = rewriter.constant(place.graph, f"{name}/factor", ir.Tensor(command.factor.astype(dtype.numpy())))
         new = rewriter.node("Mul", [value, factor], name, f"{value.name}_multiplied", value.dtype)
+        new.outputs[0].shape = value.shape
+        self._insert(place, [new])
+
+    def add_bias(self, command: InsertBias) -> None:
+        """The third operand of a convolution or a Gemm; behind a MatMul an Add."""
+        place = self._place(TargetPoint(command.node))
+        rewriter, node = self.rewriter, place.node
+        tensor = ir.Tensor(command.value.astype(place.dtype.numpy()))
+        bias = rewriter.constant(place.graph, f"{command.node}/bias", tensor)
+        if node.op_type != "MatMul":
+            node.resize_inputs(3)
+            node.replace_input_with(2, bias)
+            return
+        value = place.value
+        new = rewriter.node("Add", [value, bias], f"{command.node}/add", f"{value.name}_biased", value.dtype)
         new.outputs[0].shape = value.shape
         self._insert(place, [new])
 

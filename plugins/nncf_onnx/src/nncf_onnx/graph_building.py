@@ -61,7 +61,7 @@ class _Describer:
             tuple(self._input(name, node, index, kind) for index in range(len(node.inputs))),
             tuple(self._port(value) for value in node.outputs),
             scope,
-            {k: a.value for k, a in node.attributes.items() if a.type in _PLAIN},
+            _attributes(node, kind),
         )
 
     def _port(self, value: ir.Value, constant: str | None = None, layout: WeightLayout | None = None) -> Port:
@@ -114,6 +114,14 @@ def _constant_behind(value: ir.Value, constants: Container[ir.Value]) -> tuple[i
             return None, ()
         value = source
     return value, tuple(transposes)
+
+
+def _attributes(node: ir.Node, kind: OpKind) -> dict[str, object]:
+    plain: dict[str, object] = {name: value.value for name, value in node.attributes.items() if value.type in _PLAIN}
+    if kind is OpKind.CONV:
+        pads, auto = node.attributes.get("pads"), plain.get("auto_pad", "NOTSET")
+        plain["padded"] = (pads is not None and any(pads.as_ints())) or auto not in ("NOTSET", "VALID")
+    return plain
 
 
 def _rank(value: ir.Value, known: CompressedConstant | None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
@@ -68,6 +68,14 @@ class OnnxTargetPointInserter:
         from nncf_onnx.preparing import prepare
 
         return prepare(model, options)
+
+    def takes_bias(self, model: ir.Model, graph: Graph, node: Node) -> bool:
+        """Convolutions and Gemm have an operand for it, behind a MatMul it is added."""
+        if node.scope or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            return False
+        return node.op_type == "MatMul" or (
+            all(not port.tensor for port in node.inputs[2:]) and node.attributes.get("beta", 1.0) == 1.0
+        )
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What onnxruntime computes with integers on the CPU.

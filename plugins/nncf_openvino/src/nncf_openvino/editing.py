@@ -11,10 +11,11 @@ from attrs import frozen
 from openvino import opset1, opset13
 
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, OpKind
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -39,6 +40,8 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertBias):
+            editor.add_bias(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
             quantized = True
@@ -103,6 +106,16 @@ class _Editor:
         name = self._unique(command.name or f"{command.target.node}/multiply")
         factor = self._number(command.factor, place.source.get_element_type(), f"{name}/factor")
         self._insert(opset1.multiply(place.source, factor), name, place)
+
+    def add_bias(self, command: InsertBias) -> None:
+        """An Add behind the layer; a model's output keeps its name."""
+        place = self._place(TargetPoint(command.node))
+        name = self._unique(f"{command.node}/bias")
+        rank = place.source.get_partial_shape().rank.get_length()
+        channels = rank - 1 if self._graph.node(command.node).kind is OpKind.MATMUL else 1
+        value = command.value.reshape([-1 if axis == channels else 1 for axis in range(rank)])
+        number = self._number(value, place.source.get_element_type(), f"{name}/value")
+        self._insert(opset1.add(place.source, number), name, place)
 
     def quantize(self, command: InsertQuantizer) -> None:
         """A FakeQuantize, or FakeConvert, at an input or an output; a model's output keeps its name."""

@@ -64,7 +64,7 @@ class _Describer:
             tuple(self._input(name, node, index, output, kind) for index, output in enumerate(sources(node))),
             () if kind is OpKind.OUTPUT else tuple(self._port(value_of(output), output) for output in node.outputs()),
             tuple(self._names[outer.get_instance_id()] for outer in place.scope),
-            {key: value for key, value in attributes.items() if isinstance(value, _PLAIN)},
+            _plain(attributes, kind),
         )
 
     def _port(self, value: Value, output: Any) -> Port:
@@ -118,6 +118,14 @@ class _Describer:
                 output = sources(node)[0]
             value = value_of(output)
         return value, output, tuple(transposes)
+
+
+def _plain(attributes: Mapping[str, Any], kind: OpKind) -> dict[str, object]:
+    plain: dict[str, object] = {key: value for key, value in attributes.items() if isinstance(value, _PLAIN)}
+    if kind is OpKind.CONV:
+        pads = [*attributes.get("pads_begin", ()), *attributes.get("pads_end", ())]
+        plain["padded"] = any(pads) or attributes.get("auto_pad", "explicit") not in ("explicit", "valid")
+    return plain
 
 
 def _types_of(convert: ov.Node) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
@@ -57,6 +57,11 @@ class OpenVINOTargetPointInserter:
 
         check_options(options)
         return apply(model, graph, transformations)
+
+    def takes_bias(self, model: WorkingModel, graph: Graph, node: Node) -> bool:
+        """It is added behind layers whose result has a known number of axes."""
+        shaped = bool(node.outputs) and node.outputs[0].shape is not None
+        return not node.scope and shaped and node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What OpenVINO computes with integers.

@@ -96,6 +96,13 @@ def kind_with(op_type: str, operands: int) -> OpKind:
     return OpKind.NORMALIZATION if kind is OpKind.BATCH_NORM and operands < 5 else kind
 
 
+def is_padded(padding: object) -> bool:
+    """Whether a convolution with this argument puts zeros around its input."""
+    if isinstance(padding, str):
+        return padding != "valid"
+    return any(padding) if isinstance(padding, (list, tuple)) else bool(padding)
+
+
 def layout_of(op_type: str, position: int, rank: int, arguments: Sequence[Any]) -> WeightLayout | None:
     """The layout of an operand; ``None`` where that operand is no weight.
 

@@ -40,6 +40,15 @@ def module_at(root: nn.Module, graph: Graph, point: TargetPoint) -> nn.Module:
     return module
 
 
+def is_boundary(root: nn.Module, graph: Graph, point: TargetPoint) -> bool:
+    """Whether :func:`module_at` finds the module of a point."""
+    try:
+        module_at(root, graph, point)
+    except ParameterNotSupportedError:
+        return False
+    return True
+
+
 def runnable_point(model: ModuleModel, graph: Graph, point: TargetPoint) -> TargetPoint:
     """A point of a module's graph, checked for quantizers, which act on the functions that a run calls.
 

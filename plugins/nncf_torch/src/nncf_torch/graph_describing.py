@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import fx
 
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
-from nncf_torch.aten import kind_of, kind_with, layout_of
+from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
 from nncf_torch.graph_constants import GraphConstant, constant_of, graph_constants
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.layouts import before_view
@@ -118,7 +118,10 @@ class _Describer:
             for index, (source, value) in enumerate(outputs):
                 self._tensors[source] = f"{name}/output" if len(outputs) == 1 else f"{name}/output/{index}"
                 ports.append(_port(self._tensors[source], value))
-            yield Node(name, op_type, kind, inputs, tuple(ports), attributes=_plain(node))
+            attributes = _plain(node)
+            if kind is OpKind.CONV:
+                attributes["padded"] = is_padded(attributes.get("padding", 0))
+            yield Node(name, op_type, kind, inputs, tuple(ports), attributes=attributes)
 
     def outputs(self, model: GraphModel) -> frozenset[str]:
         """Names of the tensors that leave the model; all nodes must have been described."""

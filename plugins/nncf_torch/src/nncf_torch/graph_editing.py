@@ -14,10 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, OpKind
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -45,6 +46,8 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
             editor.replace(transformation)
         elif isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertBias):
+            editor.add_bias(transformation)
         else:
             editor.quantize(transformation)
     model.graph.lint()
@@ -108,22 +111,32 @@ class _Editor:
 
     def multiply(self, command: InsertMultiply) -> None:
         """A multiplication at an input or an output."""
-        node, source = locate(self._nodes, command.target)
+        name = command.name or f"{command.target.node}/multiply"
+        self._combine(torch.ops.aten.mul.Tensor, command.target, command.factor, "nncf_factor", name)
+
+    def add_bias(self, command: InsertBias) -> None:
+        """An addition at the output."""
+        node = self._graph.node(command.node)
+        behind = 0 if node.kind is OpKind.MATMUL else len(node.outputs[0].shape or ()) - 2
+        value = command.value.reshape(-1, *[1] * behind)
+        self._combine(torch.ops.aten.add.Tensor, TargetPoint(command.node), value, "nncf_bias", f"{command.node}/bias")
+
+    def _combine(self, function: Any, target: TargetPoint, array: np.ndarray, stem: str, name: str) -> None:
+        """A function of the tensor at a point and a new one."""
+        node, source = locate(self._nodes, target)
         value = source.meta.get("val")
         dtype = value.dtype if isinstance(value, torch.Tensor) else torch.float32
-        name = command.name or f"{command.target.node}/multiply"
-        number = self._free_number("nncf_factor")
-        factor = tensor_of(np.asarray(command.factor, np.float32)).to(dtype)
-        place = self._place(command.target, node, source)
-        operand = self._held(f"nncf_factor_{number}", factor, place)
+        place = self._place(target, node, source)
+        constant = tensor_of(np.asarray(array, np.float32)).to(dtype)
+        operand = self._held(f"{stem}_{self._free_number(stem)}", constant, place)
         with self._model.graph.inserting_before(place):
-            product = self._model.graph.create_node(
-                "call_function", torch.ops.aten.mul.Tensor, (source, operand), name=re.sub(r"\W", "_", name)
+            made = self._model.graph.create_node(
+                "call_function", function, (source, operand), name=re.sub(r"\W", "_", name)
             )
         if isinstance(value, torch.Tensor):
             with self._fake:
-                product.meta["val"] = torch.ops.aten.mul.Tensor(value, operand.meta["val"])
-        self._insert(command.target, node, source, [product], name)
+                made.meta["val"] = function(value, operand.meta["val"])
+        self._insert(target, node, source, [made], name)
 
     def quantize(self, command: InsertQuantizer) -> None:
         """A quantizer at an input or an output; its scale and zero point are buffers."""

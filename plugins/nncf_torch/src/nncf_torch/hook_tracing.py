@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.transformations import PointKind, TargetPoint
-from nncf_torch.aten import kind_of, kind_with, layout_of
+from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
 from nncf_torch.compressed_modules import uncompressed_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.inputs import Call, bound, flat_names
@@ -260,7 +260,7 @@ class _Recorder:
             name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
             self.known[tensor] = self._result(seen, name, tensor)
             ports.append(_port(name, tensor))
-        self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports)))
+        self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports), attributes=_attributes(seen, kind)))
 
     def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
         source = self.known.get(seen.operands[0][1])
@@ -291,6 +291,12 @@ def _kind(seen: Seen) -> OpKind:
     if "multi_head_attention" in seen.op_type:
         return OpKind.MATMUL
     return kind_with(seen.op_type, len(seen.operands))
+
+
+def _attributes(seen: Seen, kind: OpKind) -> dict[str, object]:
+    # the padding is the fifth argument; of keyword arguments, given in another order, only it can be zero
+    known = kind is OpKind.CONV and len(seen.arguments) > 4
+    return {"padded": is_padded(seen.arguments[4])} if known else {}
 
 
 def _layout(seen: Seen, position: int, tensor: torch.Tensor) -> WeightLayout | None:
@@ -381,6 +387,12 @@ class Probe:
     inputs: tuple[TargetPoint, ...]
     outputs: tuple[TargetPoint, ...]
 
+    @property
+    def example(self) -> Call:
+        """An input of the model."""
+        assert self.model.example is not None
+        return bound(self.model.module, self.model.example)
+
 
 def probe(model: ModuleModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Probe:
     """A sub-model, see :meth:`nncf_core.contracts.TargetPointInserter.extract`.
@@ -396,10 +408,10 @@ def probe(model: ModuleModel, inputs: Sequence[TargetPoint], outputs: Sequence[T
     return Probe(model, tuple(inputs), tuple(outputs))
 
 
-def run_probe(wanted: Probe, call: Call | None, fed: Mapping[TargetPoint, torch.Tensor]) -> dict[str, torch.Tensor]:
+def run_probe(wanted: Probe, call: Call, fed: Mapping[TargetPoint, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors at the points, by ``str(point)``.
 
-    :param call: input of the model; its example where tensors are fed.
+    :param call: input of the model, also where tensors are fed: all of it is run.
     """
     found: dict[TargetPoint, torch.Tensor] = {}
     nodes = {point.node for point in wanted.outputs}
@@ -416,9 +428,7 @@ def run_probe(wanted: Probe, call: Call | None, fed: Mapping[TargetPoint, torch.
                 if point in wanted.outputs:
                     found.setdefault(point, tensor.clone())
 
-    module, example = wanted.model.module, wanted.model.example
-    assert example is not None
-    _watched_run(module, call or example, see, fed)
+    _watched_run(wanted.model.module, call, see, fed)
     missing = [str(point) for point in wanted.outputs if point not in found]
     if missing:
         raise UnsupportedModelError(f"On this input the model does not come by {', '.join(missing)}.")

@@ -64,6 +64,17 @@ def flat_names(module: nn.Module, call: Call) -> list[str]:
     return [name for name, _ in named_leaves(named)]
 
 
+def with_tensors(module: nn.Module, call: Call, tensors: Mapping[str, torch.Tensor]) -> Call:
+    """The call with other tensors in place of its own, by their names."""
+    names = iter(flat_names(module, call))
+
+    def changed(leaf: Any) -> Any:
+        return tensors.get(next(names), leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+    args, kwargs = pytree.tree_map(changed, (call.args, dict(call.kwargs)))
+    return Call(args, kwargs)
+
+
 def named_leaves(value: Any, prefix: str = "") -> list[tuple[str, torch.Tensor]]:
     """The tensors in nested containers with a name from the path to each, e.g. ``pair.1``."""
     leaves, _ = pytree.tree_flatten_with_path(value)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
@@ -50,6 +50,19 @@ class TorchTargetPointInserter:
         from nncf_torch.editing import apply
 
         return apply(model, graph, transformations)
+
+    def takes_multiplication(self, model: ModuleModel | GraphModel, graph: Graph, point: TargetPoint) -> bool:
+        """At all points of a program; otherwise where a module that runs one operator takes its input or gives."""
+        from nncf_torch.boundaries import is_boundary
+        from nncf_torch.graph_model import GraphModel
+
+        return isinstance(model, GraphModel) or is_boundary(model.module, graph, point)
+
+    def takes_bias(self, model: ModuleModel | GraphModel, graph: Graph, node: Node) -> bool:
+        """In a program all layers do; otherwise modules with a place for a bias, which run once."""
+        from nncf_torch.biases import takes_bias
+
+        return takes_bias(model, graph, node)
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What OpenVINO computes with integers when the model is converted.

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, Node
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -19,6 +20,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
+from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
@@ -43,6 +45,8 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             known[place.name] = _replaced(place, transformation)
         elif isinstance(transformation, InsertMultiply):
             _multiply(model, graph, transformation)
+        elif isinstance(transformation, InsertBias):
+            add_bias(model, graph, transformation)
         else:
             _quantize(model, graph, transformation)
     return model
@@ -94,7 +98,15 @@ def _quantize(model: ModuleModel, graph: Graph, command: InsertQuantizer) -> Non
     while name in taken or name in graph:
         number += 1
         name = f"{stem}_{number}"
-    add_quantizer(model.module, name, point, path_of(graph.node(point.node)), command.quantizer)
+    add_quantizer(model.module, name, point, _owner(model.module, graph.node(point.node)), command.quantizer)
+
+
+def _owner(root: nn.Module, node: Node) -> str:
+    """The path of the module that runs a node, or that holds the factor of an edit."""
+    for path, module in root.named_modules():
+        if any(edit.name == node.name for edit in multiplications_of(module)):
+            return str(path)
+    return path_of(node)
 
 
 def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None:

@@ -130,8 +130,8 @@ def add_quantizer(root: nn.Module, name: str, point: TargetPoint, owner: str, qu
     """
     hook = let_quantize(root)
     module = root.get_submodule(owner)
-    *_, function, number = point.node.split("/")
-    prefix = f"{function}_{number}_{point.kind.value}_{point.port}"
+    # the name of the function and its number, or the last parts of what an edit was to be called
+    prefix = "_".join([*point.node.split("/")[-2:], point.kind.value, str(point.port)])
     while hasattr(module, f"{prefix}_scale"):
         prefix += "_"
     device = next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))

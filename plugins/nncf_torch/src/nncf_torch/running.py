@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.inputs import Call, call_of, named_outputs
+from nncf_torch.inputs import Call, call_of, named_outputs, with_tensors
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.tensors import array_of, tensor_of
 
@@ -29,7 +29,10 @@ def runner(model: GraphModel | ModuleModel | Probe) -> Runner:
     def run(feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         given = {name: tensor_of(np.array(array)) for name, array in feed.items()}
         if isinstance(model, GraphModel):
-            tensors = run_graph(model, given)
+            # parts are fed the whole model's inputs, too
+            part = model.output_names is not None
+            names = {name for name, _ in model.inputs()}
+            tensors = run_graph(model, {n: t for n, t in given.items() if n in names} if part else given)
         elif not isinstance(model, ModuleModel):
             tensors = _run_probe(model, given)
         else:
@@ -45,7 +48,9 @@ def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, tor
     if not model.inputs:
         return run_probe(model, call_of(given), {})
     points = {str(point): point for point in model.inputs}
-    return run_probe(model, None, {points[name]: tensor for name, tensor in given.items()})
+    fed = {points[name]: tensor for name, tensor in given.items() if name in points}
+    own = {name: tensor for name, tensor in given.items() if name not in points}
+    return run_probe(model, with_tensors(model.model.module, model.example, own), fed)
 
 
 def run_module(module: nn.Module, call: Call) -> Any:

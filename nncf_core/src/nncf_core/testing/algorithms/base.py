@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
 from attrs import frozen
 
-from nncf_core.contracts import Algorithm, CompressionRequest, Context
+from nncf_core.contracts import Algorithm, CompressionRequest, Context, Runner, samples
 from nncf_core.graph import Constant, Graph
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -22,7 +23,7 @@ from nncf_core.testing.numpy_backend.inserter import NumpyTargetPointInserter
 from nncf_core.testing.numpy_backend.model import NumpyModel
 from nncf_core.testing.numpy_backend.samples import all_samples
 from nncf_core.testing.suite import ConformanceError, Suite, expect, registry_with
-from nncf_core.transformations import Transformation
+from nncf_core.transformations import TargetPoint, Transformation
 
 
 @frozen
@@ -48,12 +49,12 @@ class Round:
 
 
 class OnlyAsked(Statistics):
-    """Statistics that answer what was requested in this round and nothing else."""
+    """Statistics that answer what was requested, in this round or earlier, and nothing else."""
 
     def __getitem__(self, request: StatisticsRequest) -> np.ndarray:
         if request not in self:
             raise ConformanceError(
-                f"transformations() read the statistic {request.key}, which requests() did not ask for in this round"
+                f"transformations() read the statistic {request.key}, which requests() did not ask for"
             )
         return super().__getitem__(request)
 
@@ -112,22 +113,32 @@ class AlgorithmSuite(Suite):
         working = builder.open(model, {})
         rounds: list[Round] = []
         graph = builder.build(working)
+        statistics: Statistics = OnlyAsked()
         while len(rounds) < algorithm.rounds(graph, params):
             context = Context(
                 executor,
                 ignored=ignored,
                 refusal=partial(_refusal, asked, graph),
                 quantization_setup=inserter.quantization_setup,
+                takes_bias=partial(inserter.takes_bias, working, graph),
+                part=partial(_part, inserter, working),
             )
             requests = tuple(algorithm.requests(graph, params, context, len(rounds)))
-            statistics: Statistics = OnlyAsked()
             if requests:
-                statistics.merge(NumpyStatisticsAggregator().collect(working, graph, requests, feeds))
+                items = islice(feeds, samples(algorithm, params, len(rounds)))
+                statistics = statistics.renewed(NumpyStatisticsAggregator().collect(working, graph, requests, items))
             edits = tuple(algorithm.transformations(graph, statistics, params, context, len(rounds)))
             working = inserter.apply(working, graph, edits, {})
             rounds.append(Round(graph, requests, edits))
             graph = builder.build(working)
         return rounds, working
+
+
+def _part(
+    inserter: NumpyTargetPointInserter, model: NumpyModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]
+) -> Runner:
+    run, names = inserter.runner(inserter.extract(model, inputs, outputs)), frozenset(map(str, inputs))
+    return lambda feed: run({name: array for name, array in feed.items() if name in names})
 
 
 def _refusal(

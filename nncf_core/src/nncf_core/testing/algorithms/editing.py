@@ -17,9 +17,11 @@ from nncf_core.testing.numpy_backend.model import NumpyModel
 from nncf_core.testing.suite import comparable, expect
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
+    ReplaceConstant,
     TargetPoint,
     Transformation,
 )
@@ -107,9 +109,9 @@ class EditTests(AlgorithmSuite):
             for done in self._rounds(case, section, ignored=frozenset({node.name})):
                 for edit in done.edits:
                     users = (
-                        {edit.target.node}
-                        if isinstance(edit, (InsertMultiply, InsertQuantizer))
-                        else {user.name for user, _ in done.graph.users(edit.constant)}
+                        {user.name for user, _ in done.graph.users(edit.constant)}
+                        if isinstance(edit, (CompressConstant, ReplaceConstant))
+                        else {edit.node if isinstance(edit, InsertBias) else edit.target.node}
                     )
                     expect(
                         node.name not in users,
@@ -150,7 +152,9 @@ class EditTests(AlgorithmSuite):
 
 
 def _target(edit: Transformation) -> str:
-    return str(edit.target) if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
+    if isinstance(edit, (CompressConstant, ReplaceConstant)):
+        return edit.constant
+    return edit.node if isinstance(edit, InsertBias) else str(edit.target)
 
 
 def _check_point(graph: Graph, point: TargetPoint, what: str) -> None:
@@ -170,6 +174,10 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
         return
     if isinstance(edit, InsertQuantizer):
         _check_point(graph, edit.target, "InsertQuantizer")
+        return
+    if isinstance(edit, InsertBias):
+        expect(edit.node in graph, f"InsertBias: the graph has no node {edit.node!r}")
+        expect(edit.value.ndim == 1 and np.isfinite(edit.value).all(), f"the bias of {edit.node!r} is no finite row")
         return
     constant = graph.constants.get(edit.constant)
     expect(constant is not None, f"{type(edit).__name__}: the graph has no constant {edit.constant!r}")

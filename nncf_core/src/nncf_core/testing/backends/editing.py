@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest import SkipTest
 
 import numpy as np
 
+from nncf_core.contracts import BiasInserter
 from nncf_core.errors import NNCFError
 from nncf_core.graph import Constant, Graph, Node, OpKind, WeightLayout
 from nncf_core.testing.backends.base import BackendSuite, activation_of, compressed, layout_of, weight_uses
@@ -13,6 +16,7 @@ from nncf_core.testing.cases import ModelCase
 from nncf_core.testing.suite import comparable, expect
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     PointKind,
     ReplaceConstant,
@@ -22,7 +26,7 @@ from nncf_core.transformations import (
 
 
 class EditingTests(BackendSuite):
-    """``ReplaceConstant`` and ``InsertMultiply``.
+    """``ReplaceConstant``, ``InsertMultiply`` and, where the backend has it, ``InsertBias``.
 
     Multiplications are by powers of two and undone in a weight, so that nothing is rounded.
     """
@@ -77,6 +81,40 @@ class EditingTests(BackendSuite):
             axis = layout.channel_axes[0] if last and len(layout.channel_axes) == 1 else None
             edits = _undone(InsertMultiply(point, _factor(constant, axis), f"{node.name}/test"), constant, axis)
             self._check_neutral(case, edits, f"after InsertMultiply at {point}, undone in {constant.name!r},")
+
+    def test_bias_is_added(self, case: ModelCase) -> None:
+        """A new bias is added to each channel of what a layer gives, and found again as a constant."""
+        inserter = self.backend.inserter
+        if not isinstance(inserter, BiasInserter):
+            raise SkipTest("the backend does not add biases")
+        opened = self.opened(case)
+        graph = self.backend.builder.build(opened)
+        for node, index, constant, layout in _linear(graph):
+            channels = int(np.prod([constant.shape[axis] for axis in (*layout.batch_axes, *layout.channel_axes)]))
+            plain = node.kind is OpKind.MATMUL and (layout.batch_axes or index == 0)
+            biased = sum(port.constant is not None for port in node.inputs) > 1
+            if node.kind not in _LAYERS or plain or biased or not inserter.takes_bias(opened, graph, node):
+                continue
+            value = np.exp2(np.arange(channels) % 5 - 2).astype(np.float32)
+            model = self.apply(self.opened(case), [InsertBias(node.name, value)])
+            found = [np.array(c.read()) for c in self.backend.builder.build(model).constants.values()]
+            expect(
+                any(array.size == value.size and (array.reshape(-1) == value).all() for array in found),
+                f"after InsertBias at {node.name!r}, no constant of the graph holds the bias",
+            )
+            before, after = (self._given_by(made, node.name, case) for made in (self.opened(case), model))
+            shape = [1] * before.ndim
+            shape[-1 if node.kind is OpKind.MATMUL else 1] = -1
+            self.same(after, before + value.astype(before.dtype).reshape(shape), f"after InsertBias at {node.name!r}")
+
+    def _given_by(self, model: Any, name: str, case: ModelCase) -> np.ndarray:
+        """What a layer gives for the first feed, with an addition behind it."""
+        graph = self.backend.builder.build(model)
+        consumers = graph.consumers(graph.node(name).outputs[0].tensor)
+        added = [node.name for node in consumers if node.kind is OpKind.ADD and node.name.startswith(f"{name}/")]
+        point = TargetPoint((added or [name])[0])
+        run = self.backend.inserter.runner(self.backend.inserter.extract(model, (), [point]))
+        return np.asarray(run(case.feeds[0])[str(point)])
 
     def test_multiply_at_the_end(self, case: ModelCase) -> None:
         """A factor at the tensor that leaves the model scales the model's output, which keeps its name."""
@@ -135,6 +173,9 @@ class EditingTests(BackendSuite):
         for edit in edits:
             if isinstance(edit, InsertMultiply) and edit.name:
                 expect(edit.name in graph, f"{what} no node of the graph has the name {edit.name!r} that was asked for")
+
+
+_LAYERS = (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
 
 def _linear(graph: Graph) -> Iterator[tuple[Node, int, Constant, WeightLayout]]:

@@ -10,13 +10,14 @@ from attrs import evolve, frozen
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.hardware import OperatorSetup, QuantizationSetup
 from nncf_core.numerics.quantizer import FLOAT8
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder, array_of
 from nncf_core.testing.numpy_backend.model import Input, NumpyModel, Operation
 from nncf_core.transformations import (
     CompressConstant,
+    InsertBias,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -67,6 +68,9 @@ class NumpyTargetPointInserter:
                 ends = np.array([quantizer.lo, quantizer.hi]).astype(dtype)
                 _insert(model, transformation, operation, quantizer.scale, quantizer.zero_point, ends)
                 continue
+            if isinstance(transformation, InsertBias):
+                _insert(model, transformation, Operation("", "Add", ("bias",), ""), transformation.value)
+                continue
             name = transformation.constant
             if name not in model.constants:
                 raise ValidationError(f"The model has no constant {name!r}.")
@@ -101,6 +105,10 @@ class NumpyTargetPointInserter:
         part.outputs = [name for name, _ in ends]
         _prune(part)
         return part
+
+    def takes_bias(self, model: NumpyModel, graph: Graph, node: Node) -> bool:
+        """Products do."""
+        return node.kind is OpKind.MATMUL
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """As if products were computed with integers or 8-bit floats, and additions of integers between them."""
@@ -161,13 +169,17 @@ def _prune(model: NumpyModel) -> None:
 
 
 def _insert(
-    model: NumpyModel, command: InsertMultiply | InsertQuantizer, operation: Operation, *constants: np.ndarray
+    model: NumpyModel,
+    command: InsertMultiply | InsertBias | InsertQuantizer,
+    operation: Operation,
+    *constants: np.ndarray,
 ) -> None:
     """Put an operation, given with the last parts of its constants' names, at a point."""
-    point = command.target
+    point = TargetPoint(command.node) if isinstance(command, InsertBias) else command.target
     index = _position(model, point)
     tensor = _tensor_at(model, point)
-    name = _free_name(model, command.name or f"{point.node}/{operation.type.lower()}")
+    wanted = "" if isinstance(command, InsertBias) else command.name
+    name = _free_name(model, wanted or f"{point.node}/{operation.type.lower()}")
     operands = tuple(f"{name}/{part}" for part in operation.inputs)
     model.constants |= dict(zip(operands, constants, strict=True))
     if point.kind is PointKind.INPUT:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from nncf_core.contracts import Context
 from nncf_core.graph import Graph, Node, WeightLayout
 from nncf_core.numerics.quantizer import Quantizer
-from nncf_post_training_quantization.biases import find_bias
+from nncf_post_training_quantization.biases import biases_of
 
 _MOST = np.float32(2**30)
 """Half of what 32 bits hold: biases are corrected afterwards."""
@@ -23,7 +24,7 @@ def smallest_scales(
     users: Iterable[tuple[Node, int]],
     shape: tuple[int, ...],
     quantizers: Mapping[str, Quantizer],
-    ignored: frozenset[str],
+    context: Context,
 ) -> np.ndarray:
     """What the scales of a weight may not be less than, in a shape that broadcasts against it.
 
@@ -32,12 +33,13 @@ def smallest_scales(
     """
     result = np.zeros((1,) * len(shape), np.float32)
     for node, index in users:
-        bias, layout = find_bias(graph, node, ignored), node.inputs[index].layout
-        quantizer = None if bias is None else quantizers.get(node.inputs[bias.mean.target.port].tensor)
-        if bias is None or layout is None or quantizer is None:
-            continue
-        values = np.abs(bias.constant.read().astype(np.float32)).reshape(-1)
-        result = np.maximum(result, _as_channels(values / (quantizer.scale * _MOST), layout, shape))
+        layout = node.inputs[index].layout
+        for bias in biases_of(graph, [node], context, everywhere=False):
+            quantizer = quantizers.get(node.inputs[bias.mean.target.port].tensor)
+            if bias.constant is None or layout is None or quantizer is None:
+                continue
+            values = np.abs(bias.constant.read().astype(np.float32)).reshape(-1)
+            result = np.maximum(result, _as_channels(values / (quantizer.scale * _MOST), layout, shape))
     return result
 
 

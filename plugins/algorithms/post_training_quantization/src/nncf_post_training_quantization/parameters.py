@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from attrs import Factory, frozen
@@ -55,7 +56,8 @@ SCHEMA: Mapping[str, Any] = {
             "default": 300,
         },
         "fast_bias_correction": {
-            "description": "Correct biases by what weights lose on average.",
+            "description": "true: correct biases by what weights lose on average; false: layer by layer, by what "
+            "outputs lose in a model that is quantized so far.",
             "type": "boolean",
             "default": True,
         },
@@ -63,6 +65,38 @@ SCHEMA: Mapping[str, Any] = {
         "advanced_parameters": {"description": "See nncf.AdvancedQuantizationParameters.", "type": "object"},
     },
 }
+
+
+@frozen
+class AlignmentSettings:
+    """The config section of channel alignment.
+
+    :param subset_size: number of samples of the dataset that ranges are found on.
+    """
+
+    subset_size: int = 32
+
+
+ALIGNMENT_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "Channels of tensors between layers are shifted to one centre before they are quantized.",
+    "properties": {
+        "subset_size": {
+            "description": "Number of samples of the dataset that ranges are found on.",
+            "type": "integer",
+            "minimum": 1,
+            "default": 32,
+        },
+    },
+}
+
+
+class Correction(Enum):
+    """How biases are corrected."""
+
+    NONE = "none"
+    FAST = "fast"
+    ACCURATE = "accurate"
 
 
 @frozen
@@ -77,6 +111,8 @@ class Settings:
     :param float8: number formats of activations and of weights; ``None`` for integers.
     :param transformer: whether the user says that the model is a transformer.
     :param zero_points: whether the user asks for zero points of activations.
+    :param threshold: largest change of a bias, relative to it; ``None``: any.
+    :param all_biases: whether layers without a bias get one.
     """
 
     symmetric: bool
@@ -86,7 +122,9 @@ class Settings:
     batched: bool | None
     weights: WeightScheme
     quantize_outputs: bool
-    correct_biases: bool
+    correction: Correction
+    threshold: float | None
+    all_biases: bool
     half_range: OverflowFix
     float8: tuple[str, str] | None = None
     transformer: bool = False
@@ -100,10 +138,6 @@ def resolve(params: QuantizationSettings) -> Settings:
     """
     advanced = params.advanced_parameters
     float8 = float8_formats(params.mode, params.preset, advanced)
-    if not params.fast_bias_correction:
-        raise _unsupported("fast_bias_correction", False, "leave it at True")
-    if not advanced.disable_channel_alignment:
-        raise _unsupported("disable_channel_alignment", False, "leave it at True")
     activations = _integers("activations_quantization_params", advanced.activations_quantization_params)
     for name in ("per_channel", "narrow_range"):
         if getattr(activations, name):
@@ -128,12 +162,21 @@ def resolve(params: QuantizationSettings) -> Settings:
         advanced.batchwise_statistics,
         _weights(advanced.weights_quantization_params, ranges["weights_range_estimator_params"]),
         advanced.quantize_outputs,
-        not advanced.disable_bias_correction,
+        correction_of(params),
+        advanced.bias_correction_params.threshold,
+        advanced.bias_correction_params.apply_for_all_nodes,
         advanced.overflow_fix or OverflowFix.DISABLE,
         float8,
         params.model_type is ModelType.TRANSFORMER,
         not symmetric and (params.preset or getattr(activations, "mode", None)) is not None,
     )
+
+
+def correction_of(params: QuantizationSettings) -> Correction:
+    """How biases are corrected."""
+    if params.advanced_parameters.disable_bias_correction:
+        return Correction.NONE
+    return Correction.FAST if params.fast_bias_correction else Correction.ACCURATE
 
 
 def _is_symmetric(given: QuantizationParameters | FP8QuantizationParameters | None) -> bool:

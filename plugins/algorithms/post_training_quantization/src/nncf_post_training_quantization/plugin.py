@@ -12,7 +12,7 @@ NNCF_HOOK_API = 1
 
 @hookimpl
 def nncf_algorithms() -> Iterable[Algorithm]:
-    """Post-training quantization."""
-    from nncf_post_training_quantization.algorithm import PostTrainingQuantization
+    """Post-training quantization, and channel alignment, which goes before."""
+    from nncf_post_training_quantization.algorithm import ChannelAlignment, PostTrainingQuantization
 
-    return [PostTrainingQuantization()]
+    return [PostTrainingQuantization(), ChannelAlignment()]

@@ -23,9 +23,9 @@ from nncf_core.transformations import (
     point_of,
 )
 from nncf_post_training_quantization import float8
-from nncf_post_training_quantization.biases import corrected, find_bias
+from nncf_post_training_quantization.biases import biases_of, missing
 from nncf_post_training_quantization.integer_biases import smallest_scales
-from nncf_post_training_quantization.parameters import Settings
+from nncf_post_training_quantization.parameters import Correction, Settings
 from nncf_post_training_quantization.placement import Placement, QuantizedTensor, place
 from nncf_post_training_quantization.stored_weights import stored_weights
 from nncf_post_training_quantization.weights import quantized
@@ -40,10 +40,14 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
         for tensor in placement.tensors
         for request in settings.estimator.requests(point_of(graph, tensor.source), batched)
     ]
-    if settings.correct_biases:
-        found = (find_bias(graph, node, context.ignored) for node in placement.nodes if node.weights)
-        wanted += [bias.mean for bias in found if bias is not None]
+    if settings.correction is Correction.FAST:
+        wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases)]
     return wanted
+
+
+def layers(graph: Graph, settings: Settings, context: Context) -> Sequence[Node]:
+    """The layers that will be quantized."""
+    return [node for node in _placement(graph, settings, context).nodes if node.weights]
 
 
 def transformations(
@@ -84,14 +88,15 @@ def transformations(
             smallest = None
             if setup.integer_biases:
                 shape = weight.constant.shape
-                smallest = smallest_scales(graph, weight.users, shape, quantizers, context.ignored)
+                smallest = smallest_scales(graph, weight.users, shape, quantizers, context)
             tensor8 = float8.quantized(weight.constant, layout, settings.float8[1], smallest)
         else:
             tensor8 = quantized(weight.constant, layout, half, settings.weights)
-        if settings.correct_biases:
+        if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
-            for edit in _bias_corrections(graph, weight.users, error, statistics, context.ignored):
-                new_values[edit.constant] = edit.value
+            for edit in _bias_corrections(graph, weight.users, error, statistics, settings, context):
+                if isinstance(edit, ReplaceConstant):
+                    new_values[edit.constant] = edit.value
                 yield edit
         yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
         weight.constant.release()
@@ -125,15 +130,14 @@ def _bias_corrections(
     users: Sequence[tuple[Node, int]],
     error: np.ndarray,
     statistics: Statistics,
-    ignored: frozenset[str],
-) -> Iterator[ReplaceConstant]:
-    for node, _ in users:
-        bias = find_bias(graph, node, ignored)
-        if bias is None or bias.mean not in statistics:
-            continue
-        value = corrected(graph, bias, error, statistics[bias.mean])
-        if value is not None:
-            yield ReplaceConstant(bias.constant.name, value, "corrected by the mean error of the weights")
+    settings: Settings,
+    context: Context,
+) -> Iterator[Transformation]:
+    for bias in biases_of(graph, [node for node, _ in users], context, settings.all_biases):
+        shift = missing(bias, error, statistics[bias.mean]) if bias.mean in statistics else None
+        if shift is not None:
+            edit = bias.changed(shift, settings.threshold, "corrected by the mean error of the weights")
+            yield from () if edit is None else (edit,)
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:

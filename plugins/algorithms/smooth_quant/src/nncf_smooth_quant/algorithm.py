@@ -15,7 +15,7 @@ import numpy as np
 
 from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, OpKind
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import InsertMultiply, ReplaceConstant, Transformation, point_of
 from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
@@ -69,6 +69,7 @@ class SmoothQuant:
 
         factors: dict[str, list[np.ndarray]] = {}
         reasons: dict[str, list[str]] = {}
+        inserted: list[InsertMultiply] = []
         tensors = _scalable(graph, params, context)
         for tensor in context.progress.track(tensors, "Equalizing channels", len(tensors)):
             point = point_of(graph, tensor.tensor)
@@ -86,11 +87,15 @@ class SmoothQuant:
             shares = (*tensor.before, *tensor.after)
             if not all(share.constant.dtype in ("float32", "float64") for share in shares):
                 chosen = np.exp2(np.rint(np.log2(chosen)))  # few digits, which powers of two leave as they are
+            for target in tensor.points:
+                factor = (1 / chosen).reshape(-1, *[1] * tensor.behind)
+                name = f"{target.node}/nncf_smooth_quant"
+                inserted.append(InsertMultiply(target, factor, name, f"{gain:.1f} times less noise"))
             for share in shares:
                 factors.setdefault(share.constant.name, []).append(share.factors(chosen))
                 reasons.setdefault(share.constant.name, []).append(f"{tensor.tensor}: {gain:.1f} times less noise")
             if not tensor.after:
-                factor = chosen.reshape(-1, *[1] * _axes_behind(tensor))
+                factor = chosen.reshape(-1, *[1] * tensor.behind)
                 yield InsertMultiply(
                     point, factor, f"{point.node}/evened", f"evens out channels: {gain:.1f} times less noise"
                 )
@@ -101,24 +106,20 @@ class SmoothQuant:
                 value = value * factor
             yield ReplaceConstant(name, value, "evens out channels of " + ", ".join(reasons[name]))
             constant.release()
+        yield from inserted
 
 
 def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> list[Scalable]:
     from nncf_smooth_quant.scaling import find
 
     setup = context.quantization_setup(str(params.target_device))
+    # an operator of its own takes time: only where the user gives the strength
+    inserting = frozenset(kind for kind in (OpKind.CONV, OpKind.MATMUL) if params.alpha(kind) is not None)
     return [
         tensor
-        for tensor in find(graph, context.ignored, setup)
+        for tensor in find(graph, context, setup, inserting)
         if (alpha := params.alpha(tensor.kind)) is None or alpha >= 0
     ]
-
-
-def _axes_behind(tensor: Scalable) -> int:
-    """Axes behind the channels of a tensor."""
-    weight = next(share for share in tensor.before if share.layout is not None)
-    assert weight.layout is not None
-    return len(weight.layout.reduction_axes) - 1
 
 
 def _fits(tensor: Scalable, channels: int) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
 import numpy as np
 from attrs import frozen
 
-from nncf_core.contracts import is_excluded
+from nncf_core.contracts import Context, is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.transformations import PointKind, TargetPoint, point_of
 
 
 class Role(Enum):
@@ -67,6 +68,8 @@ class Scalable:
     :param axis: of the channels.
     :param before: what divides the tensor.
     :param after: what undoes that; nothing where a product has to be inserted for it.
+    :param points: where an operator of its own divides the tensor; none when constants do.
+    :param behind: number of axes behind that of the channels.
     """
 
     tensor: str
@@ -74,28 +77,48 @@ class Scalable:
     axis: int
     before: tuple[Share, ...]
     after: tuple[Share, ...]
+    points: tuple[TargetPoint, ...] = ()
+    behind: int = 0
 
 
-def find(graph: Graph, ignored: frozenset[str], setup: QuantizationSetup) -> Iterable[Scalable]:
+def find(
+    graph: Graph, context: Context, setup: QuantizationSetup, inserting: frozenset[OpKind] = frozenset()
+) -> Iterable[Scalable]:
     """Tensors that may be scaled and are worth it, in graph order.
 
-    :param ignored: names of nodes that must not be touched.
     :param setup: says whose results are quantized, too.
+    :param inserting: kinds of layers that get an operator of their own where no constant can divide what they take.
     """
-    finder = _Finder(graph, ignored)
+    finder = _Finder(graph, context.ignored)
     results = {op_type for op_type, operator in setup.operators.items() if operator.needs_result}
+    for node, port in _tensors(graph):
+        behind = finder.axes_behind(node, port.tensor)
+        if behind is None:
+            continue
+        kind, axis = (OpKind.CONV, 1) if behind else (OpKind.MATMUL, -1)
+        after = finder.after(port.tensor, behind) or ()
+        worth_it = any(share.role is Role.INPUTS for share in after)
+        if node is not None and node.op_type in results:
+            worth_it |= bool(after) or finder.is_quantized_result(node, port, setup)
+        before = finder.before(port.tensor, behind) if worth_it else None
+        if before:
+            yield Scalable(port.tensor, kind, axis, before, after, behind=behind)
+        elif kind in inserting:
+            points, after = finder.layers(port.tensor, behind, context)
+            if points:
+                yield Scalable(port.tensor, kind, axis, (), after, points, behind)
+
+
+def _tensors(graph: Graph) -> Iterator[tuple[Node | None, Port]]:
+    """Tensors of activations with their producers, which inputs of the network lack, in graph order."""
+    seen: set[str] = set()
     for node in graph:
+        for port in node.inputs:
+            if port.constant is None and port.tensor not in seen and graph.producer(port.tensor) is None:
+                seen.add(port.tensor)
+                yield None, port
         for port in node.outputs:
-            behind = finder.axes_behind(node, port)
-            if behind is None:
-                continue
-            after = finder.after(port.tensor, behind) or ()
-            weights = any(share.role is Role.INPUTS for share in after)
-            worth_it = weights or (node.op_type in results and (after or finder.is_quantized_result(node, port, setup)))
-            before = finder.before(port.tensor, behind) if worth_it else None
-            if before:
-                kind, axis = (OpKind.CONV, 1) if behind else (OpKind.MATMUL, -1)
-                yield Scalable(port.tensor, kind, axis, before, after)
+            yield node, port
 
 
 @frozen
@@ -103,9 +126,9 @@ class _Finder:
     graph: Graph
     ignored: frozenset[str]
 
-    def axes_behind(self, node: Node, port: Port) -> int | None:
+    def axes_behind(self, producer: Node | None, tensor: str) -> int | None:
         """Axes behind the channels of a tensor: those of a kernel, or none before and after matrix products."""
-        for user in (*self.graph.consumers(port.tensor), node):
+        for user in (*self.graph.consumers(tensor), *([] if producer is None else [producer])):
             if user.kind is OpKind.CONV and user.weights:
                 _, weight = user.weights[0]
                 assert weight.layout is not None
@@ -135,6 +158,22 @@ class _Finder:
                 return None
             found.append(share)
         return tuple(found) if found and len({node.name for node in consumers}) == len(found) else None
+
+    def layers(self, tensor: str, behind: int, context: Context) -> tuple[tuple[TargetPoint, ...], tuple[Share, ...]]:
+        """The layers that take a tensor: where to divide what they take, and what undoes that."""
+        found: dict[TargetPoint, Share] = {}
+        consumers = self.graph.consumers(tensor)
+        for node in consumers:
+            share = self._operand(node, tensor, behind)
+            if share is not None and share.role is Role.INPUTS:
+                index = next(i for i, port in enumerate(node.inputs) if port.tensor == tensor)
+                found[TargetPoint(node.name, PointKind.INPUT, index)] = share
+        everyone = len(found) == len(consumers) > 1 and tensor not in self.graph.outputs
+        source = point_of(self.graph, tensor)
+        if everyone and source.kind is PointKind.OUTPUT and context.takes_multiplication(source):
+            return (source,), tuple(found.values())
+        found = {point: share for point, share in found.items() if context.takes_multiplication(point)}
+        return tuple(found), tuple(found.values())
 
     def before(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What divides a tensor by the factors; ``None`` when nothing can."""
