@@ -13,13 +13,15 @@ from nncf_core.errors import (
     UnsupportedDatasetError,
     ValidationError,
 )
+from nncf_core.graph import OpKind
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.work import available_cores
 from nncf_core.pipeline import run
+from nncf_core.statistics import StatisticsRequest
 from nncf_core.testing import registered
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.testing.numpy_backend.inserter import NumpyTargetPointInserter
-from nncf_core.transformations import InsertMultiply, TargetPoint
+from nncf_core.transformations import InsertBias, InsertMultiply, TargetPoint
 from tests.core.pipeline_doubles import CASE, MAX, POINT, Parameters, Recorder, Scale, config, module
 
 
@@ -214,3 +216,54 @@ class TestOptions:
         constant = scale.seen[0][1].constants["last"]
         assert context.refusal(constant, CompressionRequest("int8_sym", "int8")) is None
         assert backend.named("refusal")[-1][1] == "last"
+
+
+class TestRounds:
+    """What rounds of one algorithm hand on, and what they see of the model."""
+
+    def test_statistics_and_samples_of_rounds(self, scale, backend):
+        kept = StatisticsRequest(POINT, "tensors")
+
+        class Rounds(Scale):
+            def samples(self, params, round_index):
+                return (2, None)[round_index]
+
+            def requests(self, graph, params, context, round_index):
+                return [[kept, MAX], [MAX]][round_index]
+
+            def transformations(self, graph, statistics, params, context, round_index):
+                self.seen.append((float(statistics[MAX]), statistics.tensors(kept)))
+                yield InsertMultiply(TargetPoint("sum"), np.asarray(0.5))
+
+        rounds = Rounds("rounds")
+        with registered(module(nncf_algorithms=[rounds]), "rounds"):
+            run(config({"algorithm": "rounds", "rounds": 2}), CASE.model(), dataset=Dataset(CASE.feeds))
+        assert [call[2] for call in backend.named("collect")] == [2, len(CASE.feeds)]
+        part = NumpyTargetPointInserter().extract(CASE.model(), (), [POINT])
+        tensors = [part.run(feed)[str(POINT)] for feed in CASE.feeds]
+        (first, early), (second, late) = rounds.seen
+        assert first == max(np.abs(tensor).max() for tensor in tensors[:2])
+        assert second == pytest.approx(max(np.abs(tensor).max() for tensor in tensors) / 2)
+        for found in (early, late):
+            for tensor, wanted in zip(found, tensors[:2], strict=True):
+                np.testing.assert_array_equal(tensor, wanted)
+
+    def test_a_part_of_the_model_so_far_runs(self, scale):
+        end, found = TargetPoint("last/matmul"), []
+
+        class Parts(Scale):
+            def transformations(self, graph, statistics, params, context, round_index):
+                run_part = context.part([POINT], [end])
+                sums = np.ones((1, CASE.model().constants["last"].shape[0]), np.float32)
+                found.append(run_part({str(POINT): sums, "x": np.zeros(1)})[str(end)])
+                assert [context.takes_bias(node) for node in graph] == [node.kind is OpKind.MATMUL for node in graph]
+                assert context.takes_multiplication(POINT)
+                yield InsertBias("last/matmul", np.full(found[0].shape[-1], 3), "three more")
+
+        with registered(module(nncf_algorithms=[Parts("parts")]), "parts"):
+            result = run(config({"algorithm": "parts", "rounds": 2}), CASE.model())
+        weight = CASE.model().constants["last"]
+        np.testing.assert_allclose(found[0][0], weight.sum(axis=0), rtol=1e-5)
+        # the bias is behind the layer
+        np.testing.assert_array_equal(found[1], found[0])
+        assert [(entry.action, entry.target) for entry in result.plan.entries] == [("bias", "last/matmul")] * 2

@@ -16,7 +16,14 @@ from nncf_core.testing import registered
 from nncf_core.testing.numpy_backend import plugin, samples
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.testing.suite import comparable
-from nncf_core.transformations import CompressConstant, InsertMultiply, PointKind, ReplaceConstant, TargetPoint
+from nncf_core.transformations import (
+    CompressConstant,
+    InsertBias,
+    InsertMultiply,
+    PointKind,
+    ReplaceConstant,
+    TargetPoint,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +74,7 @@ class TestStoring:
             ReplaceConstant("block0.up", CASE.weights["block0.up"].T.copy().T * 2, "twice"),
             InsertMultiply(POINT, np.arange(64, dtype=np.float16), "a name", "a reason"),
             InsertMultiply(TargetPoint("head"), np.asarray(3.0)),
+            InsertBias("head", np.arange(5, dtype=np.float64) / 3, "an error"),
         )
         plan.save(tmp_path)
         assert comparable(Plan.load(tmp_path)) == comparable(plan)

@@ -65,7 +65,8 @@ class AdvancedBiasCorrectionParameters:
     """Bias correction.
 
     :param apply_for_all_nodes: whether layers without a bias get one.
-    :param threshold: largest magnitude of a correction relative to the bias.
+    :param threshold: a bias stays as it is when a correction is larger than so many times the value that it corrects,
+        zeros apart; ``None``: it never does.
     """
 
     apply_for_all_nodes: bool = False

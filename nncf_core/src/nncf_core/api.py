@@ -203,6 +203,8 @@ def quantize(
     Where the plugin ``smooth_quant`` is installed, ranges of channels are evened out first, as much as an estimate of
     the error says; ``smooth_quant_alphas`` other than the default are taken instead, negative ones switch it off.
 
+    :param fast_bias_correction: correct biases by what rounding takes from the means of weights; ``False``: layer by
+        layer, by what is missing from the mean output of a layer behind others that are quantized and corrected.
     :raises ValidationError: when no installed plugin provides the algorithm ``post_training_quantization``.
     """
     from nncf_core.pipeline import run

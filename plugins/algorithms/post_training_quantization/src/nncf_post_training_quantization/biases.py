@@ -42,11 +42,13 @@ class Bias:
     mean_output: StatisticsRequest
 
     def changed(self, shift: np.ndarray, threshold: float | None, reason: str) -> ReplaceConstant | InsertBias | None:
-        """The edit that adds numbers to the bias; ``None`` when it would change too much.
+        """The edit that adds numbers to the bias; ``None`` when it would change too much, or they are not finite.
 
         :param shift: one for each output channel.
         :param threshold: how much a value may change, relative to its magnitude, except from zero; ``None``: at will.
         """
+        if not np.isfinite(shift).all():
+            return None
         if self.constant is None:
             return InsertBias(self.node.name, shift.reshape(-1), reason)
         old = self.constant.read().astype(np.float64)
