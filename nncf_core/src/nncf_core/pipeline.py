@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import frozen, has
+from attrs import evolve, frozen, has
 
 from nncf_core.catalogue import is_importable
 from nncf_core.checking import checked_edits, checked_requests, checked_rounds
@@ -50,7 +50,7 @@ from nncf_core.plan import Plan, PlanEntry, Size, describe, in_memory
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, Registry, registry
 from nncf_core.report import Report
-from nncf_core.scopes import IgnoredScope, from_legacy, ignored_names
+from nncf_core.scopes import IgnoredScope, from_legacy, ignored_after
 from nncf_core.statistics import Statistics
 from nncf_core.structuring import structure, unstructure
 from nncf_core.transformations import Transformation
@@ -104,9 +104,13 @@ class _Run:
 
     def execute(self, steps: Sequence[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
+        before = None
         if any(quantizes(step.algorithm) for step in steps):
+            if any(evolve(step.ignored, validate=True) != IgnoredScope() for step in steps):
+                before = self.backend.builder.build(model)
             model = prepared(self.backend, model, self.options)
         graph = first = self.backend.builder.build(model)
+        before = before or first
         fresh, used_data = True, False
         for step in steps:
             if not fresh:
@@ -114,7 +118,7 @@ class _Run:
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                ignored = ignored_names(graph, step.ignored)
+                ignored = ignored_after(graph, step.ignored, before)
                 context = Context(self.executor, self.progress, ignored, self._refusal(graph), self._setup)
                 statistics = self._statistics(step, model, graph, context, index)
                 used_data |= len(statistics) > 0

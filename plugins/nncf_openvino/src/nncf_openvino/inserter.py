@@ -58,6 +58,18 @@ class OpenVINOTargetPointInserter:
         check_options(options)
         return apply(model, graph, transformations)
 
+    def prepare(self, model: WorkingModel, options: Mapping[str, Any]) -> WorkingModel:
+        """Fold constants, normalization and arithmetic with constants in place, as OpenVINO's converter does.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_openvino.options import wants_transformations
+        from nncf_openvino.preparing import fold
+
+        if wants_transformations(options):
+            fold(model.model)
+        return model
+
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What OpenVINO computes with integers.
 
