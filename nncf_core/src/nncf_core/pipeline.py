@@ -55,7 +55,7 @@ from nncf_core.plan import Plan, PlanEntry, Size, describe, in_memory
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, Registry, registry
 from nncf_core.report import Report
-from nncf_core.scopes import ignored_names
+from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step, backend_options, steps_of
 from nncf_core.statistics import Statistics
 from nncf_core.statistics_cache import Counted, StatisticsCache
@@ -94,9 +94,9 @@ class _Run:
 
     def execute(self, steps: Sequence[Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
-        if any(quantizes(step.algorithm) for step in steps):
-            model = prepared(self.backend, model, self.options)
+        model, before = self._prepared(steps, model)
         graph = first = self.backend.builder.build(model)
+        before = before or first
         fresh, used_data = True, False
         for step in steps:
             if not fresh:
@@ -105,7 +105,7 @@ class _Run:
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                context = self._context(step, model, graph)
+                context = self._context(step, model, graph, before)
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
@@ -118,13 +118,12 @@ class _Run:
 
     def collect(self, steps: Sequence[Step], model: Model, algorithm: str | None) -> Statistics:
         """The statistics of the first round that asks for some; of a certain algorithm, where it is named."""
-        if any(quantizes(step.algorithm) for step in steps):
-            model = prepared(self.backend, model, self.options)
+        model, before = self._prepared(steps, model)
         for step in steps:
             graph = self.backend.builder.build(model)
             if algorithm in (None, step.algorithm.name):
                 anew = evolve(step, statistics_path=None)
-                statistics = self._statistics(anew, model, graph, self._context(step, model, graph), 0)
+                statistics = self._statistics(anew, model, graph, self._context(step, model, graph, before or graph), 0)
                 if len(statistics):
                     statistics.origin = Origin.of(graph, step.algorithm.name, 0)
                     return statistics
@@ -134,11 +133,19 @@ class _Run:
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
         return self.backend.inserter.apply(model, graph, edits, self.options)
 
-    def _context(self, step: Step, model: Model, graph: Graph) -> Context:
+    def _prepared(self, steps: Sequence[Step], model: Model) -> tuple[Model, Graph | None]:
+        """A model that quantizers can be inserted into, and the graph as it was, where ignored scopes speak of it."""
+        if not any(quantizes(step.algorithm) for step in steps):
+            return model, None
+        scoped = any(evolve(step.ignored, validate=True) != IgnoredScope() for step in steps)
+        before = self.backend.builder.build(model) if scoped else None
+        return prepared(self.backend, model, self.options), before
+
+    def _context(self, step: Step, model: Model, graph: Graph, before: Graph) -> Context:
         return Context(
             self.executor,
             self.progress,
-            ignored_names(graph, step.ignored),
+            ignored_after(graph, step.ignored, before),
             self._refusal(graph),
             self._setup,
             1 if self.dataset is None else self.dataset.get_batch_size() or 1,

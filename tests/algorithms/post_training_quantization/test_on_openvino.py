@@ -13,6 +13,7 @@ import pytest
 import nncf
 from nncf.quantization.advanced_parameters import QuantizationParameters, QuantizationScheme
 from tests.algorithms.post_training_quantization.networks import block, images, residual, sentences
+from tests.algorithms.post_training_quantization.networks import model as network
 
 
 @pytest.fixture
@@ -159,3 +160,30 @@ def test_no_scale_is_lost_behind_a_convolution_without_a_bias(weighs: bool) -> N
     before, after = (ov.compile_model(m, "CPU", exact)([items[0]]) for m in (model, quantized))
     for wanted, found in zip(before.values(), after.values(), strict=True):
         assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_normalization_of_a_model_that_was_only_read_is_folded(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        onnx.helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"], "norm"),
+        onnx.helper.make_node("Relu", ["n"], ["y"], "relu"),
+    ]
+    constants = {"w": r.normal(0, 0.2, (32, 16, 1, 1)), "v": r.uniform(0.5, 2, 32)}
+    constants |= {name: r.normal(1, 0.3, 32) for name in "sbm"}
+    proto = network(nodes, {name: value.astype(np.float32) for name, value in constants.items()}, ["n", 16, 6, 6])
+    onnx.save(proto, tmp_path / "model.onnx")
+    model = ov.Core().read_model(tmp_path / "model.onnx")
+    items = [r.normal(0, 1, (1, 16, 6, 6)).astype(np.float32) for _ in range(8)]
+    before = [op.get_type_name() for op in model.get_ordered_ops()]
+    quantized = nncf.quantize(model, nncf.Dataset(items))
+    assert [op.get_type_name() for op in model.get_ordered_ops()] == before
+    kinds = [op.get_type_name() for op in quantized.get_ordered_ops()]
+    behind = [kind for kind in kinds[kinds.index("Convolution") :] if kind not in ("Constant", "Convert", "Reshape")]
+    assert behind == ["Convolution", "Add", "Relu", "Result"]
+    (wanted,), (found,) = (compiled(m)([items[0]]).values() for m in (model, quantized))
+    assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
+    kept = nncf.AdvancedQuantizationParameters(backend_params={"moc_transformations": False})
+    as_given = nncf.quantize(model, nncf.Dataset(items), advanced_parameters=kept)
+    assert set(before) - set(kinds) <= {op.get_type_name() for op in as_given.get_ordered_ops()}
+    assert "BatchNormInference" in before

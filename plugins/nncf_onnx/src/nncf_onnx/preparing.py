@@ -10,6 +10,7 @@ import onnx_ir as ir
 from nncf_core.log import nncf_logger
 from nncf_onnx.constant_folding import fold_constants
 from nncf_onnx.hard_swish import fuse_hard_swish
+from nncf_onnx.naming import named_nodes
 from nncf_onnx.options import prepare_options
 from nncf_onnx.rewriting import Rewriter
 from nncf_onnx.scale_folding import fold_scales
@@ -18,6 +19,9 @@ from nncf_onnx.scale_folding import fold_scales
 def prepare(model: ir.Model, options: Mapping[str, Any]) -> ir.Model:
     """Change a model in place, see :meth:`nncf_core.contracts.PreparingInserter.prepare`."""
     steps = prepare_options(options)
+    # names that are made up depend on the place of a node, which is to be known by the same name afterwards
+    for name, node in named_nodes(model).items():
+        node.name = name
     rewriter = Rewriter(model)
     constants = fold_constants(model, rewriter) if steps.fold_constants else 0
     swish = fuse_hard_swish(model, rewriter) if steps.fuse_hard_swish else 0

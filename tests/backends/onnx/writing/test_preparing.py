@@ -170,3 +170,21 @@ def test_options_are_checked() -> None:
     proto = model([node("Conv", "x w", "y")], {"w": random(8, 3, 1, 1)}, {"x": (1, 3, 6, 6)}, {"y": (1, 8, 6, 6)})
     with pytest.raises(nncf.ValidationError, match="fold_scales is 'no'; it must be True or False"):
         OnnxTargetPointInserter().prepare(OnnxGraphBuilder().open(proto, {}), {"fold_scales": "no"})
+
+
+def test_nodes_that_are_folded_may_be_ignored() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Mul", ["c", "m"], ["d"]),
+        helper.make_node("Relu", ["d"], ["r"]), helper.make_node("Conv", ["r", "v"], ["e"]),
+        helper.make_node("Relu", ["e"], ["y"]),
+    ]  # fmt: skip
+    constants = {"w": random(32, 16, 3, 3), "m": random(32, 1, 1), "v": random(32, 32, 1, 1, seed=1)}
+    proto = model(nodes, constants, {"x": (1, 16, 6, 6)}, {"y": (1, 32, 4, 4)})
+    advanced = nncf.AdvancedQuantizationParameters(quantize_outputs=True)
+    items = nncf.Dataset([random(1, 16, 6, 6)])
+    for names, kept in ((["Mul_1"], set()), (["Conv_3"], {"v"})):
+        scope = nncf.IgnoredScope(names=names)
+        result = nncf.quantize(proto, items, ignored_scope=scope, advanced_parameters=advanced)
+        assert {tensor.name for tensor in result.graph.initializer} & {"w", "v"} == kept
+    with pytest.raises(nncf.ValidationError, match="Mul_2"):
+        nncf.quantize(proto, items, ignored_scope=nncf.IgnoredScope(names=["Mul_2"]))

@@ -9,7 +9,7 @@ from unittest import SkipTest
 
 import numpy as np
 
-from nncf_core.contracts import CompressionRequest, QuantizingInserter
+from nncf_core.contracts import CompressionRequest, PreparingInserter, QuantizingInserter
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph, WeightLayout
 from nncf_core.numerics.formats import FORMATS
@@ -32,6 +32,14 @@ class QuantizingTests(BackendSuite):
     def test_the_setup_of_any_device(self) -> None:
         """Some operators are computed with integers."""
         expect(self._inserter().quantization_setup("ANY").operators, "quantization_setup('ANY') has no operators")
+
+    def test_preparing_changes_no_result(self, case: ModelCase) -> None:
+        """A model that was prepared for quantizers computes what it did."""
+        inserter = self.backend.inserter
+        if not isinstance(inserter, PreparingInserter):
+            raise SkipTest("the backend prepares no models")
+        model = inserter.prepare(self.opened(case), self.options)
+        self.same_outputs(self.outputs(model, case), self.expected(case, {}), "after preparing")
 
     def test_quantizers_round_inputs(self, case: ModelCase) -> None:
         """The node at whose input a quantizer stands gets what :meth:`Quantizer.apply` makes of the tensor."""
