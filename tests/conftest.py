@@ -26,6 +26,8 @@ _NEEDS = {
     "backends/torch/*": ("nncf_torch", "torch"),
     "backends/torch/test_[fpst]*.py": (_ALGORITHM,),
     "backends/torch/test_compilers.py": (_ALGORITHM,),
+    "backends/torch/test_devices.py": (_ALGORITHM,),
+    "core/numerics/test_arrays.py": ("torch",),
     "cli/*": ("nncf_onnx", _ALGORITHM),
     "plugins/test_installations.py": ("nncf_onnx", _ALGORITHM),
     "plugins/test_torch_installation.py": ("nncf_torch", _ALGORITHM),

@@ -13,6 +13,7 @@ import torch
 from attrs import frozen
 
 import nncf
+from nncf.quantization.advanced_parameters import QuantizationParameters, QuantizationScheme
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from nncf_core.graph import Graph, Node, OpKind
 from tests.backends.digits import converted, convolutions, images, transformer
@@ -23,7 +24,17 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "without zero points": {"preset": nncf.QuantizationPreset.PERFORMANCE},
     "extremes": {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX},
+    "medians": {"activations_range_estimator_params": RangeEstimatorParametersSet.MEDIAN_MINMAX},
+    # not quantiles of activations: one of the quantizers stands before a pool in ONNX, behind it in the others
+    "without outliers": {
+        "activations_range_estimator_params": RangeEstimatorParametersSet.MEAN_NO_OUTLIERS_MINMAX,
+        "weights_range_estimator_params": RangeEstimatorParametersSet.MEAN_QUANTILE,
+    },
+    "least error": {"activations_range_estimator_params": RangeEstimatorParametersSet.HISTOGRAM},
     "half of the range": {"overflow_fix": nncf.OverflowFix.ENABLE},
+    "weights with zero points": {
+        "weights_quantization_params": QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC)
+    },
 }
 
 CHANGES_NO_RANGE = {
@@ -65,6 +76,9 @@ def quantized(name: str, framework: str, settings: Mapping[str, Any]) -> tuple[A
     given = {key: value for key, value in settings.items() if key == "preset"}
     # onnxruntime leaves layers in floating point whose results leave the model
     advanced = {"quantize_outputs": True, **{key: value for key, value in settings.items() if key not in given}}
+    if name == "convolutions":
+        # only onnxruntime quantizes results, whose channels are evened out, too
+        advanced["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
     parameters = nncf.AdvancedQuantizationParameters(**advanced)
     result = nncf.quantize(model, nncf.Dataset(items), advanced_parameters=parameters, **given)
     return result, nncf.build_graph(result, example_input=items[0] if framework == "torch" else None)
@@ -111,18 +125,30 @@ def layers_of(graph: Graph) -> list[Layer]:
             tensor = constant.compressed()
             kept = [axis for axis in range(len(tensor.shape)) if axis not in tensor.reduction_axes]
             order = [*kept, *tensor.reduction_axes]
-            codes = tensor.codes.view(np.int8).reshape(tensor.shape).transpose(order)
+            dtype = np.int8 if tensor.format.signed else np.uint8
+            codes = tensor.codes.view(dtype).reshape(tensor.shape).transpose(order)
             scale = tensor.scale.astype(np.float32).reshape(-1)  # groups are an axis of their own in OpenVINO
             low, high = range_of(graph, quantizer_before(graph, node))
             found.append(Layer(low, high, codes.reshape(scale.size, -1).astype(int), scale))
     return found
 
 
+def is_among(layer: Layer, others: Sequence[Layer]) -> bool:
+    """Whether a layer has the weights of one of the others."""
+    return any(
+        other.scale.shape == layer.scale.shape and np.allclose(other.scale, layer.scale, rtol=1e-3) for other in others
+    )
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize(("name", "count"), [("convolutions", 8), ("transformer", 19)])
-def test_the_same_layers_get_the_same_ranges(name: str, count: int, settings: str) -> None:
+@pytest.mark.parametrize(("name", "count", "paying"), [("convolutions", 8, 5), ("transformer", 19, 19)])
+def test_the_same_layers_get_the_same_ranges(name: str, count: int, paying: int, settings: str) -> None:
     layers = {framework: layers_of(quantized(name, framework, SETTINGS[settings])[1]) for framework in FRAMEWORKS}
-    assert [len(found) for found in layers.values()] == [count] * 3
+    # onnxruntime computes small layers faster in floating point
+    assert [len(found) for found in layers.values()] == [paying, count, count]
+    here = [index for index, layer in enumerate(layers["torch"]) if is_among(layer, layers["onnx"])]
+    for framework in ("openvino", "torch"):
+        layers[framework] = [layers[framework][index] for index in here]
     for trio in zip(*layers.values(), strict=True):
         first = trio[0]
         for other in trio[1:]:

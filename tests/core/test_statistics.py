@@ -2,24 +2,78 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from nncf_core.aggregators import has_probability, kind_of
 from nncf_core.errors import StatisticsCacheError, ValidationError
+from nncf_core.reductions import quantile
 from nncf_core.statistics import AGGREGATORS, Statistics, StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint
 
 EXACT = ("min", "max", "abs_max", "tensors")
-NUMPY = {
+SHARE = 0.1
+
+
+def no_outliers(rows):
+    """Each column without what lies beyond its quantiles."""
+    low, high = np.quantile(rows, SHARE, axis=0), np.quantile(rows, 1 - SHARE, axis=0)
+    return np.where((rows >= low) & (rows <= high), rows, np.nan)
+
+
+def mean_no_outliers(rows):
+    kept = no_outliers(rows)
+    # of two values both are outliers
+    return np.where(
+        np.isnan(kept).all(axis=0),
+        np.median(rows, axis=0),
+        np.nan_to_num(kept).sum(axis=0) / np.maximum((~np.isnan(kept)).sum(axis=0), 1),
+    )
+
+
+def median_no_outliers(rows):
+    kept = no_outliers(rows)
+    return np.nanmedian(np.where(np.isnan(kept).all(axis=0), rows, kept), axis=0)
+
+
+REDUCTIONS = {
     "min": lambda rows: rows.min(axis=0),
     "max": lambda rows: rows.max(axis=0),
     "abs_max": lambda rows: np.abs(rows).max(axis=0),
-    "mean": lambda rows: rows.astype(np.float64).mean(axis=0),
-    "mean_square": lambda rows: (rows.astype(np.float64) ** 2).mean(axis=0),
+    "mean": lambda rows: rows.mean(axis=0),
+    "quantile": lambda rows: np.quantile(rows, SHARE, axis=0),
+    "abs_quantile": lambda rows: np.quantile(np.abs(rows), SHARE, axis=0),
 }
+AGGREGATIONS = {
+    "mean": lambda rows: rows.mean(axis=0),
+    "max": lambda rows: rows.max(axis=0),
+    "min": lambda rows: rows.min(axis=0),
+    "median": lambda rows: np.median(rows, axis=0),
+    "mean_no_outliers": mean_no_outliers,
+    "median_no_outliers": median_no_outliers,
+}
+RANGES = ("least_error_range", "least_error_symmetric_range")  # see test_histograms.py
+
+
+def wanted(kind, arrays, axis):
+    """A kind of statistic by plain numpy, with everything kept in memory."""
+    for name, aggregation in AGGREGATIONS.items():
+        for reduction in REDUCTIONS:
+            if kind == kind_of(name, reduction):
+                values = [REDUCTIONS[reduction](rows_of([array], axis).astype(np.float64)) for array in arrays]
+                return aggregation(np.stack(values))
+        if kind == kind_of(name, "raw"):
+            return aggregation(rows_of(arrays, axis).astype(np.float64))
+    if kind == "tensors":
+        return np.concatenate([array.reshape(-1) for array in arrays])
+    assert kind == "mean_square"
+    return (rows_of(arrays, axis).astype(np.float64) ** 2).mean(axis=0)
+
+
 kinds = pytest.mark.parametrize("kind", sorted(AGGREGATORS))
 reducing = pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {"tensors"}))
+any_kind = st.sampled_from(sorted({*AGGREGATORS} - {"tensors"}))
 
 
 @st.composite
@@ -40,7 +94,7 @@ def streams(draw, fewest=1):
 
 
 def aggregated(kind, arrays, axis):
-    aggregator = AGGREGATORS[kind](axis=axis)
+    aggregator = AGGREGATORS[kind](axis=axis, **({} if kind == "tensors" else {"probability": SHARE}))
     for array in arrays:
         aggregator.update(array)
     return aggregator
@@ -53,18 +107,6 @@ def rows_of(arrays, axis):
     return np.concatenate([np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) for array in arrays])
 
 
-def mean_over_samples(reduce):
-    """What a statistic of each sample is on average."""
-    return lambda arrays, axis: np.mean([reduce(rows_of([a], axis).astype(np.float64), axis=0) for a in arrays], axis=0)
-
-
-PER_SAMPLE = {
-    "mean_min": mean_over_samples(np.min),
-    "mean_max": mean_over_samples(np.max),
-    "tensors": lambda arrays, axis: np.concatenate([array.reshape(-1) for array in arrays]),
-}
-
-
 def assert_same(kind, found, wanted):
     assert np.shape(found) == np.shape(wanted)
     if kind in EXACT:
@@ -73,20 +115,16 @@ def assert_same(kind, found, wanted):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_every_aggregator_is_compared():
-    assert {*NUMPY, *PER_SAMPLE} == set(AGGREGATORS)
-
-
-@kinds
+@pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {*RANGES}))
+@settings(max_examples=20, deadline=None)
 @given(stream=streams())
 def test_value_is_numpys(kind, stream):
     arrays, axis = stream
-    wanted = NUMPY[kind](rows_of(arrays, axis)) if kind in NUMPY else PER_SAMPLE[kind](arrays, axis)
-    assert_same(kind, aggregated(kind, arrays, axis).value, wanted)
+    assert_same(kind, aggregated(kind, arrays, axis).value, wanted(kind, arrays, axis))
 
 
-@kinds
-@given(stream=streams(fewest=3), data=st.data())
+@settings(max_examples=200, deadline=None)
+@given(kind=any_kind, stream=streams(fewest=3), data=st.data())
 def test_merge_is_associative(kind, stream, data):
     arrays, axis = stream
     first = data.draw(st.integers(0, len(arrays)))
@@ -108,13 +146,13 @@ def test_merge_is_associative(kind, stream, data):
     assert_same(kind, right.value, whole.value)
 
 
-@kinds
-@given(stream=streams())
+@settings(max_examples=200, deadline=None)
+@given(kind=any_kind, stream=streams())
 def test_merging_changes_only_the_receiver(kind, stream):
     arrays, axis = stream
     other = aggregated(kind, arrays, axis)
     before = {name: array.copy() for name, array in other.state.items()}
-    receiver = AGGREGATORS[kind](axis=axis)
+    receiver = AGGREGATORS[kind](axis=axis, probability=SHARE)
     receiver.merge(other)
     receiver.update(arrays[0] * 2)
     receiver.merge(other)
@@ -123,12 +161,12 @@ def test_merging_changes_only_the_receiver(kind, stream):
         np.testing.assert_array_equal(array, before[name])
 
 
-@kinds
-@given(stream=streams(fewest=2))
+@settings(max_examples=200, deadline=None)
+@given(kind=any_kind, stream=streams(fewest=2))
 def test_a_restored_state_goes_on_equally(kind, stream):
     arrays, axis = stream
     first = aggregated(kind, arrays[:-1], axis)
-    second = AGGREGATORS[kind](axis=axis)
+    second = AGGREGATORS[kind](axis=axis, probability=SHARE)
     second.restore({name: array.copy() for name, array in first.state.items()})
     for aggregator in (first, second):
         aggregator.update(arrays[-1])
@@ -136,15 +174,32 @@ def test_a_restored_state_goes_on_equally(kind, stream):
     assert {k: v.tobytes() for k, v in first.state.items()} == {k: v.tobytes() for k, v in second.state.items()}
 
 
-@reducing
+@pytest.mark.parametrize(
+    "kind", sorted(k for k in {*AGGREGATORS} - {"tensors"} if "median" not in k and "outliers" not in k)
+)
 def test_the_state_does_not_grow(kind):
     random = np.random.default_rng(0)
     aggregator, sizes = AGGREGATORS[kind](axis=-1), set()
     for _ in range(20):
         aggregator.update(random.normal(size=(50, 8)).astype(np.float32))
         sizes.add(sum(array.nbytes for array in aggregator.state.values()))
-    assert len(sizes) == 1
-    assert sizes.pop() <= 8 * 8 + 8
+    if kind in RANGES:
+        assert max(sizes) <= 8 * (4096 * 8 + 64)
+    else:
+        assert len(sizes) == 1
+        assert sizes.pop() <= 8 * 8 + 8
+
+
+@pytest.mark.parametrize("kind", ["median", "median_max", "mean_no_outliers_mean"])
+def test_the_state_of_a_distribution_does_not_grow_for_ever(kind):
+    random = np.random.default_rng(0)
+    aggregator, sizes = AGGREGATORS[kind](axis=-1), []
+    for _ in range(3000):
+        aggregator.update(random.uniform(1, 2, size=(5, 2)).astype(np.float32))
+        sizes.append(sum(array.nbytes for array in aggregator.state.values()))
+    assert max(sizes) <= 2048 * 2 * 8
+    # of what is kept as it is at first, at last only counts are left: of 512 intervals between 1 and 2
+    assert sizes[-1] <= 2 * 512 * 16 + 8
 
 
 def test_sums_are_not_float32():
@@ -171,8 +226,100 @@ def test_updates_keep_no_view_of_the_sample(kind):
     sample = np.ones((1, 3), np.float32)
     aggregator = AGGREGATORS[kind](axis=-1)
     aggregator.update(sample)
+    before = aggregator.value.copy()
     sample[:] = 7
-    np.testing.assert_array_equal(aggregator.value, 1)
+    np.testing.assert_array_equal(aggregator.value, before)
+
+
+@kinds
+def test_tensors_without_elements_count_for_nothing(kind):
+    aggregator, other = AGGREGATORS[kind](), AGGREGATORS[kind]()
+    for found in (aggregator, other):
+        found.update(np.array([[1.0, 3.0]]))
+    aggregator.update(np.zeros((0, 2)))
+    np.testing.assert_array_equal(aggregator.value, other.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(kind=any_kind, stream=streams(), batched=st.booleans())
+def test_a_batch_is_its_samples(kind, stream, batched):
+    arrays, axis = stream
+    arrays = [array[None] for array in arrays]  # a batch of one
+    axis = axis if axis is None or axis < 0 else axis + 1
+    shapes = {array.shape for array in arrays}
+    batch = [np.concatenate([a for a in arrays if a.shape == shape]) for shape in sorted(shapes)]
+    together, apart = AGGREGATORS[kind](axis=axis, batched=True), AGGREGATORS[kind](axis=axis, batched=batched)
+    for array in batch:
+        together.update(array)
+    for array in arrays:
+        apart.update(array)
+    assert_same(kind, together.value, apart.value)
+
+
+def many(kind, arrays):
+    aggregator = AGGREGATORS[kind](probability=0.01)
+    for array in arrays:
+        aggregator.update(array)
+    return aggregator
+
+
+class TestManySamples:
+    """More than are kept as they are."""
+
+    random = np.random.default_rng(0)
+    arrays = (random.normal(0, 1, (5000, 3)) * np.exp(random.normal(0, 3, (5000, 1)))).astype(np.float32)
+
+    @pytest.mark.parametrize(
+        "kind", ["median_max", "median_min", "median_no_outliers_quantile", "mean_no_outliers_max"]
+    )
+    def test_values_are_near(self, kind):
+        aggregation, _, reduction = kind.rpartition("_")
+        values = (
+            REDUCTIONS[reduction](self.arrays.T.astype(np.float64))
+            if reduction != "quantile"
+            else np.quantile(self.arrays, 0.01, axis=1)
+        )
+        kept = values[(values >= np.quantile(values, 0.01)) & (values <= np.quantile(values, 0.99))]
+        exact = {"median": np.median(values), "mean_no_outliers": kept.mean(), "median_no_outliers": np.median(kept)}
+        assert many(kind, self.arrays).value == pytest.approx(exact[aggregation], rel=2.0**-10)
+
+    def test_the_order_does_not_matter(self):
+        whole = many("median_max", self.arrays)
+        pieces = [many("median_max", self.arrays[start : start + 900]) for start in (3600, 900, 4500, 0, 2700, 1800)]
+        for piece in pieces[1:]:
+            pieces[0].merge(piece)
+        assert {k: v.tobytes() for k, v in pieces[0].state.items()} == {k: v.tobytes() for k, v in whole.state.items()}
+
+    def test_infinite_and_no_numbers(self):
+        values = np.concatenate([self.arrays[:3000], np.full((3, 3), -np.inf), np.full((3, 3), np.inf)])
+        assert many("median_max", values).value == pytest.approx(np.median(values.max(axis=1)), rel=2.0**-10)
+        assert many("median", [values]).value == pytest.approx(np.median(values), rel=2.0**-10)
+        assert np.isnan(many("median_max", [*values, np.array([np.nan])]).value)
+
+
+class TestQuantileOfLargeTensors:
+    """Where only the elements beyond a bound are looked at."""
+
+    @pytest.mark.parametrize("probability", [0.0, 1e-4, 0.003, 0.4, 0.5, 0.9, 1 - 1e-4, 1.0])
+    @pytest.mark.parametrize("what", ["normal", "rectified", "ascending", "constant", "periodic"])
+    def test_is_numpys(self, what, probability):
+        x = np.random.default_rng(0).normal(size=300_007).astype(np.float32)
+        x = {
+            "normal": x,
+            "rectified": np.maximum(x, 0),
+            "ascending": np.sort(x),
+            "constant": np.full_like(x, 3),
+            "periodic": np.tile(x[:61], 5000),  # a part with the stride of the search is one number
+        }[what]
+        assert quantile(x, None, probability) == pytest.approx(
+            np.quantile(x.astype(np.float64), probability), rel=1e-12
+        )
+
+    def test_no_number_is_seen(self):
+        x = np.ones(100_000, np.float32)
+        x[5] = np.nan
+        assert np.isnan(quantile(x, None, 0.01))
+        assert np.isnan(quantile(x.reshape(-1, 2), 1, 0.01)).tolist() == [False, True]
 
 
 POINT = TargetPoint("a node", PointKind.INPUT, 1)
@@ -180,19 +327,25 @@ POINT = TargetPoint("a node", PointKind.INPUT, 1)
 
 class TestRequest:
     def test_unknown_kinds_are_errors(self):
-        with pytest.raises(
-            ValidationError, match=r"'median'.*abs_max, max, mean, mean_max, mean_min, mean_square, min"
-        ):
-            StatisticsRequest(POINT, "median")
+        with pytest.raises(ValidationError, match=r"'middle'.*abs_max, .*mean_max, mean_mean, .*median, "):
+            StatisticsRequest(POINT, "middle")
+
+    @pytest.mark.parametrize(("kind", "given"), [("mean_quantile", None), ("median_max", 0.1), ("mean_quantile", 1.5)])
+    def test_a_probability_where_it_means_something(self, kind, given):
+        with pytest.raises(ValidationError, match=rf"'{kind}' takes .*, not {given}"):
+            StatisticsRequest(POINT, kind, probability=given)
 
     def test_keys_are_distinct_and_stable(self):
         requests = [
-            StatisticsRequest(TargetPoint(node, point, port), kind, axis)
+            StatisticsRequest(
+                TargetPoint(node, point, port), kind, axis, 0.1 if has_probability(kind) else None, batched
+            )
             for node in ("a", "b")
             for point in PointKind
             for port in (0, 1)
             for kind in AGGREGATORS
             for axis in (None, -1, 0)
+            for batched in (False, True)
         ]
         assert len({request.key for request in requests}) == len(requests)
         assert StatisticsRequest(POINT, "max", -1).key == "a node:input:1:max:-1"

@@ -43,6 +43,15 @@ def test_the_readmes_script_runs(tmp_path: Path) -> None:
     assert small < 0.3 * whole
 
 
+def test_the_example_of_statistics_runs(tmp_path: Path) -> None:
+    for name in ("nncf_onnx", "nncf_post_training_quantization"):
+        pytest.importorskip(name)
+    (script,) = blocks(ROOT / "docs/post_training_quantization.md", "python")
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    script += "\nassert any(node.op_type == 'QuantizeLinear' for node in quantized.graph.node)\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, check=True)
+
+
 def test_the_readmes_config_is_valid() -> None:
     pytest.importorskip("nncf_weight_compression")
     import nncf

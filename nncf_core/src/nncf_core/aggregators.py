@@ -1,24 +1,29 @@
-"""Aggregators: online, mergeable reductions of a stream of tensors to a state of bounded size."""
+"""Aggregators: online, mergeable reductions of a stream of tensors to a state of bounded size.
+
+A kind's name says what is done: ``mean_max`` is the mean, over samples, of each sample's largest element. A name
+without a second part speaks of all elements of all samples: ``max``, ``median``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import prod
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from attrs import Factory, define
 
+from nncf_core.distributions import Distribution, Ordered
 from nncf_core.errors import ValidationError
+from nncf_core.histograms import LeastErrorRange, LeastErrorSymmetricRange
+from nncf_core.reductions import REDUCTIONS, Reduction, columns, reduced, samples
 
 
 class Aggregator(Protocol):
     """Reduces a stream of arrays to a state of bounded size."""
 
-    kind: ClassVar[str]
-
     def update(self, x: np.ndarray) -> None:
-        """Take one sample's tensor into account."""
+        """Take one item's tensor into account."""
 
     def merge(self, other: Any) -> None:
         """Take into account everything that another aggregator of the same kind has seen."""
@@ -35,43 +40,46 @@ class Aggregator(Protocol):
         """The statistic."""
 
 
-def _reduced(reduce: Callable[..., np.ndarray], x: np.ndarray, axis: int | None, **more: Any) -> np.ndarray:
-    """Reduce a tensor to a number, or to one for each index along ``axis``.
-
-    A reduction over the axes of a matrix is several times faster than the same over those of four dimensions.
-    """
-    if axis is None:
-        return np.asarray(reduce(x, axis=None, **more))
-    if not -x.ndim <= axis < x.ndim:
-        raise ValidationError(f"Statistics along axis {axis} were asked for a tensor of shape {x.shape}.")
-    kept = axis % x.ndim
-    size = x.shape[kept]
-    if kept == x.ndim - 1:
-        return np.asarray(reduce(x.reshape(-1, size), axis=0, **more))
-    if x.size == prod(x.shape[kept:]):
-        return np.asarray(reduce(x.reshape(size, -1), axis=1, **more))
-    return np.asarray(reduce(x, axis=tuple(i for i in range(x.ndim) if i != kept), **more))
+def _unseen() -> ValidationError:
+    return ValidationError("A statistic was read before any sample was seen.")
 
 
 @define
-class _Extremum:
-    """Running extremum; the state is the extremum itself."""
+class _PerSample:
+    """What is looked at in each sample.
 
+    :param reduction: what each sample is reduced by.
+    :param axis: axis that is kept; ``None``: none is.
+    :param probability: of quantiles; and as many samples are outliers, on either side.
+    :param batched: whether an item's tensor holds samples along its first axis, rather than being one.
+    """
+
+    reduction: Reduction
     axis: int | None = None
-    _value: np.ndarray | None = None
-
-    _reduce: ClassVar[Callable[..., np.ndarray]]
-    _combine: ClassVar[Callable[..., np.ndarray]]
+    probability: float = 1e-4
+    batched: bool = False
 
     def update(self, x: np.ndarray) -> None:
-        self._take(_reduced(type(self)._reduce, x, self.axis))
+        for sample, axis in samples(x, self.axis, self.batched):
+            self._take(self.reduction(sample, axis, self.probability))
+
+    def _take(self, value: np.ndarray) -> None:
+        raise NotImplementedError
+
+
+@define
+class _Extremum(_PerSample):
+    """Running extremum; the state is the extremum itself."""
+
+    combine: Callable[..., np.ndarray] = np.maximum
+    _value: np.ndarray | None = None
 
     def merge(self, other: _Extremum) -> None:
         if other._value is not None:
             self._take(other._value)
 
     def _take(self, value: np.ndarray) -> None:
-        self._value = value if self._value is None else np.asarray(type(self)._combine(self._value, value))
+        self._value = value if self._value is None else np.asarray(self.combine(self._value, value))
 
     @property
     def state(self) -> Mapping[str, np.ndarray]:
@@ -83,49 +91,23 @@ class _Extremum:
     @property
     def value(self) -> np.ndarray:
         if self._value is None:
-            raise ValidationError("A statistic was read before any sample was seen.")
+            raise _unseen()
         return self._value
 
 
-class Min(_Extremum):
-    """Smallest element, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "min"
-    _reduce = staticmethod(np.min)
-    _combine = staticmethod(np.minimum)
-
-
-class Max(_Extremum):
-    """Largest element, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "max"
-    _reduce = staticmethod(np.max)
-    _combine = staticmethod(np.maximum)
-
-
-def _abs_max(x: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
-    return np.asarray(np.max(np.abs(x), axis=axis))
-
-
-class AbsMax(_Extremum):
-    """Largest magnitude, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "abs_max"
-    _reduce = staticmethod(_abs_max)
-    _combine = staticmethod(np.maximum)
-
-
 @define
-class _RunningMean:
+class _Mean(_PerSample):
     """Running mean in float64; the state is the sum and the count."""
 
-    axis: int | None = None
     _sum: np.ndarray | None = None
     _count: int = 0
 
-    def merge(self, other: _RunningMean) -> None:
+    def merge(self, other: _Mean) -> None:
         if other._sum is not None:
             self._add(other._sum, other._count)
+
+    def _take(self, value: np.ndarray) -> None:
+        self._add(value.astype(np.float64), 1)
 
     def _add(self, total: np.ndarray, count: int) -> None:
         self._sum = total if self._sum is None else self._sum + total
@@ -142,63 +124,75 @@ class _RunningMean:
     @property
     def value(self) -> np.ndarray:
         if self._sum is None:
-            raise ValidationError("A statistic was read before any sample was seen.")
+            raise _unseen()
         return np.asarray(self._sum / self._count)
 
 
-class _Moment(_RunningMean):
-    """Running mean of ``x**power``."""
+@define
+class _Moment(_Mean):
+    """Running mean of ``x**power`` over all elements."""
 
-    power: ClassVar[int]
+    power: int = 1
 
     def update(self, x: np.ndarray) -> None:
+        if x.size == 0:
+            return
         values = np.square(x, dtype=np.float64) if self.power == 2 else x
-        total = _reduced(np.sum, values, self.axis, dtype=np.float64)
+        total = reduced(np.sum, values, self.axis, dtype=np.float64)
         self._add(total, x.size // max(total.size, 1))
 
 
-class Mean(_Moment):
-    """Mean, over everything or for each index along ``axis``."""
+@define
+class _Spread(_PerSample):
+    """A property of the distribution of the samples' values."""
 
-    kind: ClassVar[str] = "mean"
-    power = 1
+    measure: Callable[[Ordered, float], float] = lambda ordered, _share: ordered.quantile(0.5)
+    _distribution: Distribution = Factory(Distribution)
+
+    def merge(self, other: _Spread) -> None:
+        self._distribution.merge(other._distribution)
+
+    def _take(self, value: np.ndarray) -> None:
+        self._distribution.add(value.reshape(1, -1))
+
+    @property
+    def state(self) -> Mapping[str, np.ndarray]:
+        return self._distribution.state
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._distribution = Distribution()
+        self._distribution.restore(state)
+
+    @property
+    def value(self) -> np.ndarray:
+        share = min(self.probability, 1 - self.probability)
+        found = [self.measure(ordered, share) for ordered in self._distribution.ordered()]
+        if not found:
+            raise _unseen()
+        return np.asarray(found[0] if self.axis is None else found, np.float64)
 
 
-class MeanSquare(_Moment):
-    """Mean of squares E[x²], over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "mean_square"
-    power = 2
-
-
-class _MeanExtremum(_RunningMean):
-    """Running mean, over samples, of an extremum of each."""
-
-    _reduce: ClassVar[Callable[..., np.ndarray]]
+@define
+class _SpreadOfElements(_Spread):
+    """The same of all elements."""
 
     def update(self, x: np.ndarray) -> None:
-        self._add(_reduced(type(self)._reduce, x, self.axis).astype(np.float64), 1)
+        if x.size:
+            self._distribution.add(columns(x, self.axis))
 
 
-class MeanMin(_MeanExtremum):
-    """Mean over samples of the smallest element, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "mean_min"
-    _reduce = staticmethod(np.min)
+def _median(ordered: Ordered, share: float) -> float:
+    return ordered.quantile(0.5)
 
 
-class MeanMax(_MeanExtremum):
-    """Mean over samples of the largest element, over everything or for each index along ``axis``."""
-
-    kind: ClassVar[str] = "mean_max"
-    _reduce = staticmethod(np.max)
+def _mean_no_outliers(ordered: Ordered, share: float) -> float:
+    return ordered.within(share).mean()
 
 
 @define
 class Tensors:
     """The tensors themselves, one for each sample, whatever ``axis`` is; the only state that grows with the samples."""
 
-    kind: ClassVar[str] = "tensors"
     axis: int | None = None
     _tensors: list[np.ndarray] = Factory(list)
 
@@ -233,7 +227,61 @@ class Tensors:
         return np.concatenate([tensor.reshape(-1) for tensor in self._tensors])
 
 
-AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
-    cls.kind: cls for cls in (Min, Max, AbsMax, Mean, MeanSquare, MeanMin, MeanMax, Tensors)
+def _median_no_outliers(ordered: Ordered, share: float) -> float:
+    return ordered.within(share).quantile(0.5)
+
+
+_MEASURES: Mapping[str, Callable[[Ordered, float], float]] = {
+    "median": _median,
+    "mean_no_outliers": _mean_no_outliers,
+    "median_no_outliers": _median_no_outliers,
 }
+
+_AGGREGATIONS: Mapping[str, Callable[..., Aggregator]] = {
+    "mean": _Mean,
+    "max": partial(_Extremum, combine=np.maximum),
+    "min": partial(_Extremum, combine=np.minimum),
+    **{name: partial(_Spread, measure=measure) for name, measure in _MEASURES.items()},
+}
+
+
+def kind_of(aggregation: str, reduction: str) -> str:
+    """The kind that puts samples' reductions together by an aggregation.
+
+    :param reduction: a key of :data:`~nncf_core.reductions.REDUCTIONS`; ``raw`` for all elements.
+    """
+    if reduction == "raw" or (aggregation, reduction) in (("min", "min"), ("max", "max")):
+        return aggregation
+    return "abs_max" if (aggregation, reduction) == ("max", "abs_max") else f"{aggregation}_{reduction}"
+
+
+def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
+    unused = REDUCTIONS["mean"]  # these look at the elements themselves
+    yield "mean", partial(_Moment, unused)
+    yield "mean_square", partial(_Moment, unused, power=2)
+    for name, measure in _MEASURES.items():
+        yield name, partial(_SpreadOfElements, unused, measure=measure)
+    for aggregation, made in _AGGREGATIONS.items():
+        for reduction, function in REDUCTIONS.items():
+            yield kind_of(aggregation, reduction), partial(made, function)
+    yield "tensors", Tensors
+    yield "least_error_range", LeastErrorRange
+    yield "least_error_symmetric_range", LeastErrorSymmetricRange
+
+
+AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = dict(_kinds())
 """Aggregators by the name of what they give."""
+
+
+def has_probability(kind: str) -> bool:
+    """Whether a kind depends on a probability."""
+    return "quantile" in kind or "no_outliers" in kind
+
+
+_PER_SAMPLE = {kind_of(aggregation, reduction) for aggregation in _AGGREGATIONS for reduction in REDUCTIONS}
+_PER_SAMPLE -= {"min", "max", "abs_max"}
+
+
+def is_per_sample(kind: str) -> bool:
+    """Whether a kind depends on what is a sample and what a batch of them."""
+    return kind in _PER_SAMPLE

@@ -84,6 +84,7 @@ def compress_weights(
     :raises UnsupportedBackendError: when no installed backend takes the model or can express the format.
     """
     from nncf_core.pipeline import run
+    from nncf_core.progress import script_progress
 
     config = compress_weights_config(
         mode=mode,
@@ -111,7 +112,7 @@ def compress_weights(
     _check_dataset(dataset)
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
-    result = run(config, model, dataset=dataset)
+    result = run(config, model, dataset=dataset, progress=script_progress())
     nncf_logger.info(
         "Weights: %s -> %s bytes\n%s", result.report.bytes_before, result.report.bytes_after, result.report
     )
@@ -207,6 +208,7 @@ def quantize(
     :raises ValidationError: when no installed plugin provides the algorithm ``post_training_quantization``.
     """
     from nncf_core.pipeline import run
+    from nncf_core.progress import script_progress
 
     _check_dataset(calibration_dataset)
     config = quantize_config(
@@ -219,7 +221,9 @@ def quantize(
         ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
     )
-    return run(config, model, dataset=calibration_dataset).model  # type: ignore[no-any-return]
+    return run(  # type: ignore[no-any-return]
+        config, model, dataset=calibration_dataset, progress=script_progress()
+    ).model
 
 
 def quantize_config(
@@ -246,7 +250,7 @@ def quantize_config(
         main["advanced_parameters"] = unstructure(advanced_parameters)
     sections = [
         *_alignment(advanced_parameters, subset_size, shared),
-        *_smoothing(advanced_parameters, subset_size, shared),
+        *_smoothing(advanced_parameters, subset_size, shared, floats=section.get("mode") is not None),
         {"algorithm": "post_training_quantization", **main, **shared, "subset_size": subset_size},
     ]
     return {"compression": sections}
@@ -263,9 +267,12 @@ def _alignment(
 
 
 def _smoothing(
-    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any]
+    advanced: AdvancedQuantizationParameters | None, subset_size: int, shared: Mapping[str, Any], *, floats: bool
 ) -> list[dict[str, Any]]:
-    """The section of ``smooth_quant``, unless it is switched off, or only wished for and not installed."""
+    """The section of ``smooth_quant``, unless it is switched off, or only wished for and not installed.
+
+    8-bit floats go without unless it is asked for: their errors are relative to each number, not to the range.
+    """
     from nncf_core.advanced import AdvancedSmoothQuantParameters
     from nncf_core.registry import registry
 
@@ -275,7 +282,7 @@ def _smoothing(
         alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=alpha)
     if alphas is None or alphas == AdvancedSmoothQuantParameters():
         chosen: dict[str, Any] = {}
-        if "smooth_quant" not in registry().algorithms:
+        if floats or "smooth_quant" not in registry().algorithms:
             return []
     elif alphas.matmul < 0 and alphas.convolution < 0:
         return []
@@ -331,11 +338,13 @@ def _run_named(
     **section: Any,
 ) -> Any:
     from nncf_core.pipeline import run
+    from nncf_core.progress import script_progress
     from nncf_core.structuring import unstructure
 
     values = {**section, "ignored_scope": None if ignored_scope is None else _checked_scope(ignored_scope)}
     given = {name: unstructure(value) for name, value in values.items() if value is not None}
-    return run({"compression": {"algorithm": algorithm, **given}}, model, dataset=dataset).model
+    config = {"compression": {"algorithm": algorithm, **given}}
+    return run(config, model, dataset=dataset, progress=script_progress()).model
 
 
 def strip(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
-import numpy as np
-
 from nncf_core.errors import PluginError
 from nncf_core.graph import Graph
+from nncf_core.numerics.arrays import Array, all_finite
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
@@ -56,7 +55,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
                 f"Algorithm {algorithm!r}: {type(edit).__name__} names {edit.constant!r}, which is no constant of the "
                 "model; a constant's name is the key in Graph.constants."
             )
-        if not np.isfinite(_numbers(edit)).all():
+        if not all_finite(_numbers(edit)):
             raise PluginError(
                 f"Algorithm {algorithm!r}: {type(edit).__name__} of {_target(edit)} holds NaN or infinite values."
             )
@@ -69,13 +68,12 @@ def _target(edit: Transformation) -> object:
     return edit.node if isinstance(edit, InsertBias) else edit.target
 
 
-def _numbers(edit: Transformation) -> np.ndarray:
+def _numbers(edit: Transformation) -> Array:
     """The floating-point numbers of an edit, but for codes; quantizers check their own."""
     if isinstance(edit, CompressConstant):
-        scale = edit.tensor.scale
-        return scale if scale.dtype in (np.float16, np.float32) else scale.astype(np.float32)
+        return edit.tensor.scale
     if isinstance(edit, (ReplaceConstant, InsertBias)):
-        return edit.value if edit.value.dtype.kind == "f" else np.asarray(edit.value, np.float64)
+        return edit.value
     if isinstance(edit, InsertMultiply):
-        return np.asarray(edit.factor, np.float64)
-    return np.zeros(0)
+        return edit.factor
+    return ()

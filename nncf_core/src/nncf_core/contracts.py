@@ -258,6 +258,7 @@ class Context:
         :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
+    :param batch_size: samples in an item of the dataset, as its source says.
     :param takes_multiplication: see :meth:`SelectiveInserter.takes_multiplication`.
     :param takes_bias: see :meth:`BiasInserter.takes_bias`.
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
@@ -270,6 +271,7 @@ class Context:
     ignored: frozenset[str] = frozenset()
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
+    batch_size: int = 1
     takes_multiplication: Callable[[TargetPoint], bool] = lambda _point: True
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part

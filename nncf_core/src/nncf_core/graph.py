@@ -13,6 +13,7 @@ import numpy as np
 from attrs import field, frozen
 
 from nncf_core.errors import ValidationError
+from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.tensor import CompressedTensor
 
 
@@ -24,6 +25,7 @@ class OpKind(Enum):
     CONV = "Conv"
     CONV_TRANSPOSE = "ConvTranspose"
     MATMUL = "MatMul"
+    ATTENTION = "Attention"  # inputs: queries, keys, values, mask
     EMBEDDING = "Embedding"
     RECURRENT = "Recurrent"
     ADD = "Add"
@@ -32,6 +34,7 @@ class OpKind(Enum):
     DIVIDE = "Divide"
     RELU = "Relu"  # and others that are positively homogeneous: f(a·x) = a·f(x) for a > 0
     ACTIVATION = "Activation"
+    PERIODIC = "Periodic"  # sine, cosine
     SOFTMAX = "Softmax"
     BATCH_NORM = "BatchNorm"  # inputs: activations, scale, shift, mean, variance
     LAYER_NORM = "LayerNorm"  # inputs: activations, scale, shift where there is one
@@ -71,6 +74,7 @@ _TRAITS: Mapping[OpKind, frozenset[Trait]] = {
     OpKind.DIVIDE: frozenset({Trait.ELEMENTWISE}),
     OpKind.RELU: frozenset({Trait.ELEMENTWISE}),
     OpKind.ACTIVATION: frozenset({Trait.ELEMENTWISE}),
+    OpKind.PERIODIC: frozenset({Trait.ELEMENTWISE}),
     OpKind.SHAPE_ONLY: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
     OpKind.SPLIT: frozenset({Trait.SHAPE_ONLY, Trait.QUANTIZATION_AGNOSTIC}),
     OpKind.MAX_POOL: frozenset({Trait.QUANTIZATION_AGNOSTIC}),
@@ -116,6 +120,8 @@ class Constant:
     :param granularity: what shares a scale in the low-bit form, for people, e.g. ``group size 64``.
     :param stored_as_float: whether the model stores floating-point numbers, and rounds them to the low-bit form
         whenever they are read.
+    :param on_device: returns the values where they lie: what ``read`` gives, or the framework's own array, on a
+        device whose memory numpy cannot see. ``None`` where there are no such devices.
     """
 
     name: str
@@ -128,6 +134,14 @@ class Constant:
     compressed_format: str | None = None
     granularity: str = ""
     stored_as_float: bool = False
+    on_device: Callable[[], Array] | None = field(default=None, repr=False, eq=False)
+
+    def array(self) -> Array:
+        """The values where they lie: what :attr:`read` gives, or an array of another library on its device.
+
+        The functions of :mod:`nncf_core.numerics.kernels` take either. Read-only.
+        """
+        return (self.on_device or self.read)()
 
     @property
     def size(self) -> int:

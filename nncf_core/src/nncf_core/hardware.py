@@ -1,12 +1,54 @@
-"""What a runtime on a device computes with integers: facts about it as data, which algorithms place quantizers by."""
+"""What a runtime on a device computes in 8 bits: facts about it as data, which algorithms place quantizers by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from nncf_core.graph import Node
+from nncf_core.graph import Node, OpKind
+
+
+@frozen
+class LayerSize:
+    """How large a layer is, seen from one position of its result.
+
+    :param channels: input channels that an output channel is computed from.
+    :param taps: products that are summed for an output channel: channels by positions of the window.
+    :param outputs: output channels that are computed from the same input channels.
+    """
+
+    channels: int
+    taps: int
+    outputs: int
+
+    @property
+    def products_per_element(self) -> float:
+        """Products for each element that is quantized before the layer or dequantized behind it."""
+        return self.taps * self.outputs / (self.channels + self.outputs)
+
+
+@frozen
+class LeastSize:
+    """Layers that are smaller in any respect take longer with integers than in floating point.
+
+    :param channels: input channels that an output channel is computed from.
+    :param outputs: output channels that are computed from the same input channels.
+    :param products_per_element: what makes up for quantizing the operand and dequantizing the result.
+    """
+
+    channels: int = 1
+    outputs: int = 1
+    products_per_element: float = 0.0
+
+    def allows(self, size: LayerSize) -> bool:
+        """Whether a layer is large enough."""
+        return (
+            size.channels >= self.channels
+            and size.outputs >= self.outputs
+            and size.products_per_element >= self.products_per_element
+        )
 
 
 @frozen
@@ -18,11 +60,21 @@ class OperatorSetup:
         point after all, and slower than without quantizers.
     :param only_between: not worth a quantizer of its own: computed with integers where operands and result are
         quantized anyway.
+    :param unified_operands: where two or more operands are computed on the way, all with the same scale and zero point,
+        so that integers can be added, or put one behind the other, as they are. With one such operand the operator is
+        computed in floating point.
+    :param operands: indices of the inputs that are quantized; ``None``: all that are computed on the way.
+    :param takes_quantized: takes operands as integers where they are quantized for others, and asks for nothing itself.
+    :param least: layers that are smaller stay in floating point.
     """
 
     needs_weight: bool = False
     needs_result: bool = False
     only_between: bool = False
+    unified_operands: bool = False
+    takes_quantized: bool = False
+    operands: tuple[int, ...] | None = None
+    least: LeastSize = LeastSize()
 
 
 @frozen
@@ -35,13 +87,57 @@ class QuantizationSetup:
     :param moves_through: whether the runtime finds a quantizer before transparent operators; otherwise one
         with the same range must stand behind each of them, too.
     :param fused: types that become part of the operator before them: nothing is quantized in between.
+    :param stored: types that compute with floats beside integer operators, and whose weights may be stored in 8 bits
+        nevertheless, at next to no cost.
+    :param weight_zero_points: whether operators whose weights have zero points are computed with integers, too.
+    :param zero_points: whether integers of activations may have a zero point.
+    :param signed: whether integers of activations are signed; ``None``: where there are numbers below zero.
+    :param whole: whether what is not computed with integers runs on another device: results that leave the model, and
+        constants beside activations, are quantized, too.
+    :param integer_biases: whether biases become 32-bit integers, with the product of the scales of operand and weight.
+    :param attention_output: whether the product of attention's probabilities and values is worth quantizers, too.
+    :param float8: the operators that compute with 8-bit floats, by number format (``f8e4m3``, ``f8e5m2``).
     """
 
     operators: Mapping[str, OperatorSetup] = field(factory=dict)
     transparent: frozenset[str] = frozenset()
     fused: frozenset[str] = frozenset()
     moves_through: bool = False
+    stored: frozenset[str] = frozenset()
+    weight_zero_points: bool = True
+    zero_points: bool = True
+    signed: bool | None = None
+    whole: bool = False
+    integer_biases: bool = False
+    attention_output: bool = False
+    float8: Mapping[str, Mapping[str, OperatorSetup]] = field(factory=dict)
 
     def of(self, node: Node) -> OperatorSetup | None:
         """How an operator is computed with integers; ``None`` when it is not."""
         return self.operators.get(node.op_type)
+
+    def in_float8(self, number_format: str) -> QuantizationSetup | None:
+        """The setup of 8-bit floats, whose quantizers stand at operands; ``None`` when the runtime has no such."""
+        operators = self.float8.get(number_format)
+        return (
+            None if operators is None else evolve(self, operators=operators, transparent=frozenset(), fused=frozenset())
+        )
+
+    def pays(self, node: Node, weight_shape: Sequence[int]) -> bool:
+        """Whether a layer is large enough for integers.
+
+        :param weight_shape: of its constant operand.
+        """
+        return self.operators[node.op_type].least.allows(size_of(node, weight_shape))
+
+
+def size_of(node: Node, weight_shape: Sequence[int]) -> LayerSize:
+    """The size of a layer with a constant weight."""
+    _, port = node.weights[0]
+    assert port.layout is not None
+    reduced = [weight_shape[axis] for axis in port.layout.reduction_axes]
+    outputs = prod(weight_shape[axis] for axis in port.layout.channel_axes)
+    if node.kind is not OpKind.CONV:
+        return LayerSize(prod(reduced), prod(reduced), outputs)
+    groups = int(str(node.attributes.get("group", 1)))
+    return LayerSize(reduced[0], prod(reduced), outputs // max(groups, 1))

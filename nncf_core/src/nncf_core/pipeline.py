@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from attrs import frozen, has
+from attrs import evolve, frozen
 
 from nncf_core.catalogue import is_importable
 from nncf_core.checking import checked_edits, checked_requests, checked_rounds
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
-    Algorithm,
     BiasInserter,
     CompressionRequest,
     Context,
@@ -43,7 +42,6 @@ from nncf_core.contracts import (
 from nncf_core.dataset import Dataset
 from nncf_core.errors import (
     InvalidPathError,
-    PluginError,
     UnsupportedBackendError,
     UnsupportedDatasetError,
     ValidationError,
@@ -52,21 +50,21 @@ from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
+from nncf_core.origins import Origin
 from nncf_core.plan import Plan, PlanEntry, Size, describe, in_memory
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, Registry, registry
 from nncf_core.report import Report
-from nncf_core.scopes import IgnoredScope, from_legacy, ignored_names
+from nncf_core.scopes import IgnoredScope, ignored_after
+from nncf_core.sections import Step, backend_options, steps_of
 from nncf_core.statistics import Statistics
-from nncf_core.structuring import structure, unstructure
+from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import TargetPoint, Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
 """Takes a model, an algorithm's name, the graph and the edits; returns the edited model."""
 
 _TRAINING_KEYS = ("accuracy_aware_training", "compression_lr_multiplier", "input_info", "log_dir", "target_device")
-
-_SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes")
 
 
 @frozen
@@ -78,21 +76,7 @@ class Result:
     report: Report
 
 
-@frozen
-class _Step:
-    algorithm: Algorithm
-    params: Any
-    ignored: IgnoredScope
-
-    def described(self) -> dict[str, Any]:
-        """The parameters as plain data, without those that have no value, or are many and all at their defaults."""
-        values = {**unstructure(self.params), "ignored_scope": unstructure(self.ignored)}
-        parts = {name: type(getattr(self.params, name, None)) for name in values}
-        idle = {name for name, part in parts.items() if has(part) and values[name] == unstructure(part())}
-        return {name: value for name, value in values.items() if value is not None and name not in idle}
-
-
-def rounds_of(step: _Step, graph: Graph) -> int:
+def rounds_of(step: Step, graph: Graph) -> int:
     """How many rounds an algorithm runs."""
     return checked_rounds(step.algorithm.name, step.algorithm.rounds(graph, step.params))
 
@@ -108,11 +92,11 @@ class _Run:
     progress: Progress
     registry: Registry
 
-    def execute(self, steps: Sequence[_Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
+    def execute(self, steps: Sequence[Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
-        if any(quantizes(step.algorithm) for step in steps):
-            model = prepared(self.backend, model, self.options)
+        model, before = self._prepared(steps, model)
         graph = first = self.backend.builder.build(model)
+        before = before or first
         fresh, used_data = True, False
         for step in steps:
             if not fresh:
@@ -121,17 +105,7 @@ class _Run:
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                ignored = ignored_names(graph, step.ignored)
-                context = Context(
-                    self.executor,
-                    self.progress,
-                    ignored,
-                    self._refusal(graph),
-                    self._setup,
-                    partial(self._takes_multiplication, model, graph),
-                    partial(self._takes_bias, model, graph),
-                    partial(self._part, model),
-                )
+                context = self._context(step, model, graph, before)
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
@@ -141,6 +115,44 @@ class _Run:
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
         return model, first
+
+    def collect(self, steps: Sequence[Step], model: Model, algorithm: str | None) -> Statistics:
+        """The statistics of the first round that asks for some; of a certain algorithm, where it is named."""
+        model, before = self._prepared(steps, model)
+        for step in steps:
+            graph = self.backend.builder.build(model)
+            if algorithm in (None, step.algorithm.name):
+                anew = evolve(step, statistics_path=None)
+                statistics = self._statistics(anew, model, graph, self._context(step, model, graph, before or graph), 0)
+                if len(statistics):
+                    statistics.origin = Origin.of(graph, step.algorithm.name, 0)
+                    return statistics
+            model, _ = self.execute([step], model, self._apply)
+        raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
+
+    def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
+        return self.backend.inserter.apply(model, graph, edits, self.options)
+
+    def _prepared(self, steps: Sequence[Step], model: Model) -> tuple[Model, Graph | None]:
+        """A model that quantizers can be inserted into, and the graph as it was, where ignored scopes speak of it."""
+        if not any(quantizes(step.algorithm) for step in steps):
+            return model, None
+        scoped = any(evolve(step.ignored, validate=True) != IgnoredScope() for step in steps)
+        before = self.backend.builder.build(model) if scoped else None
+        return prepared(self.backend, model, self.options), before
+
+    def _context(self, step: Step, model: Model, graph: Graph, before: Graph) -> Context:
+        return Context(
+            self.executor,
+            self.progress,
+            ignored_after(graph, step.ignored, before),
+            self._refusal(graph),
+            self._setup,
+            1 if self.dataset is None else self.dataset.get_batch_size() or 1,
+            partial(self._takes_multiplication, model, graph),
+            partial(self._takes_bias, model, graph),
+            partial(self._part, model),
+        )
 
     def open(self, model: Model | Path) -> Model:
         """The working model; the dataset's first item is an example of its input where the backend traces."""
@@ -174,11 +186,17 @@ class _Run:
         run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
         return run if traces(self.backend.builder) else partial(_run_fed, run, frozenset(map(str, inputs)))
 
-    def _statistics(self, step: _Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
+    def _statistics(self, step: Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
         name = step.algorithm.name
         requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
         if not requests:
             return Statistics()
+        size = samples(step.algorithm, step.params, index)
+        length = None if self.dataset is None else self.dataset.get_length()
+        total = min((n for n in (size, length) if n is not None), default=None)
+        cache = StatisticsCache.of(step.statistics_path, graph, name, index)
+        if cache is not None and cache.file.exists():
+            return cache.read(requests, size, total if self.dataset is not None else None)
         if self.dataset is None:
             raise UnsupportedDatasetError(
                 f"Algorithm {name!r} needs calibration data with these settings; pass a dataset."
@@ -188,12 +206,13 @@ class _Run:
                 f"Algorithm {name!r} needs statistics of activations with these settings, and no installed "
                 f"plugin collects them for {self.backend.builder.title} models."
             )
-        size = samples(step.algorithm, step.params, index)
-        items = islice(self.dataset.get_inference_data(), size)
-        length = self.dataset.get_length()
-        total = min((n for n in (size, length) if n is not None), default=None)
+        items = Counted(islice(self.dataset.get_inference_data(), size))
         shown = self.progress.track(items, "Collecting statistics", total)
-        return self.backend.aggregator.collect(model, graph, requests, shown)
+        statistics = self.backend.aggregator.collect(model, graph, requests, shown)
+        statistics.items = items.count
+        if cache is not None:
+            cache.write(statistics)
+        return statistics
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:
@@ -237,6 +256,7 @@ def run(
     executor: Executor | None = None,
     progress: Progress | None = None,
     output: Path | None = None,
+    statistics_path: Path | str | None = None,
 ) -> Result:
     """Compress a model as a config says.
 
@@ -247,9 +267,13 @@ def run(
     :param progress: where to report progress; by default nowhere.
     :param output: where to save the result. The saved model is then not loaded into memory as a whole, and
         ``Result.model`` is ``None``.
+    :param statistics_path: the config's key of this name: folder of the statistics of activations. They are read where
+        they are there, and written where not.
     :raises ValidationError: when the config is not valid.
     :raises UnsupportedBackendError: when no installed backend takes the model.
+    :raises StatisticsCacheError: when statistics that are there are of something else.
     """
+    config = config if statistics_path is None else {**config, "statistics_path": str(statistics_path)}
     with _prepared(config, model, dataset, executor, progress) as (steps, this):
         builder = this.backend.builder
         if output is not None and output.suffix.lower() not in builder.suffixes:
@@ -278,7 +302,7 @@ def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> Abst
     return nullcontext()
 
 
-def _record(builder: GraphBuilder, model: Model, steps: Iterable[_Step], entries: Sequence[PlanEntry]) -> None:
+def _record(builder: GraphBuilder, model: Model, steps: Iterable[Step], entries: Sequence[PlanEntry]) -> None:
     if isinstance(builder, Recorder):
         changed = {entry.algorithm for entry in entries}
         for step in steps:
@@ -320,6 +344,27 @@ def make_plan(
         return plan, Report.of(first, plan)
 
 
+def collect_statistics(
+    config: Mapping[str, Any],
+    model: Model | Path,
+    dataset: Dataset[Any, Any],
+    *,
+    algorithm: str | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Statistics:
+    """The statistics that :func:`run` would collect first. Those of parts of a dataset can be merged, and saved.
+
+    :param algorithm: the algorithm whose first round they are for; by default the first that asks for some. Those
+        before it in the config run, on the same data or on statistics of their own where ``statistics_path`` has them.
+    :raises ValidationError: when nothing asks for statistics; otherwise errors are those of :func:`run`.
+    """
+    with _prepared(config, model, dataset, executor, progress) as (steps, this):
+        if algorithm is not None and algorithm not in (step.algorithm.name for step in steps):
+            raise ValidationError(f"The config has no section for the algorithm {algorithm!r}.")
+        return this.collect(steps, this.open(model), algorithm)
+
+
 def apply_plan(plan: Plan, model: Model | Path, options: Mapping[str, Any] | None = None) -> Model:
     """Carry out a plan that holds its arrays on the model that it was made for.
 
@@ -355,15 +400,15 @@ def _prepared(
     dataset: Dataset[Any, Any] | None,
     executor: Executor | None,
     progress: Progress | None,
-) -> Iterator[tuple[tuple[_Step, ...], _Run]]:
+) -> Iterator[tuple[tuple[Step, ...], _Run]]:
     known = registry()
     # validates; a NNCFConfig may have been filled by hand since it was made
     checked = NNCFConfig.from_dict(dict(config))
-    steps = _steps(checked, known)
+    steps = steps_of(checked, known)
     idle = [key for key in _TRAINING_KEYS if key in checked]
     if idle:
         nncf_logger.warning("Keys of the config that have no effect in this run: %s.", ", ".join(idle))
-    options = _backend_options(checked)
+    options = backend_options(checked)
     # the calling thread works, too
     own = ThreadPoolExecutor(max(available_cores() - 1, 1)) if executor is None else None
     thresholds = gc.get_threshold()
@@ -386,49 +431,3 @@ def _prepared(
         gc.set_threshold(*thresholds)
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
-
-
-def _sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    compression = config.get("compression", [])
-    return [compression] if isinstance(compression, Mapping) else list(compression)
-
-
-def _steps(config: NNCFConfig, known: Registry) -> tuple[_Step, ...]:
-    sections = _sections(config)
-    if not sections:
-        raise ValidationError('The config has no "compression" section: there is nothing to do.')
-    steps = []
-    for section in sections:
-        name = section["algorithm"]
-        algorithm = known.algorithms[name]
-        fields = {k: v for k, v in section.items() if k not in _SCOPING}
-        if section.get("target_scopes") or config.get("target_scopes"):
-            raise ValidationError(
-                f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
-            )
-        try:
-            params: Any = structure(fields, algorithm.parameters, f"compression.{name}")
-        except ValidationError:
-            raise
-        except Exception as error:
-            raise PluginError(f"Algorithm {name!r} could not read its parameters: {error}") from error
-        steps.append(_Step(algorithm, params, _ignored_scope(config, section, name)))
-    return tuple(steps)
-
-
-def _ignored_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) -> IgnoredScope:
-    if section.get("ignored_scope"):
-        return structure(section["ignored_scope"], IgnoredScope, f"compression.{name}.ignored_scope")
-    legacy = config.get_redefinable_global_param_value_for_algo("ignored_scopes", name)
-    if not legacy:
-        return IgnoredScope()
-    return from_legacy(legacy, validate=section.get("validate_scopes", True))
-
-
-def _backend_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = dict(config.get("backend_params", {}))
-    for section in _sections(config):
-        options.update(section.get("advanced_parameters", {}).get("backend_params", {}))
-    if options:
-        nncf_logger.debug("Backend options: %s", options)
-    return options

@@ -20,6 +20,7 @@ from attrs import asdict, evolve, frozen
 from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.files import replacing
 from nncf_core.graph import Constant, Graph
+from nncf_core.numerics.arrays import Array, to_host
 from nncf_core.numerics.formats import NumberFormat
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
@@ -83,12 +84,11 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     if isinstance(transformation, InsertBias):
         return PlanEntry(algorithm, "bias", transformation.node, reason=transformation.reason)
     if isinstance(transformation, InsertQuantizer):
-        quantizer = transformation.quantizer
         return PlanEntry(
             algorithm,
             "quantize",
             str(transformation.target),
-            format=f"{'int' if quantizer.lo < 0 else 'uint'}{quantizer.bits}",
+            format=transformation.quantizer.format,
             reason=transformation.reason,
         )
     constant = graph.constants[transformation.constant]
@@ -182,7 +182,8 @@ class Plan:
             raise ValidationError(f"{folder} does not hold a readable plan: {error}") from None
 
 
-def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _store(array: Array, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    array = to_host(array)
     # npz knows numpy's own dtypes only: store bytes beside the dtype's name
     key = f"a{len(arrays)}"
     arrays[key] = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
@@ -217,6 +218,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "scale": _store(quantizer.scale, arrays),
             "zero_point": _store(quantizer.zero_point, arrays),
             "integers": [quantizer.lo, quantizer.hi],
+            "float8": quantizer.float8,
             "axis": quantizer.axis,
             "name": transformation.name,
             "reason": transformation.reason,
@@ -233,7 +235,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "value": _store(transformation.value, arrays),
             "reason": transformation.reason,
         }
-    tensor = transformation.tensor
+    tensor = transformation.tensor.on_host()
     optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
     return {
         "compress": transformation.constant,
@@ -260,7 +262,7 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         where, integers = data["quantize"], data["integers"]
         point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
         scale, zero_point = _fetch(data["scale"], arrays), _fetch(data["zero_point"], arrays)
-        quantizer = Quantizer(scale, zero_point, integers[0], integers[1], data["axis"])
+        quantizer = Quantizer(scale, zero_point, integers[0], integers[1], data["axis"], data.get("float8"))
         return InsertQuantizer(point, quantizer, data["name"], reason)
     if "bias" in data:
         return InsertBias(data["bias"], _fetch(data["value"], arrays), reason)

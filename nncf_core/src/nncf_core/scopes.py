@@ -119,6 +119,14 @@ def ignored_names(graph: Graph, scope: IgnoredScope) -> frozenset[str]:
     return frozenset(found)
 
 
+def ignored_after(graph: Graph, scope: IgnoredScope, before: Graph) -> frozenset[str]:
+    """The same for a model that was changed since the user saw it: rules may match what is no longer there.
+
+    :param before: the graph of the model as it was.
+    """
+    return ignored_names(before, scope) | ignored_names(graph, evolve(scope, validate=False))
+
+
 def _hint(wanted: Iterable[str], among: Iterable[str]) -> str:
     candidates = sorted(among)
     close = [match for name in wanted for match in difflib.get_close_matches(name, candidates, n=3)]

@@ -6,14 +6,24 @@ that are collected apart and merged give the same result as the whole, up to flo
 
 from __future__ import annotations
 
+import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
-from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors
-from nncf_core.errors import StatisticsCacheError, ValidationError
-from nncf_core.transformations import TargetPoint
+from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors, has_probability
+from nncf_core.errors import InvalidPathError, StatisticsCacheError, ValidationError
+from nncf_core.files import replacing
+from nncf_core.origins import Origin
+from nncf_core.transformations import PointKind, TargetPoint
+
+_VERSION = 1
+_METADATA = "metadata"
 
 __all__ = ["AGGREGATORS", "Aggregator", "Statistics", "StatisticsRequest"]
 
@@ -25,32 +35,55 @@ class StatisticsRequest:
     :param target: the tensor.
     :param kind: name of the aggregator, a key of :data:`AGGREGATORS`.
     :param axis: axis that is kept; ``None`` reduces over all elements.
+    :param probability: of a quantile, or the share of outliers on either side; between 0 and 1, and ``None`` for kinds
+        that depend on none.
+    :param batched: whether an item's tensor holds samples along its first axis, rather than being one sample. Kinds
+        that speak of all elements do not depend on it.
+    :raises ValidationError: for unknown kinds, and a probability that is missing, out of range or without meaning.
     """
 
     target: TargetPoint
     kind: str = field()
     axis: int | None = None
+    probability: float | None = field(default=None)
+    batched: bool = False
 
     @kind.validator
     def _known(self, _: object, value: str) -> None:
         if value not in AGGREGATORS:
             raise ValidationError(f"Unknown statistic {value!r}; known are {', '.join(sorted(AGGREGATORS))}.")
 
+    @probability.validator
+    def _fits(self, _: object, value: float | None) -> None:
+        if has_probability(self.kind) != (value is not None) or not 0 <= (value or 0) <= 1:
+            wanted = "a probability between 0 and 1" if has_probability(self.kind) else "no probability"
+            raise ValidationError(f"The statistic {self.kind!r} takes {wanted}, not {value!r}.")
+
     @property
     def key(self) -> str:
         """A stable textual key, used in files."""
-        return f"{self.target}:{self.kind}:{'' if self.axis is None else self.axis}"
+        more = ("" if self.probability is None else f":{self.probability!r}") + (":batched" if self.batched else "")
+        return f"{self.target}:{self.kind}:{'' if self.axis is None else self.axis}{more}"
 
     def aggregator(self) -> Aggregator:
         """A new, empty aggregator for this request."""
-        return AGGREGATORS[self.kind](axis=self.axis)
+        more: dict[str, Any] = {} if self.probability is None else {"probability": self.probability}
+        if self.batched:
+            more["batched"] = True
+        return AGGREGATORS[self.kind](axis=self.axis, **more)
 
 
 @define
 class Statistics:
-    """Aggregators by request."""
+    """Aggregators by request.
+
+    :param origin: what they are of; ``None`` where nobody said.
+    :param items: number of the dataset's items that were seen; 0 where nobody counted.
+    """
 
     _aggregators: dict[StatisticsRequest, Aggregator] = field(factory=dict)
+    origin: Origin | None = None
+    items: int = 0
 
     def __getitem__(self, request: StatisticsRequest) -> np.ndarray:
         return self._aggregators[request].value
@@ -78,10 +111,20 @@ class Statistics:
 
     def renewed(self, later: Statistics) -> Statistics:
         """These and later ones; of requests in both, the later."""
-        return type(self)({**self._aggregators, **later._aggregators})
+        joined = {**self._aggregators, **later._aggregators}
+        return type(self)(joined, later.origin or self.origin, later.items or self.items)
 
     def merge(self, other: Statistics) -> None:
-        """Take into account what was collected elsewhere."""
+        """Take into account what was collected elsewhere.
+
+        :raises StatisticsCacheError: when it is of something else.
+        """
+        if self.origin is not None and other.origin is not None:
+            difference = self.origin.difference(other.origin)
+            if difference is not None:
+                raise StatisticsCacheError(f"The statistics to merge are of something else: {difference}.")
+        self.origin = self.origin or other.origin
+        self.items += other.items
         for request, aggregator in other._aggregators.items():
             self.aggregator(request).merge(aggregator)
 
@@ -104,3 +147,90 @@ class Statistics:
             if not state:
                 raise StatisticsCacheError(f"The stored statistics hold nothing for {request.key}.")
             self.aggregator(request).restore(state)
+
+    def save(self, path: Path | str) -> Path:
+        """Write a file, aside first and then renamed.
+
+        :param path: the file, whose name ends in ``.npz``; or a folder, which is made when it does not exist, for a
+            file ``<algorithm>-<round>.npz``, where the pipeline looks for it.
+        :return: the file.
+        :raises StatisticsCacheError: when they do not say what they are of.
+        :raises InvalidPathError: when the file cannot be written.
+        """
+        if self.origin is None:
+            raise StatisticsCacheError("These statistics do not say what they are of; the pipeline's do.")
+        file = file_in(Path(path), self.origin.algorithm, self.origin.round_index)
+        metadata = {
+            "version": _VERSION,
+            **asdict(self.origin),
+            "items": self.items,
+            "requests": [_described(request) for request in self],
+        }
+        arrays = {_METADATA: np.frombuffer(json.dumps(metadata).encode(), np.uint8)}
+        for index, aggregator in enumerate(self._aggregators.values()):
+            arrays |= {f"{index}.{part}": array for part, array in aggregator.state.items()}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary, temporary.open("wb") as opened:
+                np.savez(opened, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            raise InvalidPathError(f"Cannot write statistics to {file}: {error.strerror or error}.") from None
+        return file
+
+    @classmethod
+    def load(cls, path: Path | str) -> Statistics:
+        """Read a file that :meth:`save` wrote.
+
+        :param path: the file, or a folder that holds one.
+        :raises StatisticsCacheError: when there is none, or it is broken.
+        """
+        file = Path(path)
+        if file.is_dir():
+            found = sorted(file.glob("*.npz"))
+            if len(found) != 1:
+                names = ", ".join(each.name for each in found) or "none"
+                raise StatisticsCacheError(
+                    f"{file} must hold one file of statistics, or give its name; it holds {names}."
+                )
+            file = found[0]
+        try:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return cls._read(json.loads(arrays.pop(_METADATA).tobytes()), arrays)
+        except FileNotFoundError:
+            raise StatisticsCacheError(f"There is no file of statistics {file}.") from None
+        except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise StatisticsCacheError(f"{file} does not hold readable statistics: {error}. Remove it.") from None
+
+    @classmethod
+    def _read(cls, metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Statistics:
+        if metadata["version"] != _VERSION:
+            raise ValueError(f"its version is {metadata['version']}, not {_VERSION}")
+        parts = {name: metadata[name] for name in ("framework", "algorithm", "round_index", "constants")}
+        found = cls(origin=Origin(nodes=tuple(metadata["nodes"]), **parts), items=int(metadata["items"]))
+        for index, described in enumerate(metadata["requests"]):
+            prefix = f"{index}."
+            state = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+            if not state:
+                raise ValueError(f"arrays of the request {index} are missing")
+            found.aggregator(_request(described)).restore(state)
+        return found
+
+
+def file_in(path: Path, algorithm: str, round_index: int) -> Path:
+    """The file of a round's statistics: the path itself where it names a file, or one in a folder."""
+    return path if path.suffix == ".npz" else path / f"{algorithm}-{round_index}.npz"
+
+
+def _described(request: StatisticsRequest) -> dict[str, Any]:
+    target = request.target
+    return {
+        "target": [target.node, target.kind.value, target.port],
+        **{name: getattr(request, name) for name in ("kind", "axis", "probability", "batched")},
+    }
+
+
+def _request(described: Mapping[str, Any]) -> StatisticsRequest:
+    node, kind, port = described["target"]
+    more = {name: described[name] for name in ("kind", "axis", "probability", "batched")}
+    return StatisticsRequest(TargetPoint(node, PointKind(kind), port), **more)

@@ -64,7 +64,8 @@ class ReplaceConstant:
     Their shape is the same, or one that the old values broadcast to: a number may become one number for each channel.
 
     :param constant: name of the constant.
-    :param value: the new values; they are cast to the constant's own element type.
+    :param value: the new values, an array of numpy or of the framework's own library; they are cast to the constant's
+        own element type.
     :param reason: why, for the report.
     """
 

@@ -55,13 +55,13 @@ def residual(channels: int = 16) -> onnx.ModelProto:
     ]
     n = channels
     constants = {
-        "w0": random(n, 3, 3, 3, seed=1), "b0": random(n, seed=2, scale=0.1),
+        "w0": random(n, 8, 3, 3, seed=1), "b0": random(n, seed=2, scale=0.1),
         "w1": random(n, n, 3, 3, seed=3), "b1": random(n, seed=4, scale=0.1),
         "w2": random(n, 1, 3, 3, seed=5), "b2": random(n, seed=6, scale=0.1),
         "w3": random(n, n, 3, 3, seed=7), "b3": random(n, seed=8, scale=0.1),
         "w4": random(10, n, seed=9), "b4": random(10, seed=10, scale=0.1),
     }  # fmt: skip
-    return model(nodes, constants, ["n", 3, 16, 16])
+    return model(nodes, constants, ["n", 8, 16, 16])
 
 
 def block(width: int = 64, dtype: str = "float32") -> onnx.ModelProto:
@@ -88,7 +88,7 @@ def block(width: int = 64, dtype: str = "float32") -> onnx.ModelProto:
 def images(count: int, seed: int = 0) -> list[np.ndarray]:
     """Samples of :func:`residual`."""
     r = np.random.default_rng(seed)
-    return [r.normal(0.2, 1, (1, 3, 16, 16)).astype(np.float32) for _ in range(count)]
+    return [r.normal(0.2, 1, (1, 8, 16, 16)).astype(np.float32) for _ in range(count)]
 
 
 def sentences(count: int, width: int = 64, seed: int = 0, dtype: str = "float32") -> list[np.ndarray]:

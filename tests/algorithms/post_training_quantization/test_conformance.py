@@ -14,6 +14,16 @@ class TestPostTrainingQuantization(AlgorithmConformance):
         return [
             {},
             {"preset": "performance", "fast_bias_correction": False},
+            {
+                "advanced_parameters": {
+                    "activations_range_estimator_params": {
+                        side: {"statistics_type": "raw", "aggregator_type": "histogram"} for side in ("min", "max")
+                    },
+                    "weights_quantization_params": {"mode": "asymmetric"},
+                    "batchwise_statistics": True,
+                }
+            },
+            {"mode": "fp8_e4m3"},
             {"advanced_parameters": {"disable_bias_correction": True, "quantize_outputs": True}},
         ]
 

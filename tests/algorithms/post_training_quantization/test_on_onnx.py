@@ -47,12 +47,17 @@ def quantize(proto: onnx.ModelProto, samples: list[np.ndarray], **more: object) 
 
 
 class TestConvolutions:
-    def test_all_convolutions_run_on_integers(self, tmp_path: Path) -> None:
+    def test_convolutions_that_pay_run_on_integers(self, tmp_path: Path) -> None:
         found = executed(quantize(residual(), images(20)), tmp_path)
-        assert found["QLinearConv"] == 4
-        assert found["Conv"] == found["FusedConv"] == 0
-        assert found["QLinearAdd"] == 1
-        assert found["Relu"] == 0
+        assert found["QLinearConv"] == 3
+        # depthwise, which floating point computes faster
+        assert found["Conv"] + found["FusedConv"] == 1
+
+    def test_layers_that_do_not_pay_stay_in_floating_point(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO", logger="nncf"):
+            names = {tensor.name for tensor in quantize(residual(), images(3)).graph.initializer}
+        assert "w2" in names
+        assert any("would take longer: second." in message for message in caplog.messages)
 
     def test_the_head_without_a_quantized_result_stays_float(self, tmp_path: Path) -> None:
         # a Gemm whose result is not quantized would be computed in floating point, and slower
@@ -94,19 +99,19 @@ class TestConvolutions:
     def test_weights_are_symmetric_per_channel(self) -> None:
         graph = quantize(residual(), images(5)).graph
         constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        weight = random(16, 3, 3, 3, seed=1)
+        weight = random(16, 8, 3, 3, seed=1)
         scale = np.abs(weight).max(axis=(1, 2, 3)) / 127
         np.testing.assert_allclose(constants["w0_scale"].reshape(-1), scale, rtol=1e-6)
         codes = np.rint(weight / constants["w0_scale"].reshape(-1, 1, 1, 1))
         np.testing.assert_array_equal(constants["w0_quantized"], codes)
         assert "w0_zero_point" not in constants
 
-    @pytest.mark.parametrize("half", ["enable", "first_layer_only"])
+    @pytest.mark.parametrize("half", ["enable", "first_layer_only", "disable"])
     def test_half_range(self, half: str) -> None:
         advanced = AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix(half))
         graph = quantize(residual(), images(5), advanced_parameters=advanced).graph
         largest = {t.name: np.abs(numpy_helper.to_array(t)).max() for t in graph.initializer if "quantized" in t.name}
-        assert largest["w0_quantized"] == 64
+        assert largest["w0_quantized"] == (127 if half == "disable" else 64)
         assert largest["w1_quantized"] == (64 if half == "enable" else 127)
 
 
@@ -136,16 +141,18 @@ class TestProducts:
 
 
 def test_biases_are_corrected() -> None:
-    weight = random(64, 8, 1, 1, seed=1)
+    weight = random(64, 16, 1, 1, seed=1)
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv"),
         helper.make_node("Relu", ["c"], ["r"], "relu"),
         helper.make_node("GlobalAveragePool", ["r"], ["y"], "average"),
     ]
     # of two exact zeros, too: the reference leaves such layers out
-    proto = model(nodes, {"w": weight, "b": np.zeros(64, np.float32)}, ["n", 8, 6, 6])
+    proto = model(nodes, {"w": weight, "b": np.zeros(64, np.float32)}, ["n", 16, 6, 6])
     r = np.random.default_rng(0)
-    samples = [(r.normal(0, 1, (1, 8, 6, 6)) + 3 * np.arange(8).reshape(1, 8, 1, 1)).astype(np.float32) for _ in "abcd"]
+    samples = [
+        (r.normal(0, 1, (1, 16, 6, 6)) + 3 * np.arange(16).reshape(1, 16, 1, 1)).astype(np.float32) for _ in "abcd"
+    ]
     graph = quantize(proto, samples).graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     rounded = constants["w_quantized"].astype(np.float32) * constants["w_scale"].reshape(-1, 1, 1, 1)
@@ -198,17 +205,6 @@ class TestErrors:
         with pytest.raises(nncf.ValidationError, match="firts"):
             quantize(residual(), images(2), ignored_scope=nncf.IgnoredScope(names=["firts"]))
 
-    @pytest.mark.parametrize(
-        ("arguments", "match"),
-        [
-            ({"target_device": nncf.TargetDevice.NPU}, "NPU"),
-            ({"mode": nncf.QuantizationMode.FP8_E4M3}, "mode"),
-        ],
-    )
-    def test_what_is_not_supported_is_said(self, arguments: dict[str, object], match: str) -> None:
-        with pytest.raises(nncf.ParameterNotSupportedError, match=match):
-            quantize(residual(), images(2), **arguments)
-
 
 def test_a_model_without_anything_to_quantize(caplog: pytest.LogCaptureFixture) -> None:
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {}, ["n", 4])
@@ -232,10 +228,10 @@ class TestGates:
             helper.make_node("Conv", ["m", "w3"], ["y"], "last"),
         ]
         constants = {
-            "w0": random(16, 3, 3, 3), "w1": random(4, 16, 1, 1, seed=1), "w2": random(16, 4, 1, 1, seed=2),
-            "w3": random(8, 16, 1, 1, seed=3),
+            "w0": random(32, 8, 3, 3), "w1": random(24, 32, 1, 1, seed=1), "w2": random(32, 24, 1, 1, seed=2),
+            "w3": random(24, 32, 1, 1, seed=3),
         }  # fmt: skip
-        return model(nodes, constants, ["n", 3, 16, 16])
+        return model(nodes, constants, ["n", 8, 16, 16])
 
     def test_its_layers_stay_in_floating_point(self) -> None:
         advanced = AdvancedQuantizationParameters(quantize_outputs=True)

@@ -212,3 +212,22 @@ def test_a_tensor_with_another_user_stays() -> None:
     ]
     proto = model(nodes, {"w0": random(16, 16) * spread(16), "w1": random(16, 16, seed=1)}, ["n", 16])
     assert smoothed(proto)[1] == []
+
+
+def test_a_result_that_is_taken_in_floating_point_gets_a_product() -> None:
+    weight = random(32, 32, 1, 1) * spread(32).reshape(-1, 1, 1, 1)
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c"], "conv"),
+        node("Sigmoid", ["c"], ["s"], "gate"),
+        node("Mul", ["c", "s"], ["y"], "product"),
+    ]
+    proto = model(nodes, {"w": weight, "b": random(32, seed=1)}, ["n", 32, 5, 5])
+    result, changed = smoothed(proto)
+    assert set(changed) == {"w", "b", "conv:output:0"}
+    assert [n.op_type for n in result.graph.node] == ["Conv", "Mul", "Sigmoid", "Mul"]
+    test = samples(proto, 5, seed=1)
+    assert error(outputs(result, test), outputs(proto, test)) < 2e-6
+    # of a layer that is too small for integers nothing is quantized, and of even channels nothing is gained
+    small = model(nodes, {"w": weight[:8], "b": random(8, seed=1)}, ["n", 32, 5, 5])
+    even = model(nodes, {"w": random(32, 32, 1, 1), "b": random(32, seed=1)}, ["n", 32, 5, 5])
+    assert smoothed(small)[1] == smoothed(even)[1] == []

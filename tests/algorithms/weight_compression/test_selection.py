@@ -6,7 +6,7 @@ import pytest
 import nncf
 from nncf_core.advanced import AdvancedCompressionParameters
 from nncf_core.contracts import CompressionRequest, Context
-from nncf_core.graph import Constant, Graph, OpKind
+from nncf_core.graph import Constant, Graph, OpKind, WeightLayout
 from nncf_weight_compression.algorithm import WeightCompression, assign
 from nncf_weight_compression.parameters import WeightCompressionParameters, resolve
 from nncf_weight_compression.selection import largest_power_of_two_divisor
@@ -70,6 +70,20 @@ def test_convolutions_get_the_backup_format() -> None:
     )
     found = formats(model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64)
     assert found == {"k": ("int8_asym", -1), "w0": ("int4_sym", 64), "w1": ("int8_asym", -1)}
+
+
+@pytest.mark.parametrize("all_layers", [False, True])
+def test_recurrent_layers_get_the_backup_format(all_layers: bool) -> None:
+    gates = WeightLayout(reduction_axes=(2,), channel_axes=(1,), batch_axes=(0,))
+    model = graph(
+        [weighted("lstm", "r", OpKind.RECURRENT, gates), weighted("a", "w0"), weighted("b", "w1")],
+        {"r": random(2, 32, 24), "w0": random(64, 8), "w1": random(64, 8)},
+    )
+    found = formats(model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64, all_layers=all_layers)
+    assert found["r"] == ("int8_asym", -1)
+    assert found["w0"] == ("int4_sym", 64)
+    assert found["w1"] == (("int4_sym", 64) if all_layers else ("int8_asym", -1))
+    assert formats(model, mode=nncf.CompressWeightsMode.INT8_SYM)["r"] == ("int8_sym", -1)
 
 
 @pytest.mark.parametrize(("dtype", "taken"), [("float16", True), ("float64", True), ("int8", False), ("int64", False)])

@@ -78,6 +78,40 @@ def address(model: ov.Model, name: str) -> int:
     return next(n for n in model.get_ordered_ops() if n.get_friendly_name() == name).data.ctypes.data
 
 
+def twins(weight: np.ndarray) -> ov.Model:
+    """An embedding and a head with weights of equal bytes, and an If whose branches have them, too."""
+    tokens, condition = models.parameter([-1], "tokens", np.int64), models.parameter([], "condition", np.bool_)
+    table = models.constant(weight, "table")
+    x = models.named(models.ops.gather(table, tokens, models.constant(np.array(0), "axis")), "embed")
+    y = models.named(models.ops.matmul(x, models.constant(weight.copy(), "head"), False, True), "logits", "y")
+    chosen, inputs, bodies = models.ops.if_op(condition.output(0)), [], []
+    for _ in range(2):
+        p = models.parameter([-1, weight.shape[1]], "p")
+        product = models.ops.matmul(p, models.constant(weight.copy(), "inner"), False, True)
+        inputs.append(p)
+        bodies.append(models.model_of([models.named(product, "product")], [p]))
+    chosen.set_then_body(bodies[0])
+    chosen.set_else_body(bodies[1])
+    chosen.set_input(x.output(0), *inputs)
+    result = chosen.set_output(bodies[0].get_results()[0], bodies[1].get_results()[0])
+    return models.model_of([y, models.named(models.ops.relu(result), "chosen", "z")], [tokens, condition])
+
+
+@pytest.mark.parametrize("as_model", [False, True])
+def test_constants_that_share_their_bytes_are_one(tmp_path: Path, as_model: bool) -> None:
+    model, path = twins(random(64, 32)), tmp_path / "model.xml"
+    ov.serialize(model, path)
+    source = ov.Core().read_model(path) if as_model else path
+    assert [node.name for node, _ in graph_of(source).users("table")] == ["embed", "logits"]
+    small = nncf.compress_weights(source)
+    weights = [name for name, constant in graph_of(small).constants.items() if constant.compressed]
+    assert sorted(weights) == ["inner", "inner#1", "table"]
+    for condition in (False, True):
+        feed = {"tokens": np.array([3, 5]), "condition": np.array(condition)}
+        for got, want in zip(run(small, **feed), run(nncf.compress_weights(model), **feed), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_a_model_outlives_the_run_that_made_it(path: Path) -> None:
     small = nncf.compress_weights(path)
     path.with_suffix(".bin").unlink()

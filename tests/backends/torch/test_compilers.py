@@ -100,6 +100,16 @@ def openvino_types(model):
     return {constant.get_element_type().get_type_name() for constant in constants if np.prod(constant.shape) > 256}
 
 
+def executed_types(model):
+    """Element types of the weights that the CPU multiplies by."""
+    import openvino
+
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    nodes = compiled.get_runtime_model().get_ordered_ops()
+    layers = [node for node in nodes if node.get_rt_info()["layerType"].astype(str) in ("FullyConnected", "MatMul")]
+    return [layer.input(1).get_element_type().to_string() for layer in layers]
+
+
 @pytest.mark.needs("openvino")
 @pytest.mark.filterwarnings("ignore")
 class TestOpenVINO:
@@ -137,10 +147,19 @@ class TestOpenVINO:
 
         small = nncf.compress_weights(sequential(), **settings(mode))
         model = openvino.convert_model(small, example_input=(normal(3, 64),), input=[-1, 64])
-        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        nodes = compiled.get_runtime_model().get_ordered_ops()
-        layers = [node for node in nodes if node.get_rt_info()["layerType"].astype(str) == "FullyConnected"]
-        assert [layer.input(1).get_element_type().to_string() for layer in layers] == [type_] * 3
+        assert executed_types(model) == [type_] * 3
+
+    @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other CPUs decompress")
+    @pytest.mark.parametrize(
+        ("mode", "type_"),
+        [(Mode.INT8_ASYM, "u8"), (Mode.INT8_SYM, "i8"), (Mode.INT4_SYM, "f32")],
+        ids=str,
+    )
+    def test_programs_run_compressed_in_8_bits(self, mode, type_):
+        import openvino
+
+        program = torch.export.export(nncf.compress_weights(sequential(), **settings(mode)), (normal(3, 64),))
+        assert executed_types(openvino.convert_model(program, input=[-1, 64])) == [type_] * 3
 
     @pytest.mark.parametrize("mode", [Mode.NF4, Mode.CB4, Mode.MXFP4, Mode.INT3_SYM, Mode.INT2_SYM], ids=str)
     def test_other_formats_are_converted(self, mode):
@@ -174,3 +193,17 @@ class TestOpenVINO:
         small, tokens = nncf.compress_weights(seeded(Tied())), torch.arange(6)[None]
         model = openvino.convert_model(small, example_input=(tokens,))
         assert openvino_types(model) == {"u8"}
+
+
+@pytest.mark.needs("onnxruntime")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", [Mode.INT8_SYM, Mode.INT4_ASYM], ids=str)
+def test_onnx_takes_them(mode):
+    import onnxruntime
+
+    small, x = nncf.compress_weights(sequential(), **settings(mode)), normal(3, 64)
+    file = io.BytesIO()
+    torch.onnx.export(small, (x,), dynamo=True, verbose=False).save(file)
+    session = onnxruntime.InferenceSession(file.getvalue())
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(found, small(x).detach().numpy(), atol=1e-4)

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
+from nncf_core.numerics.quantizer import Quantizer, asymmetric, floating, symmetric
 from nncf_torch.fake_quantize import fake_quantize
-from nncf_torch.rounded_weights import codes_of, tensors_of
+from nncf_torch.rounded_weights import Rounding, codes_of, tensors_of
 from tests.backends.torch.models import normal
 
 CPU = torch.device("cpu")
 
 
 def applied(x: torch.Tensor, quantizer: Quantizer) -> torch.Tensor:
-    return fake_quantize(x, *tensors_of(quantizer, CPU), quantizer.lo, quantizer.hi, quantizer.axis)
+    return fake_quantize(x, *tensors_of(quantizer, CPU), quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
 
 
 def off_ties(x: np.ndarray, quantizer: Quantizer) -> np.ndarray:
@@ -122,6 +122,36 @@ def test_codes_are_those_that_values_are_rounded_to(axis):
     others = None if axis is None else 1 - axis
     largest = weight.abs().max() if others is None else weight.abs().amax(others)
     quantizer = symmetric(-largest.numpy(), largest.numpy(), axis=axis)
-    tensor = codes_of(weight, *tensors_of(quantizer, CPU), -127, 127, axis)
+    tensor = codes_of(weight, *tensors_of(quantizer, CPU), Rounding(-127, 127, axis))
     restored = tensor.codes.view(np.int8).reshape(4, 6) * tensor.scale
     np.testing.assert_allclose(restored, applied(weight, quantizer).detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["f8e4m3", "f8e5m2"])
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("trained", [False, True])
+def test_8_bit_floats(kind, axis, trained):
+    """Values of the core's quantizer, also beyond its range; gradients go straight through where nothing is cut off."""
+    x = normal(3, 4, 50, seed=1)
+    x[:, :, ::7] *= 100
+    ends = (np.float32(2), np.float32(2)) if axis is None else (np.full(4, 2, np.float32), np.arange(2, 6))
+    quantizer = floating(-ends[0], ends[1], kind, axis=axis)
+    x.requires_grad_(trained)
+    scale, zero_point = tensors_of(quantizer, CPU)
+    with torch.set_grad_enabled(trained):
+        y = fake_quantize(x, scale, zero_point, quantizer.lo, quantizer.hi, axis, kind)
+    np.testing.assert_array_equal(y.detach().numpy(), quantizer.apply(x.detach().numpy()))
+    if not trained:
+        return
+    upstream = normal(*y.shape, seed=2)
+    to_x, to_scale = torch.autograd.grad(y, (x, scale), upstream)
+    s = scale.detach() if axis is None else scale.detach().reshape(1, -1, 1)
+    ratio = x.detach() / s
+    inside = ratio.abs() <= quantizer.hi
+    assert 0 < inside.float().mean() < 1
+    torch.testing.assert_close(to_x, upstream * inside)
+    steps = torch.where(inside, y.detach() / s - ratio, ratio.sign() * quantizer.hi) * upstream
+    summed = steps.sum().reshape(1) if axis is None else steps.sum((0, 2))
+    torch.testing.assert_close(
+        to_scale, summed / np.sqrt(x.numel() / scale.numel() * quantizer.hi), rtol=1e-3, atol=1e-3
+    )

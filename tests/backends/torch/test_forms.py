@@ -87,7 +87,9 @@ def test_weights_keep_their_element_type(mode, dtype):
     assert torch.equal(small(x), plain(x))
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(torch.float16, "half"), (torch.bfloat16, "bfloat16")])
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(torch.float16, "half"), (torch.bfloat16, "bfloat16"), (torch.float64, "double")]
+)
 def test_casts_mean_the_weight_and_not_its_codes(dtype, name):
     small = nncf.compress_weights(sequential(), **settings(Mode.FP8_E4M3))
     before = small[0].weight
@@ -213,3 +215,24 @@ def test_integers_are_those_of_onnx(mode):
         assert (mine is None) == (wanted is None), field
         if mine is not None:
             assert np.array_equal(mine.reshape(-1).astype(np.float64), wanted.reshape(-1).astype(np.float64)), field
+
+
+class TestEmbeddings:
+    """Rows are taken before they are decompressed."""
+
+    @pytest.mark.parametrize("indices", [torch.tensor([[3, 0], [39, 3]]), torch.tensor(5), torch.zeros(0, dtype=int)])
+    @pytest.mark.parametrize("mode", MODES, ids=str)
+    def test_rows_are_those_of_the_whole_weight(self, mode, indices):
+        small = nncf.compress_weights(seeded(nn.Sequential(nn.Embedding(40, 96), nn.Linear(96, 3))), **settings(mode))
+        weight = small[0].weight
+        assert torch.equal(small[0](indices), weight[indices])
+
+    def test_the_whole_table_is_not_decompressed(self, monkeypatch):
+        small = nncf.compress_weights(seeded(nn.Sequential(nn.Embedding(40, 64), nn.Linear(64, 3))))
+        expected = small[0].weight[:2]
+        monkeypatch.setattr(type(small[0]), "weight", property(lambda _: pytest.fail("the table was decompressed")))
+        assert torch.equal(small[0](torch.arange(2)), expected)
+
+    def test_norms_are_still_limited(self):
+        model = seeded(nn.Sequential(nn.Embedding(40, 64, max_norm=0.1), nn.Linear(64, 3)))
+        assert (nncf.compress_weights(model)[0](torch.arange(2)).norm(dim=1) <= 0.1 + 1e-6).all()

@@ -1,12 +1,14 @@
 """Tensors of compressed weights: nothing is lost, whatever the shape, the axis, the group and the format."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import nncf
 from nncf_core.numerics.formats import SCHEMES
@@ -70,31 +72,62 @@ def test_codes_take_their_bits(bits, rows, columns):
 
 class TestUnusualModels:
     def test_without_weights(self):
-        model = torch.nn.Sequential(torch.nn.ReLU())
+        model = nn.Sequential(nn.ReLU())
         assert torch.equal(nncf.compress_weights(model)(torch.ones(2)), torch.ones(2))
 
     def test_a_layer_alone(self):
-        model = seeded(torch.nn.Linear(64, 32))
+        model = seeded(nn.Linear(64, 32))
         small = nncf.compress_weights(model)
-        assert isinstance(small, torch.nn.Linear)
+        assert isinstance(small, nn.Linear)
         assert sorted(small.state_dict()) == ["bias", "weight_codes", "weight_scale", "weight_zero_point"]
 
     def test_parametrized_weights_are_left_alone(self):
-        model = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(8, 8)))
+        model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)))
         x = normal(2, 8)
         assert torch.equal(nncf.compress_weights(model)(x), model(x))
 
     def test_weights_that_are_views(self):
-        model = seeded(torch.nn.Linear(64, 32))
-        model.weight = torch.nn.Parameter(model.weight.detach().t().contiguous().t())
-        plain = seeded(torch.nn.Linear(64, 32))
+        model = seeded(nn.Linear(64, 32))
+        model.weight = nn.Parameter(model.weight.detach().t().contiguous().t())
+        plain = seeded(nn.Linear(64, 32))
         assert torch.equal(nncf.compress_weights(model).weight, nncf.compress_weights(plain).weight)
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+    def test_weights_that_hooks_compute_are_left_alone(self):
+        model, x = nn.Sequential(nn.utils.weight_norm(nn.Linear(64, 64)), nn.Linear(64, 8)), normal(3, 64)
+        for dataset in (None, nncf.Dataset([x])):
+            small = nncf.compress_weights(model, dataset=dataset)
+            assert [name for name in small.state_dict() if name.endswith("_codes")] == ["1.weight_codes"]
+            assert torch.allclose(small(x), model(x), atol=0.1)
+
+    @pytest.mark.parametrize("made", [torch.jit.script, lambda model: torch.jit.trace(model, normal(3, 64))])
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_scripts_are_refused(self, made):
+        with pytest.raises(nncf.UnsupportedModelError, match=r"TorchScript.*was made from"):
+            nncf.compress_weights(made(nn.Sequential(nn.Linear(64, 8))))
+
+    def test_what_the_compiler_gave_is_run_uncompiled_to_find_weights(self):
+        model, x = torch.compile(nn.Sequential(nn.Linear(64, 8)), backend="eager"), normal(3, 64)
+        small = nncf.compress_weights(model, dataset=nncf.Dataset([x]))
+        assert "_orig_mod.0.weight_codes" in small.state_dict()
+        assert torch.allclose(small(x), model(x), atol=0.1)
+
+    def test_classes_that_are_made_are_not_shown_to_the_users(self):
+        class Registered(nn.Linear):
+            known: ClassVar[list[type]] = []
+
+            def __init_subclass__(cls, **options):
+                super().__init_subclass__(**options)
+                Registered.known.append(cls)
+
+        assert isinstance(nncf.compress_weights(Registered(64, 8)), Registered)
+        assert Registered.known == []
 
     @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
     def test_an_empty_weight_is_an_error(self):
         with pytest.raises(nncf.ValidationError, match="no elements"):
-            nncf.compress_weights(torch.nn.Sequential(torch.nn.Linear(0, 4)))
+            nncf.compress_weights(nn.Sequential(nn.Linear(0, 4)))
 
     def test_weights_without_values_are_an_error(self):
         with pytest.raises(nncf.NNCFError, match=r"0\.weight.*no values"):
-            nncf.compress_weights(torch.nn.Sequential(torch.nn.Linear(8, 4, device="meta")))
+            nncf.compress_weights(nn.Sequential(nn.Linear(8, 4, device="meta")))

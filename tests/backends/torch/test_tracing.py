@@ -123,12 +123,6 @@ class TestWeightsOfCode:
         given = nncf.AdvancedCompressionParameters(backend_params={"example_input": example})
         assert "w" in compressed_names(nncf.compress_weights(seeded(Functional()), advanced_parameters=given))
 
-    def test_recurrent_layers_are_left_alone(self):
-        model = seeded(nn.Sequential(nn.LSTM(64, 32)))
-        graph = graph_of(model, example_input=normal(5, 64))
-        assert [node.kind for node in graph if node.weights] == [OpKind.RECURRENT]
-        assert compressed_names(nncf.compress_weights(model)) == set()
-
     def test_a_shared_layer_is_one_constant(self):
         graph = graph_of(seeded(Tied()), example_input=torch.arange(6)[None])
         users = [node.name for node, _ in graph.users("layer.weight")]

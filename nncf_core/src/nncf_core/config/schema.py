@@ -45,6 +45,11 @@ SCOPING: Mapping[str, Any] = {
         "type": "boolean",
         "default": True,
     },
+    "statistics_path": {
+        "description": "Folder of the statistics of activations: read where they are there, written where not.",
+        "type": "string",
+        "minLength": 1,
+    },
 }
 """Properties that every algorithm's section may have."""
 
@@ -125,6 +130,7 @@ TOP_LEVEL: Mapping[str, Any] = {
     "ignored_scopes": SCOPING["ignored_scopes"],
     "target_scopes": SCOPING["target_scopes"],
     "backend_params": {"description": "Options of the backend.", "type": "object"},
+    "statistics_path": SCOPING["statistics_path"],
 }
 """Top-level keys but for ``compression`` and ``accuracy_aware_training``."""
 

@@ -162,7 +162,6 @@ def check_range(lo: np.ndarray, hi: np.ndarray, dtype: np.dtype) -> None:
 
 def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
     """The error that names the first element, in C order, because of which a FloatingPointError was raised."""
-    title = f"Tensor {name!r}" if name else "The tensor"
     flat = np.ascontiguousarray(tensor).reshape(-1)
     for start in range(0, flat.size, BLOCK):
         block = flat[start : start + BLOCK]
@@ -170,9 +169,16 @@ def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
             bad = ~(np.abs(block.astype(np.float32)) <= LARGEST)
         if bad.any():
             index = start + int(np.argmax(bad))
-            position = [int(i) for i in np.unravel_index(index, tensor.shape)]
-            return ValidationError(
-                f"{title} has the value {flat[index]} at {position}; finite values up to 2^126 are needed. Repair the "
-                "model, or exclude the nodes that take it with ignored_scope."
-            )
-    return ValidationError(f"{title} holds values that are too large for those of the codebook.")
+            return bad_value(name, flat[index], [int(i) for i in np.unravel_index(index, tensor.shape)])
+    return bad_value(name)
+
+
+def bad_value(name: str, value: object = None, position: list[int] | None = None) -> ValidationError:
+    """The error for an element that is not finite or too large; without one, for scales that are too large."""
+    title = f"Tensor {name!r}" if name else "The tensor"
+    if position is None:
+        return ValidationError(f"{title} holds values that are too large for those of the codebook.")
+    return ValidationError(
+        f"{title} has the value {value} at {position}; finite values up to 2^126 are needed. Repair the "
+        "model, or exclude the nodes that take it with ignored_scope."
+    )

@@ -106,6 +106,7 @@ FORMATS: Mapping[str, NumberFormat] = MappingProxyType(
             NumberFormat("nf4", 4, "float", 1.0, values=_NF4),
             NumberFormat("f4e2m1", 4, "float", 6.0, values=_E2M1, mantissa_bits=1, min_exponent=0),
             NumberFormat("f8e4m3", 8, "float", 448.0, mantissa_bits=3, min_exponent=-6),
+            NumberFormat("f8e5m2", 8, "float", 57344.0, mantissa_bits=2, min_exponent=-14),
             NumberFormat("codebook", 4, "codebook", 0.0),
         )
     }

@@ -173,13 +173,15 @@ def decode(number_format: NumberFormat, codes: np.ndarray, codebook: np.ndarray 
     if number_format.family == "integer":
         np.copyto(out, codes)
         return
-    table = _table(number_format) if codebook is None else np.asarray(codebook, np.float32)
+    table = table_of(number_format) if codebook is None else np.asarray(codebook, np.float32)
     np.take(table, codes, out=out, mode="clip")
 
 
 @lru_cache
-def _table(number_format: NumberFormat) -> np.ndarray:
+def table_of(number_format: NumberFormat) -> np.ndarray:
+    """The value of each code of a format of floats, float32."""
     table: np.ndarray = np.array(number_format.values, np.float32)
     if not number_format.values:
-        table = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+        dtype = {3: ml_dtypes.float8_e4m3fn, 2: ml_dtypes.float8_e5m2}[number_format.mantissa_bits or 3]
+        table = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
     return table

@@ -14,6 +14,7 @@ import numpy as np
 from attrs import evolve
 from numpy.typing import DTypeLike
 
+from nncf_core.numerics.arrays import Array, is_foreign
 from nncf_core.numerics.blocks import BLOCK, SCRATCH, bad_element, check_dtype, largest_value
 from nncf_core.numerics.formats import SCHEMES, Scheme
 from nncf_core.numerics.grid import decode, grid_for
@@ -37,7 +38,7 @@ _INLINE = 1 << 18  # smaller tensors are not worth a worker
 
 
 def compress(
-    weight: np.ndarray,
+    weight: Array,
     scheme: Scheme,
     *,
     reduction_axes: Sequence[int] | int,
@@ -66,7 +67,8 @@ def compress(
     (not those of MX: a group of zeros has 2^-127).
 
     :param weight: floating-point array of one or more dimensions, of any layout in memory, also read-only or
-        memory-mapped; it is not changed. float64 is first rounded to float32.
+        memory-mapped; it is not changed. float64 is first rounded to float32. An array of another library that
+        follows the array API standard stays on its device, and the result, the same bits, lies beside it.
     :param scheme: see :mod:`nncf_core.numerics.formats`.
     :param reduction_axes: axes along which a scale is shared.
     :param group_axis: the axis that is divided into groups; by default the only reduction axis.
@@ -74,12 +76,24 @@ def compress(
     :param codebook: table for the ``codebook`` scheme, one dimension, strictly increasing. Codes have 4 bits
         for up to 16 values, 8 for 256, 16 (little-endian) for 65536.
     :param executor: spreads large tensors; threads or processes. The calling thread works, too, so that a
-        call may run on the executor it is given. The result does not depend on it.
+        call may run on the executor it is given. The result does not depend on it. Arrays on devices leave it alone.
     :param name: what the tensor is called in errors.
     :raises ValidationError: when an element is not finite or larger than 2^126, when the tensor is empty or
         not of a floating-point type, and for wrong axes and codebooks.
     :raises InvalidGroupSizeError: when groups of this size do not fill the axis.
     """
+    if is_foreign(weight):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.compress(
+            weight,
+            scheme,
+            reduction_axes=reduction_axes,
+            group_axis=group_axis,
+            group_size=group_size,
+            codebook=codebook,
+            name=name,
+        )
     source = np.asarray(weight)
     check_dtype(source.dtype, name)
     layout = layout_of(source.shape, reduction_axes, group_axis, group_size, name)
@@ -119,6 +133,10 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
     :return: array of ``tensor.shape``.
     :raises ValidationError: when ``dtype`` is not a floating-point type.
     """
+    if is_foreign(tensor.codes):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.decompress(tensor, dtype)
     target = np.dtype(tensor.dtype if dtype is None else dtype)
     check_dtype(target, "")
     layout = layout_of(tensor.shape, tensor.reduction_axes, tensor.group_axis, tensor.group_size)
@@ -148,7 +166,7 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
 
 
 def quantization_error(
-    weight: np.ndarray, reduction_axes: Sequence[int] | int, executor: Executor | None = None, name: str = ""
+    weight: Array, reduction_axes: Sequence[int] | int, executor: Executor | None = None, name: str = ""
 ) -> float:
     """How much ``int8_asym`` without groups loses: the largest, over channels, mean squared error.
 
@@ -161,6 +179,10 @@ def quantization_error(
     :param name: what the tensor is called in errors.
     :raises ValidationError: as for :func:`compress`.
     """
+    if is_foreign(weight):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.quantization_error(weight, reduction_axes, name)
     source = np.asarray(weight)
     check_dtype(source.dtype, name)
     layout = layout_of(source.shape, reduction_axes, name=name)

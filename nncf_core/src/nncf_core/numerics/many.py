@@ -7,8 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
+from nncf_core.numerics.arrays import Array, is_foreign
 from nncf_core.numerics.work import Call, in_order
 
 Result = TypeVar("Result", covariant=True)
@@ -20,12 +19,12 @@ _AHEAD = 8  # tensors that are in work, or done and not yet taken
 class TensorWork(Protocol[Result]):
     """What is done to a tensor: :func:`~nncf_core.numerics.kernels.compress` for instance, as a ``partial``."""
 
-    def __call__(self, tensor: np.ndarray, /, *, executor: Executor | None) -> Result:
+    def __call__(self, tensor: Array, /, *, executor: Executor | None) -> Result:
         """Do it; over the executor, when there is one. For processes it must be possible to pickle this."""
 
 
 def map_tensors(
-    executor: Executor | None, calls: Iterable[tuple[TensorWork[Result], np.ndarray]]
+    executor: Executor | None, calls: Iterable[tuple[TensorWork[Result], Array]]
 ) -> Generator[Result, None, None]:
     """Do the work of every call; yields the results in the order of the calls, whatever the executor.
 
@@ -35,7 +34,9 @@ def map_tensors(
     return in_order(executor, (_call(work, tensor, executor) for work, tensor in calls), _AHEAD)
 
 
-def _call(work: Callable[..., Any], tensor: np.ndarray, executor: Executor | None) -> Call:
+def _call(work: Callable[..., Any], tensor: Array, executor: Executor | None) -> Call:
+    if is_foreign(tensor):  # its device works in parallel by itself
+        return Call(partial(work, executor=None), (tensor,), here=True)
     if tensor.size >= _LARGE:
         return Call(partial(work, executor=executor), (tensor,), here=True)
     return Call(partial(work, executor=None), (tensor,))

@@ -12,8 +12,8 @@ from nncf_core.numerics.formats import Scheme
 EPS = np.float32(2.0**-23)
 """Scales of a smaller magnitude become this, so that groups of zeros can be divided by it."""
 
-_HALF_SMALLEST, _HALF_LARGEST = np.float32(2.0**-16), np.float32(65504.0)
-_F8_LARGEST, _F8_SMALLEST = np.float32(448.0), np.float32(2.0**-9)
+HALF_SMALLEST, HALF_LARGEST = np.float32(2.0**-16), np.float32(65504.0)
+F8_LARGEST, F8_SMALLEST = np.float32(448.0), np.float32(2.0**-9)
 
 
 class Scales(NamedTuple):
@@ -72,7 +72,7 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
     stored, fits = scale, True
     if not wide:
         size = np.abs(scale)
-        fits = bool(np.all(floored | ((size >= _HALF_SMALLEST) & (size <= _HALF_LARGEST))))
+        fits = bool(np.all(floored | ((size >= HALF_SMALLEST) & (size <= HALF_LARGEST))))
         with np.errstate(over="ignore"):  # then it does not fit, and is not used
             stored = scale.astype(np.float16)
         scale = stored.astype(np.float32)
@@ -103,7 +103,7 @@ def _two_levels(scale: np.ndarray) -> Scales:
 
     Scales too small for that get the smallest positive float8, since nothing can be divided by zero.
     """
-    global_scale = scale.max() / _F8_LARGEST
-    relative = np.clip(scale / global_scale, _F8_SMALLEST, _F8_LARGEST)
+    global_scale = scale.max() / F8_LARGEST
+    relative = np.clip(scale / global_scale, F8_SMALLEST, F8_LARGEST)
     stored = relative.astype(ml_dtypes.float8_e4m3fn)
     return Scales(stored, stored.astype(np.float32) * global_scale, global_scale=float(global_scale))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 from nncf_core.contracts import CompressionRequest
-from nncf_core.graph import Constant, Graph
+from nncf_core.graph import Constant, Graph, OpKind
 from nncf_core.numerics.tensor import CompressedTensor
-from nncf_onnx.forms import codebook, dequantize_linear, nbits
+from nncf_onnx.forms import codebook, dequantize_linear, nbits, rows
 from nncf_onnx.forms.common import CODE_DTYPES
 from nncf_onnx.options import WriteOptions
 
@@ -21,6 +21,8 @@ class Form(Enum):
     """The forms."""
 
     DEQUANTIZE_LINEAR = "DequantizeLinear"
+    ARITHMETIC = "arithmetic"
+    ROWS = "rows"
     CODEBOOK = "table"
     NBITS = "MatMulNBits"
 
@@ -37,8 +39,13 @@ def choose(
     own = nbits.refusal(graph, constant, request)
     if options.weight_format == "matmul_nbits" and own is None:
         return Form.NBITS, ""
+    if options.weight_format != "dequantize_linear" and rows.holds(graph, constant, request):
+        return Form.ROWS, ""
     if standard is None:
-        return Form.DEQUANTIZE_LINEAR, ""
+        # onnxruntime's recurrent operators prepare constant weights once; it folds operators, but not DequantizeLinear
+        folded = options.weight_format != "dequantize_linear" and _is_recurrent(graph, constant)
+        arithmetic = folded and dequantize_linear.fits_arithmetic(request)
+        return Form.ARITHMETIC if arithmetic else Form.DEQUANTIZE_LINEAR, ""
     if options.weight_format == "auto" and own is None:
         return Form.NBITS, ""
     return None, _explain(request, standard, own)
@@ -57,7 +64,14 @@ def stored_bytes(graph: Graph, constant: Constant, tensor: CompressedTensor, opt
         return codebook.stored_bytes(tensor)
     if form is Form.NBITS:
         return nbits.stored_bytes(graph, constant, tensor)
-    return dequantize_linear.stored_bytes(tensor, constant.dtype, _opset(graph))
+    if form is Form.ROWS:
+        return rows.stored_bytes(tensor, constant.dtype)
+    return dequantize_linear.stored_bytes(tensor, constant.dtype, _opset(graph), arithmetic=form is Form.ARITHMETIC)
+
+
+def _is_recurrent(graph: Graph, constant: Constant) -> bool:
+    users = graph.users(constant.name)
+    return bool(users) and all(node.kind is OpKind.RECURRENT for node, _ in users)
 
 
 def _opset(graph: Graph) -> int:
@@ -79,6 +93,7 @@ def _explain(request: CompressionRequest, standard: str, own: str | None) -> str
     if request.format not in CODE_DTYPES:
         return f"{text} Choose another format, such as int4_sym or int8_asym."
     opset = CODE_DTYPES[request.format][1]
-    opset = max(opset, 21) if request.group_size != -1 else opset
+    # activations in 8-bit floats need 21, too
+    opset = max(opset, 21) if request.group_size != -1 or request.format.startswith("f8") else opset
     hint = f"{text} {_REMEDY.format(opset=opset)}."
     return f"{hint} Or pass backend_params={{'weight_format': 'auto'}}." if own is None else hint

@@ -24,7 +24,7 @@ from nncf_core.transformations import (
     is_extension,
 )
 from nncf_onnx.choice import Form, choose, request_for
-from nncf_onnx.forms import codebook, dequantize_linear, nbits, quantize_dequantize
+from nncf_onnx.forms import codebook, dequantize_linear, nbits, quantize_dequantize, rows
 from nncf_onnx.forms.common import Target
 from nncf_onnx.forms.compressed import FLOATS
 from nncf_onnx.naming import named_constants, named_nodes
@@ -91,10 +91,13 @@ class _Editor:
         if tensor.shape != constant.shape:
             raise ValidationError(f"The constant {target.name!r} has shape {constant.shape}, its codes {tensor.shape}.")
         form, reason = choose(self._graph, constant, request_for(tensor), self._options)
-        if form is Form.DEQUANTIZE_LINEAR:
-            dequantize_linear.emit(self.rewriter, target, tensor)
+        if form in (Form.DEQUANTIZE_LINEAR, Form.ARITHMETIC):
+            dequantize_linear.emit(self.rewriter, target, tensor, arithmetic=form is Form.ARITHMETIC)
         elif form is Form.CODEBOOK:
             codebook.emit(self.rewriter, target, tensor)
+        elif form is Form.ROWS:
+            nodes = [self._nodes[user.name] for user, _ in self._graph.users(target.name)]
+            rows.emit(self.rewriter, target, tensor, nodes)
         elif form is Form.NBITS:
             users = nbits.replaceable_users(self._graph, constant) or ()
             nodes = [self._nodes[user.name] for user in users]
@@ -115,6 +118,8 @@ class _Editor:
         users = [use.node for use in old.uses() if use.node.domain == nbits.DOMAIN]
         if users:
             self._constants[target.name] = nbits.undo(rewriter, target, array, users)
+        elif constant.compressed is not None and old.is_initializer():
+            self._constants[target.name] = rows.undo(rewriter, target, array)
         elif old.is_initializer():
             old.const_value, old.shape = ir.Tensor(array, name=old.name), ir.Shape(array.shape)
         else:

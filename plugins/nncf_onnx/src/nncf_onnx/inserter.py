@@ -60,6 +60,15 @@ class OnnxTargetPointInserter:
 
         return apply(model, graph, transformations, write_options(options))
 
+    def prepare(self, model: ir.Model, options: Mapping[str, Any]) -> ir.Model:
+        """Fold constants, normalization and arithmetic with constants, in place.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_onnx.preparing import prepare
+
+        return prepare(model, options)
+
     def takes_bias(self, model: ir.Model, graph: Graph, node: Node) -> bool:
         """Convolutions and Gemm have an operand for it, behind a MatMul it is added."""
         if node.scope or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):

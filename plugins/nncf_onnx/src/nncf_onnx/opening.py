@@ -20,6 +20,7 @@ from nncf_onnx.traversal import is_sorted, walk
 from nncf_onnx.wire import SELF, skeleton
 
 OLDEST_OPSET = 13
+"""The first with a scale for each channel; models of older ones are converted."""
 
 
 def open_path(path: Path) -> ir.Model:
@@ -27,7 +28,7 @@ def open_path(path: Path) -> ir.Model:
 
     :raises InvalidPathError: when a file is missing, or external data lies outside the model's folder.
     :raises UnsupportedModelError: when the model is malformed.
-    :raises UnsupportedVersionError: when its opset is not supported.
+    :raises UnsupportedVersionError: when its opset is not supported, and cannot be converted.
     """
     proto, file = _read(path)
     return _open(proto, path.parent, file, str(path))
@@ -63,7 +64,7 @@ def open_ir(model: ir.Model) -> ir.Model:
 
     :raises InvalidPathError: when external data is missing or lies outside the model's folder.
     :raises UnsupportedModelError: when the model is malformed.
-    :raises UnsupportedVersionError: when its opset is not supported.
+    :raises UnsupportedVersionError: when its opset is not supported, and cannot be converted.
     """
     check_values(model.graph, "the model")
     try:
@@ -113,6 +114,10 @@ def _prepared(model: ir.Model, what: str, folder: Path, itself: MappedFile | Non
         except ValueError:
             raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
     map_tensors(model, folder, itself)
+    if model.graph.opset_imports[""] < OLDEST_OPSET:
+        from nncf_onnx.old_opsets import converted
+
+        model = converted(model, what)
     for node, _ in walk(model.graph):
         if node.op_type == "Constant" and node.domain == "":
             _read_constant(node, what)
@@ -124,11 +129,6 @@ def _check_versions(model: ir.Model, what: str) -> None:
     newest = onnx.defs.onnx_opset_version()
     if opset is None:
         raise UnsupportedVersionError(f"{what} imports no opset of the default domain.")
-    if opset < OLDEST_OPSET:
-        raise UnsupportedVersionError(
-            f"{what} has opset {opset}; {OLDEST_OPSET} or later is needed. Convert it: "
-            f"onnx.version_converter.convert_version(model, {OLDEST_OPSET})."
-        )
     # what a newer format adds would be lost when the model is written
     for title, version, known in (("opset", opset, newest), ("IR version", model.ir_version, onnx.IR_VERSION)):
         if version > known:

@@ -19,9 +19,11 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.RELU: "Relu LeakyRelu PRelu",
     OpKind.ACTIVATION: (
         "Elu Selu Celu ThresholdedRelu Sigmoid HardSigmoid HardSwish Swish Tanh Gelu Mish "
-        "Softplus Softsign Erf Clip Exp Log Sqrt Abs Neg Reciprocal Pow Sin Cos Shrink com.microsoft::Gelu "
+        "Softplus Softsign Erf Clip Exp Log Sqrt Abs Neg Reciprocal Pow Shrink com.microsoft::Gelu "
         "com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::BiasGelu"
     ),
+    OpKind.PERIODIC: "Sin Cos",
+    OpKind.ATTENTION: "Attention",
     OpKind.SOFTMAX: "Softmax LogSoftmax",
     OpKind.BATCH_NORM: "BatchNormalization",
     OpKind.LAYER_NORM: "LayerNormalization RMSNormalization SimplifiedLayerNormalization",

@@ -10,7 +10,8 @@ from attrs import frozen
 from nncf_core.errors import ValidationError
 
 _FORMATS = ("auto", "dequantize_linear", "matmul_nbits")
-_KNOWN = ("weight_format", "accuracy_level", "external_data_dir", "compress_weights")
+_STEPS = ("fold_constants", "fold_batch_norm", "fold_scales", "fuse_hard_swish")
+_KNOWN = ("weight_format", "accuracy_level", "external_data_dir", "compress_weights", *_STEPS)
 
 
 @frozen
@@ -27,6 +28,35 @@ class WriteOptions:
 
     weight_format: str = "auto"
     accuracy_level: int = 4
+
+
+@frozen
+class PrepareOptions:
+    """What is done to a model before it is quantized; each step can be switched off.
+
+    :param fold_constants: compute what depends on constants alone.
+    :param fold_batch_norm: make normalization part of the layers beside it.
+    :param fold_scales: the same for products, sums, differences and quotients with constants.
+    :param fuse_hard_swish: write hard swish with two operators.
+    """
+
+    fold_constants: bool = True
+    fold_batch_norm: bool = True
+    fold_scales: bool = True
+    fuse_hard_swish: bool = True
+
+
+def prepare_options(options: Mapping[str, Any]) -> PrepareOptions:
+    """Options of the preparation from ``backend_params``.
+
+    :raises ValidationError: for an unknown key, or a value that is not ``True`` or ``False``.
+    """
+    write_options(options)
+    found = {name: options[name] for name in _STEPS if name in options}
+    for name, value in found.items():
+        if not isinstance(value, bool):
+            raise ValidationError(f"backend_params: {name} is {value!r}; it must be True or False.")
+    return PrepareOptions(**found)
 
 
 def write_options(options: Mapping[str, Any]) -> WriteOptions:

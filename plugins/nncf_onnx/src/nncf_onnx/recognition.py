@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import onnx_ir as ir
 
 from nncf_onnx.forms.compressed import CompressedConstant
@@ -9,13 +11,14 @@ from nncf_onnx.forms.nbits import DOMAIN
 from nncf_onnx.forms.reading_affine import arithmetic, dequantize_linear
 from nncf_onnx.forms.reading_codebook import lookup
 from nncf_onnx.forms.reading_nbits import OPERATORS, nbits
+from nncf_onnx.forms.rows import row_lookup
 from nncf_onnx.traversal import walk
 
 __all__ = ["CompressedConstant", "compressed_constants"]
 
-_READERS = {
+_READERS: Mapping[tuple[str, str], Callable[[ir.Node], tuple[ir.Value, CompressedConstant] | None]] = {
     ("", "DequantizeLinear"): dequantize_linear,
-    ("", "Gather"): lookup,
+    ("", "Gather"): lambda node: lookup(node) or row_lookup(node),
     ("", "Mul"): arithmetic,
     **{(DOMAIN, op_type): nbits for op_type in OPERATORS},
 }

@@ -146,6 +146,15 @@ class Rewriter:
         ir.convenience.replace_all_uses_with(before, output, replace_graph_outputs=True)
         self.drop(old)
 
+    def bypass(self, node: ir.Node, value: ir.Value) -> None:
+        """Let a value take the place of a node's output, name included where the model's caller sees it."""
+        output = node.outputs[0]
+        if output.is_graph_output():
+            value.name, output.name = output.name, value.name
+            value.type, value.shape = output.type, output.shape
+        ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
+        self.drop(node)
+
     def now(self, node: ir.Node, last: bool) -> ir.Node:
         """What stands in a node's place: the first, or the last, of a chain that replaced it."""
         return self._replaced[node][last] if node in self._replaced else node

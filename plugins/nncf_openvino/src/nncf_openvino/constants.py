@@ -8,8 +8,8 @@ import numpy as np
 import openvino as ov
 from openvino.op import Constant
 
-from nncf_openvino.element_types import raw_bytes
-from nncf_openvino.traversal import walk
+from nncf_openvino.element_types import FLOATS, raw_bytes, type_name
+from nncf_openvino.traversal import bodies, walk
 from nncf_openvino.working import WorkingModel
 
 _SMALL = 1 << 12  # bytes of constants that are not worth being held apart
@@ -42,10 +42,35 @@ def owning(working: WorkingModel) -> ov.Model:
         if view.ctypes.data in held:
             new = _copied(view, list(node.shape), node.get_element_type())
             new.set_friendly_name(node.get_friendly_name())
-            new.output(0).get_tensor().set_names(node.output(0).get_names())
-            for user in node.output(0).get_target_inputs():
-                user.replace_source_output(new.output(0))
+            _give_users(node, new)
     return working.model
+
+
+def join_shared(model: ov.Model) -> ov.Model:
+    """Change a model so that weights on one memory are one constant, with the name of the first.
+
+    OpenVINO writes constants of equal bytes once, and reads them as several; a tied table would be compressed twice.
+    """
+    found: dict[tuple[object, ...], Constant] = {}
+    for node in model.get_ordered_ops():
+        for body in bodies(node):
+            join_shared(body.model)
+        kind = type_name(node.get_element_type()) if node.get_type_name() == "Constant" else ""
+        if kind not in FLOATS or len(node.shape) < 2 or node.get_byte_size() < _SMALL:
+            continue
+        first = found.setdefault((raw_bytes(node).ctypes.data, kind, tuple(node.shape)), node)
+        if first is not node:
+            _give_users(node, first)
+    return model
+
+
+def _give_users(old: Constant, new: Constant) -> None:
+    names = old.output(0).get_names()
+    for user in old.output(0).get_target_inputs():
+        user.replace_source_output(new.output(0))
+    if names:
+        old.output(0).get_tensor().set_names(set())
+        new.output(0).get_tensor().add_names(names)
 
 
 def _copied(raw: np.ndarray, shape: Sequence[int], kind: ov.Type) -> Constant:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from attrs import frozen
-from openvino import opset1
+from openvino import opset1, opset13
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, OpKind
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -26,6 +27,7 @@ from nncf_core.transformations import (
 from nncf_openvino.constants import constant
 from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
 from nncf_openvino.forms.emission import Emitter
+from nncf_openvino.lost_scales import give_biases
 from nncf_openvino.naming import Names
 from nncf_openvino.traversal import walk
 from nncf_openvino.working import WorkingModel
@@ -34,6 +36,7 @@ from nncf_openvino.working import WorkingModel
 def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transformation]) -> WorkingModel:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
     editor = _Editor(working, graph)
+    quantized = False
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
@@ -41,10 +44,13 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
             editor.add_bias(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
+            quantized = True
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
         else:
             editor.replace(transformation)
+    if quantized:
+        give_biases(working.model)
     return working
 
 
@@ -112,7 +118,7 @@ class _Editor:
         self._insert(opset1.add(place.source, number), name, place)
 
     def quantize(self, command: InsertQuantizer) -> None:
-        """A FakeQuantize at an input or an output; a model's output keeps its name."""
+        """A FakeQuantize, or FakeConvert, at an input or an output; a model's output keeps its name."""
         place, quantizer = self._place(command.target), command.quantizer
         name = self._unique(command.name or f"{command.target.node}/quantize")
         kind = place.source.get_element_type()
@@ -120,6 +126,9 @@ class _Editor:
         if quantizer.axis is not None:
             rank = place.source.get_partial_shape().rank.get_length()
             shape = tuple(-1 if axis == quantizer.axis % rank else 1 for axis in range(rank))
+        if quantizer.float8 is not None:
+            self._insert(self._converted(place.source, quantizer, shape, name), name, place)
+            return
         ends = {"low": quantizer.low.reshape(shape), "high": quantizer.high.reshape(shape)}
         ranges = [
             self._number(ends[end], kind, f"{name}/{side}_{end}")
@@ -127,6 +136,19 @@ class _Editor:
             for end in ("low", "high")
         ]
         self._insert(opset1.fake_quantize(place.source, *ranges, quantizer.levels), name, place)
+
+    def _converted(self, source: Any, quantizer: Quantizer, shape: tuple[int, ...], name: str) -> ov.Node:
+        """FakeConvert: ``clip(x · scale)`` in 8-bit floats, divided by the scale, which float16 may not hold."""
+        kind, wide = source.get_element_type(), source
+        if kind != ov.Type.f32:
+            wide = opset1.convert(source, "f32")
+            wide.set_friendly_name(self._unique(f"{name}/wide"))
+        scale = self._number(1 / quantizer.scale.reshape(shape), ov.Type.f32, f"{name}/scale")
+        result: ov.Node = opset13.fake_convert(wide, scale, destination_type=quantizer.float8)
+        if kind == ov.Type.f32:
+            return result
+        result.set_friendly_name(self._unique(f"{name}/converted"))
+        return opset1.convert(result, type_name(kind))
 
     def _place(self, point: TargetPoint) -> _Place:
         place = self._nodes.get(point.node)
@@ -151,7 +173,7 @@ class _Editor:
         new.set_friendly_name(name)
         for user in place.users:
             user.replace_source_output(new.output(0))
-        if place.is_output:
+        if place.is_output and place.source.get_node().get_type_name() != "Parameter":
             _move_names(place.source, new.output(0))
 
     def _output(self, name: str) -> Any:

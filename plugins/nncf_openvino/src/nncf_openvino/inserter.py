@@ -63,6 +63,18 @@ class OpenVINOTargetPointInserter:
         shaped = bool(node.outputs) and node.outputs[0].shape is not None
         return not node.scope and shaped and node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
+    def prepare(self, model: WorkingModel, options: Mapping[str, Any]) -> WorkingModel:
+        """Fold constants, normalization and arithmetic with constants in place, as OpenVINO's converter does.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_openvino.options import wants_transformations
+        from nncf_openvino.preparing import fold
+
+        if wants_transformations(options):
+            fold(model.model)
+        return model
+
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What OpenVINO computes with integers.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import openvino as ov
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
+from nncf_openvino.constants import join_shared
 from nncf_openvino.ir_file import stored_constants, weights_path
 from nncf_openvino.spool import Spool
 from nncf_openvino.working import WorkingModel
@@ -14,7 +15,7 @@ from nncf_openvino.working import WorkingModel
 
 def open_model(model: ov.Model) -> WorkingModel:
     """A copy of a model that shares its constants."""
-    return WorkingModel(model.clone())
+    return WorkingModel(join_shared(model.clone()))
 
 
 def open_path(path: Path) -> WorkingModel:
@@ -43,9 +44,10 @@ def open_path(path: Path) -> WorkingModel:
 
 def _read(path: Path, weights: Path | None) -> ov.Model:
     try:
-        return ov.Core().read_model(path) if weights is None else ov.Core().read_model(path, weights)
+        model = ov.Core().read_model(path) if weights is None else ov.Core().read_model(path, weights)
     except RuntimeError as error:
         raise UnsupportedModelError(f"OpenVINO does not read {path}: {reason_of(error)}") from None
+    return join_shared(model)
 
 
 def reason_of(error: Exception) -> str:

@@ -21,8 +21,10 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.RELU: "Relu PRelu",
     OpKind.ACTIVATION: (
         "Elu Selu Sigmoid HSigmoid HardSigmoid Swish HSwish Tanh Gelu Mish SoftPlus SoftSign Erf Clamp Exp "
-        "Log Sqrt Abs Negative Power Sin Cos"
+        "Log Sqrt Abs Negative Power"
     ),
+    OpKind.PERIODIC: "Sin Cos",
+    OpKind.ATTENTION: "ScaledDotProductAttention",
     OpKind.SOFTMAX: "Softmax SoftMax LogSoftmax",
     OpKind.NORMALIZATION: "BatchNormInference MVN GroupNormalization NormalizeL2 LRN RMSNorm",
     OpKind.MAX_POOL: "MaxPool AdaptiveMaxPool",

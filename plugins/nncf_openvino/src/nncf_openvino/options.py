@@ -7,7 +7,20 @@ from typing import Any
 
 from nncf_core.errors import ValidationError
 
-_KNOWN = ("compress_weights",)
+_MOC = "moc_transformations"
+_KNOWN = ("compress_weights", _MOC)
+
+
+def wants_transformations(options: Mapping[str, Any]) -> bool:
+    """Whether OpenVINO's own transformations are to run before a model is quantized.
+
+    :raises ValidationError: for an unknown key, or a value that is not ``True`` or ``False``.
+    """
+    check_options(options)
+    value = options.get(_MOC, True)
+    if not isinstance(value, bool):
+        raise ValidationError(f"backend_params: {_MOC} is {value!r}; it must be True or False.")
+    return value
 
 
 def check_options(options: Mapping[str, Any]) -> None:

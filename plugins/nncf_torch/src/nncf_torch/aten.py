@@ -29,8 +29,10 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.ACTIVATION: (
         "relu6 elu selu celu threshold sigmoid sigmoid_ hardsigmoid hardswish "
         "hardswish_ silu silu_ tanh tanh_ hardtanh hardtanh_ gelu mish softplus softsign erf clamp clip exp log sqrt "
-        "rsqrt abs neg reciprocal pow sin cos square glu logsigmoid"
+        "rsqrt abs neg reciprocal pow square glu logsigmoid"
     ),
+    OpKind.PERIODIC: "sin cos",
+    OpKind.ATTENTION: "scaled_dot_product_attention",
     OpKind.SOFTMAX: "softmax log_softmax _softmax _log_softmax _safe_softmax",
     OpKind.BATCH_NORM: "batch_norm _native_batch_norm_legit_no_training",
     OpKind.LAYER_NORM: "layer_norm rms_norm native_layer_norm",
@@ -105,7 +107,7 @@ def layout_of(op_type: str, position: int, rank: int, arguments: Sequence[Any]) 
     """The layout of an operand; ``None`` where that operand is no weight.
 
     :param op_type: name without overload.
-    :param position: index of the argument; for ``einsum`` of the operand.
+    :param position: index of the argument; of a list that it stands in, but for recurrent operators, the index in that.
     :param rank: number of dimensions of the operand.
     :param arguments: all arguments in the order of the operator's schema.
     """
@@ -127,6 +129,7 @@ def layout_of(op_type: str, position: int, rank: int, arguments: Sequence[Any]) 
             return conv_layout(rank)
         groups = arguments[8] if op_type == "convolution" else arguments[6] if len(arguments) > 6 else 1
         return conv_transpose_layout(int(groups), rank)
-    if kind is OpKind.RECURRENT and rank == 2:
+    if kind is OpKind.RECURRENT and rank == 2 and position >= 2:
+        # before them stand the input and the states
         return linear_layout(rank)
     return None

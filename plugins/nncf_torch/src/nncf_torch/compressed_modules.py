@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
-from nncf_torch.stored import PARTS, Stored, decompress
+from nncf_torch.stored import PARTS, Stored, decompress, decompress_rows, is_by_row
 
 _WEIGHTS = "_compressed_weights"
 """Attribute of a module: :class:`~nncf_torch.stored.Stored` by name of the weight."""
@@ -69,10 +70,12 @@ def _refill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
     base = uncompressed_class(module)
     module.__dict__[_WEIGHTS] = dict(weights)
     if weights:
+        forget_list(module)
         module.__class__ = compressed_class(base, tuple(weights))
     else:
         del module.__dict__[_WEIGHTS]
         module.__class__ = base
+        make_list(module)
 
 
 def uncompressed_class(module: nn.Module) -> type[nn.Module]:
@@ -84,6 +87,10 @@ class CompressedModule(nn.Module):
     """Mixed into the classes of modules with compressed weights."""
 
     _uncompressed_class: type[nn.Module]
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        # not for the user's classes to know of, who may keep a register of theirs
+        return
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle is told how
@@ -123,14 +130,34 @@ _CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
 
 
 def _made_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    members: dict[str, Any] = {name: _property(name) for name in names}
+    members: dict[str, Any] = {name: _property(name) for name in names} | members_of(base)
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
+    if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and names == ("weight",):
+        members["forward"] = _look_up
     return type(f"Compressed{base.__name__}", (CompressedModule, base), members)
 
 
 def _made_anew(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
     cls = compressed_class(base, names)
     return cls.__new__(cls)
+
+
+def _look_up(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
+    """What the module gives: rows are taken before they are decompressed, where nobody else reads the operators."""
+    stored, parts = weights_of(self)["weight"], parts_of(self, "weight")
+    if self.max_norm is not None or not is_by_row(stored, parts["codes"]) or _is_watched():
+        return nn.Embedding.forward(self, input)
+    return decompress_rows(stored, parts, input)
+
+
+def _is_watched() -> bool:
+    """Whether somebody records operators, or acts on functions, and so should see those that are well known."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state()
+        or torch._C._len_torch_function_stack()
+        or torch._C._len_torch_dispatch_stack()
+    )
 
 
 class _Trace(threading.local):

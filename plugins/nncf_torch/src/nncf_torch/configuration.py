@@ -185,7 +185,7 @@ def _place_rounding(model: nn.Module, names: list[str], values: Mapping[str, Any
     owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
     tensors = [getattr(owner, attribute) for owner, attribute in owners]
     _check_shapes(names, tensors, tuple(values["shape"]))
-    rounding = Rounding(values["lo"], values["hi"], values["axis"])
+    rounding = Rounding(values["lo"], values["hi"], values["axis"], values.get("float8"))
     parts = _empty_parts(values, tensors[0].device)
     for owner, attribute in owners:
         put_rounding(owner, attribute, rounding, *parts)
@@ -199,7 +199,7 @@ def _place_quantizers(model: nn.Module, names: list[str], values: Mapping[str, A
         point = quantizer["point"]
         fields = {field: quantizer[field] for field in ("name", "owner", "prefix", "lo", "hi", "axis")}
         target = TargetPoint(point["node"], PointKind(point["kind"]), point["port"])
-        found.append(PointQuantizer(point=target, **fields))
+        found.append(PointQuantizer(point=target, float8=quantizer.get("float8"), **fields))
         hold(root.get_submodule(quantizer["owner"]), quantizer["prefix"], *_empty_parts(quantizer, device))
     let_quantize(root).quantizers = tuple(found)
 

@@ -1,4 +1,4 @@
-"""Rounding to the integers of a quantizer and back, in a form that trains and in one that converters know."""
+"""Rounding to the integers, or 8-bit floats, of a quantizer and back: to train with, and as converters know it."""
 
 from __future__ import annotations
 
@@ -12,31 +12,45 @@ from nncf_core.numerics.quantizer import EPS
 _WHOLE = {(-128, 127), (0, 255)}
 """Ranges of integers that converters know."""
 
+FLOAT8 = {"f8e4m3": torch.float8_e4m3fn, "f8e5m2": torch.float8_e5m2}
+"""Element types by the name of their number format."""
+
 
 def fake_quantize(
-    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None = None
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor,
+    lo: int,
+    hi: int,
+    axis: int | None = None,
+    float8: str | None = None,
 ) -> torch.Tensor:
     """What a tensor becomes, ``(clip(round(x / scale + zero_point), lo, hi) - zero_point) · scale``, in its own type.
 
     Gradients go straight through to ``x`` where nothing is clipped. Where ``scale`` is trained, it and ``zero_point``
     get theirs as in LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153, equations 2 and 3 with the factor of
-    section 2.2) and LSQ+ (Bhalgat et al. 2020, https://arxiv.org/abs/2004.09576).
+    section 2.2) and LSQ+ (Bhalgat et al. 2020, https://arxiv.org/abs/2004.09576). 8-bit floats have no zero point.
 
     :param scale: of shape ``[1]``, or ``[channels]`` with an ``axis``; of its sign nothing is used.
     :param zero_point: numbers of the same shape; they are rounded.
-    :param lo: smallest integer.
-    :param hi: largest integer.
+    :param lo: smallest integer, or float.
+    :param hi: largest integer, or float.
+    :param float8: number format, of :data:`FLOAT8`; ``None`` for integers.
     """
     if has_torch_function((x, scale)):
         # one call for those who watch torch functions
-        result: torch.Tensor = handle_torch_function(fake_quantize, (x, scale), x, scale, zero_point, lo, hi, axis)
+        result: torch.Tensor = handle_torch_function(
+            fake_quantize, (x, scale), x, scale, zero_point, lo, hi, axis, float8
+        )
         return result
     wide = x if x.dtype is torch.float32 else x.to(torch.float32)
     if scale.dtype is not torch.float32:
         # .half() of a model means its parameters, too
         scale, zero_point = scale.to(torch.float32), zero_point.to(torch.float32)
     exported = torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
-    if torch.is_grad_enabled() and scale.requires_grad and not exported:
+    if float8 is not None:
+        rounded = _floating(wide, scale.abs().clamp_min(float(EPS)), lo, hi, axis, float8, exported)
+    elif torch.is_grad_enabled() and scale.requires_grad and not exported:
         rounded = _trained(wide, scale.abs().clamp_min(float(EPS)), zero_point, lo, hi, axis)
     else:
         scale = scale.detach().abs().clamp_min(float(EPS))
@@ -71,12 +85,35 @@ def _trained(
     return result
 
 
+def rounded_to_float8(x: torch.Tensor, scale: torch.Tensor, lo: int, hi: int, float8: str) -> torch.Tensor:
+    """The steps that converters know; casts of what is out of range would give NaN or infinity.
+
+    :param scale: it broadcasts against ``x``.
+    """
+    return (x / scale).clamp(lo, hi).to(FLOAT8[float8]).to(torch.float32) * scale
+
+
+def along(scale: torch.Tensor, rank: int, axis: int | None) -> torch.Tensor:
+    """Scales so that they broadcast against a tensor."""
+    return scale if axis is None else scale.reshape([-1 if index == axis % rank else 1 for index in range(rank)])
+
+
+def _floating(
+    x: torch.Tensor, scale: torch.Tensor, lo: int, hi: int, axis: int | None, float8: str, exported: bool
+) -> torch.Tensor:
+    if exported or not (torch.is_grad_enabled() and (scale.requires_grad or x.requires_grad)):
+        return rounded_to_float8(x, along(scale.detach(), x.dim(), axis), lo, hi, float8)
+    # as many values as share a scale
+    factor = 1 / sqrt(max(x.numel() // scale.numel(), 1) * hi)
+    scale = along(scale.detach() + (scale - scale.detach()) * factor, x.dim(), axis)
+    cut = (x / scale).clamp(lo, hi)
+    # the difference is exact
+    return (cut + (cut.detach().to(FLOAT8[float8]).to(torch.float32) - cut.detach())) * scale
+
+
 def _clipped(x: torch.Tensor, scale: torch.Tensor, lo: int, hi: int, axis: int | None) -> torch.Tensor:
     """Values within a symmetric range of integers without a zero point, so that all integers may follow."""
-    if axis is not None:
-        shape = [1] * x.dim()
-        shape[axis] = -1
-        scale = scale.reshape(shape)
+    scale = along(scale, x.dim(), axis)
     return torch.minimum(torch.maximum(x, lo * scale), hi * scale)
 
 

@@ -12,11 +12,12 @@ from torch import fx
 
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import FORMATS
+from nncf_torch.fake_quantize import FLOAT8
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.places import compressed_constant, identity, read, rounded_constant
+from nncf_torch.places import compressed_constant, float_constant, identity, rounded_constant
 from nncf_torch.rounded_weights import Rounding
 from nncf_torch.stored import PARTS, Stored
-from nncf_torch.tensors import array_of, dtype_name
+from nncf_torch.tensors import array_of
 
 _STEPS_OF_CODES = {
     "_assert_tensor_metadata", "add", "bitwise_and", "bitwise_right_shift", "cat", "clamp", "clone", "div", "expand",
@@ -92,12 +93,7 @@ def constant_of(model: GraphModel, constant: GraphConstant) -> Constant:
         float_, scale, zero_point = (model.tensor(constant.parts[part]) for part in ("float", "scale", "zero_point"))
         return rounded_constant(constant.name, float_, scale, zero_point, constant.rounding)
     if constant.stored is None:
-        tensor = model.tensor(constant.targets[0])
-        size = tensor.numel() * tensor.element_size()
-        shape = tuple(tensor.shape)
-        return Constant(
-            constant.name, dtype_name(tensor.dtype), shape, lambda: read(tensor, constant.name), stored_bytes=size
-        )
+        return float_constant(constant.name, model.tensor(constant.targets[0]))
     parts = {name: model.tensor(target) for name, target in constant.parts.items()}
     return compressed_constant(constant.name, constant.stored, parts)
 
@@ -233,8 +229,8 @@ def _fits(scale_shape: torch.Size, shape: tuple[int, ...], axis: int) -> bool:
 
 def _format(parts: Mapping[str, torch.Tensor], bits: int) -> str | None:
     codes = parts["codes"]
-    if codes.dtype is torch.float8_e4m3fn:
-        return "f8e4m3"
+    if codes.dtype in FLOAT8.values():
+        return next(name for name, dtype in FLOAT8.items() if dtype is codes.dtype)
     if "codebook" in parts:
         table = array_of(parts["codebook"])
         for name in ("nf4", "f4e2m1"):

@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import fx
 
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
-from nncf_torch.aten import is_padded, kind_with, layout_of
+from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
 from nncf_torch.graph_constants import GraphConstant, constant_of, graph_constants
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.layouts import before_view
@@ -29,7 +29,7 @@ class Operand:
     """A tensor among the arguments of a node.
 
     :param source: the node that makes it.
-    :param position: index of the argument in the operator's schema; of an ``einsum``, of the operand.
+    :param position: index of the argument in the operator's schema; see :func:`~nncf_torch.aten.layout_of`.
     """
 
     source: fx.Node
@@ -82,12 +82,13 @@ def op_type_of(node: fx.Node) -> str:
 def operands_of(node: fx.Node) -> list[Operand]:
     """The tensors among the arguments, in order, also those in lists."""
     found: list[Operand] = []
+    counted = kind_of(op_type_of(node)) is not OpKind.RECURRENT
     for position, argument in enumerate([*node.args, *node.kwargs.values()]):
         listed = isinstance(argument, (list, tuple))
         items: Sequence[Any] = argument if isinstance(argument, (list, tuple)) else [argument]
         for index, item in enumerate(items):
             if isinstance(item, fx.Node) and _is_tensor(item):
-                found.append(Operand(item, index if listed else position))
+                found.append(Operand(item, index if listed and counted else position))
     return found
 
 

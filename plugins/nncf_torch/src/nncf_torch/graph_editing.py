@@ -13,7 +13,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, OpKind
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
@@ -27,14 +27,13 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
-from nncf_torch.fake_quantize import rounded_to
+from nncf_torch.fake_quantize import along, rounded_to, rounded_to_float8
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
-from nncf_torch.refusals import refusal
 from nncf_torch.rounded_weights import quantizer_of
 from nncf_torch.stored import PARTS, decompress, encode
-from nncf_torch.tensors import tensor_of
+from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
 
 
 def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
@@ -72,11 +71,8 @@ class _Editor:
         known = self._graph.constants[constant.name]
         if tuple(tensor.shape) != known.shape:
             raise ValidationError(f"The constant {constant.name!r} has shape {known.shape}, its codes {tensor.shape}.")
-        reason = refusal(self._graph, known)
-        if reason is not None:
-            raise ParameterNotSupportedError(f"The constant {constant.name!r} cannot be compressed: {reason}")
         quantizer = quantizer_of(tensor) if command.integer_operand and constant.stored is None else None
-        if quantizer is not None:
+        if quantizer is not None and quantizer.float8 is None:
             self._round(constant, quantizer)
             return
         device = self._model.tensor(constant.targets[0]).device
@@ -101,12 +97,12 @@ class _Editor:
         """New float values; what decompressed the old ones goes away."""
         constant, value = self._constant(command.constant), command.value
         known = self._graph.constants[constant.name]
-        if not is_extension(known.shape, value.shape):
+        if not is_extension(known.shape, tuple(value.shape)):
             raise ValidationError(
                 f"The new values of {constant.name!r} have shape {value.shape}; the constant has {known.shape}."
             )
         old = self._model.tensor(constant.targets[0])
-        tensor = tensor_of(value.astype(np.dtype(known.dtype))).to(old.device)
+        tensor = cast_tensor(value, torch_dtype(known.dtype)).to(old.device)
         if constant.stored is not None or isinstance(old, nn.Parameter):
             tensor = nn.Parameter(tensor, requires_grad=old.requires_grad)
         self._forget(constant)
@@ -312,7 +308,11 @@ def _rounding(quantizer: Quantizer) -> Callable[..., torch.Tensor]:
 
     def step(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
         wide = x if x.dtype is torch.float32 else x.to(torch.float32)
-        rounded = rounded_to(wide, scale, zero_point, lo, hi, quantizer.axis)
+        if quantizer.float8 is not None:
+            scale = along(scale, x.dim(), quantizer.axis)
+            rounded = rounded_to_float8(wide, scale, quantizer.lo, quantizer.hi, quantizer.float8)
+        else:
+            rounded = rounded_to(wide, scale, zero_point, lo, hi, quantizer.axis)
         return rounded if x.dtype is torch.float32 else rounded.to(x.dtype)
 
     return step

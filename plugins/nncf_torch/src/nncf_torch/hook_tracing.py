@@ -5,6 +5,7 @@ It needs nothing of the model but that it runs, and knows of it what one run sho
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from torch.utils import _pytree as pytree
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.transformations import PointKind, TargetPoint
-from nncf_torch.aten import is_padded, kind_with, layout_of
+from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
 from nncf_torch.compressed_modules import uncompressed_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.inputs import Call, bound, flat_names
@@ -31,6 +32,7 @@ from nncf_torch.module_model import ModuleModel
 from nncf_torch.naming import node_name
 from nncf_torch.places import Place, constant_of, places
 from nncf_torch.quantizers import quantizers_of
+from nncf_torch.recurrent import forget_list, make_list
 from nncf_torch.rounded_weights import held
 from nncf_torch.running import on_device, run_module
 from nncf_torch.tensors import dtype_name
@@ -101,7 +103,11 @@ class Watch(TorchFunctionMode):
         enter = hooks.register_module_forward_pre_hook(self._enter)
         leave = hooks.register_module_forward_hook(self._leave, always_call=True)
         try:
-            with self:
+            with self, warnings.catch_warnings():
+                # modules that torch.compile gave are entered twice
+                warnings.filterwarnings(
+                    "ignore", message=r"Using `torch.compile\(module\)` when there are global hooks"
+                )
                 yield
         finally:
             enter.remove()
@@ -129,15 +135,25 @@ class Watch(TorchFunctionMode):
             args, kwargs = self._with_fed_inputs(name, args, kwargs)
             operands = _operands(op_type, args, kwargs)
         output = func(*args, **kwargs)
+        if isinstance(output, torch.Tensor):
+            output = self._with_fed_outputs(name, [output])[0]
+            self._tell(Seen(name, op_type, tuple(operands), (output,), (*args, *kwargs.values())))
+            return output
         leaves, structure = pytree.tree_flatten(output)
         tensors = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-        for port, index in enumerate(tensors):
-            fed = self._fed.get(TargetPoint(name, PointKind.OUTPUT, port))
-            leaves[index] = leaves[index] if fed is None else fed
-        if tensors:
-            outputs = tuple(leaves[index] for index in tensors)
-            self._tell(Seen(name, op_type, tuple(operands), outputs, (*args, *kwargs.values())))
+        if not tensors:
+            return output
+        outputs = self._with_fed_outputs(name, [leaves[index] for index in tensors])
+        for index, tensor in zip(tensors, outputs, strict=True):
+            leaves[index] = tensor
+        self._tell(Seen(name, op_type, tuple(operands), tuple(outputs), (*args, *kwargs.values())))
         return pytree.tree_unflatten(leaves, structure)
+
+    def _with_fed_outputs(self, name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        if not self._fed:
+            return tensors
+        points = (TargetPoint(name, PointKind.OUTPUT, port) for port in range(len(tensors)))
+        return [self._fed.get(point, tensor) for point, tensor in zip(points, tensors, strict=True)]
 
     def _name(self, op_type: str, operands: Sequence[tuple[int, torch.Tensor]]) -> str:
         for _, tensor in operands:
@@ -185,10 +201,11 @@ def _operands(op_type: str, args: Any, kwargs: Any) -> list[tuple[int, torch.Ten
     order = _OPERANDS.get(op_type, ())
     for index, argument in enumerate((*args, *kwargs.values())):
         listed = isinstance(argument, (list, tuple))
+        counted = listed and kind_of(op_type) is not OpKind.RECURRENT
         position = order[index] if index < len(order) else index
         for inner, leaf in enumerate(argument if listed else [argument]):
             if isinstance(leaf, torch.Tensor):
-                found.append((inner if listed else position - (op_type == "einsum"), leaf))
+                found.append((inner if counted else position - (op_type == "einsum"), leaf))
     return found
 
 
@@ -331,12 +348,14 @@ def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Ten
         owner.__class__ = uncompressed_class(owner)
         for name in names:
             owner.__dict__[name] = values[id(owner), name]
+        make_list(owner)
     try:
         yield
     finally:
         for owner, cls in zip(changed, classes, strict=True):
             for name in weights_of(owner):
                 owner.__dict__.pop(name, None)
+            forget_list(owner)
             owner.__class__ = cls
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, Node
 from nncf_core.transformations import (
     CompressConstant,
@@ -27,10 +27,9 @@ from nncf_torch.edited_modules import Multiplication, add_multiplication, free_b
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
 from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
-from nncf_torch.refusals import refusal
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
-from nncf_torch.tensors import dtype_name, tensor_of, torch_dtype
+from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
 
 
 def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transformation]) -> ModuleModel:
@@ -40,7 +39,7 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
     for transformation in transformations:
         if isinstance(transformation, CompressConstant):
             place = _place(known, transformation.constant)
-            known[place.name] = _compressed(model.module, place, transformation, graph)
+            known[place.name] = _compressed(model.module, place, transformation)
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
@@ -59,18 +58,15 @@ def _place(known: dict[str, Place], name: str) -> Place:
     return known[name]
 
 
-def _compressed(root: nn.Module, place: Place, command: CompressConstant, graph: Graph) -> Place:
+def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Place:
     tensor = command.tensor
     if tuple(tensor.shape) != place.shape:
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
-    reason = refusal(graph, graph.constants[place.name])
-    if reason is not None:
-        raise ParameterNotSupportedError(f"The constant {place.name!r} cannot be compressed: {reason}")
     quantizer = quantizer_of(tensor) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)
         for owner, attribute in place.owners:
-            rounding = Rounding(quantizer.lo, quantizer.hi, quantizer.axis)
+            rounding = Rounding(quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
             put_rounding(owner, attribute, rounding, scale, zero_point)
         let_quantize(root)
         return place
@@ -85,8 +81,7 @@ def _replaced(place: Place, command: ReplaceConstant) -> Place:
         raise ValidationError(
             f"The new values of {place.name!r} have shape {command.value.shape}; the constant has {place.shape}."
         )
-    array = command.value.astype(np.dtype(dtype_name(place.dtype)))
-    tensor: torch.Tensor = tensor_of(array).to(place.device)
+    tensor: torch.Tensor = cast_tensor(command.value, place.dtype).to(place.device)
     if place.is_parameter:
         trained = place.tensor is not None and place.tensor.requires_grad
         tensor = nn.Parameter(tensor, requires_grad=trained)

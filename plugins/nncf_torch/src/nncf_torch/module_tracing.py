@@ -127,14 +127,16 @@ def namer(model: ModuleModel) -> Any:
     }
 
     def name(node: fx.Node, counts: dict[str, int]) -> str:
-        if graph_describing.op_type_of(node).startswith("fake_quantize"):
-            source = way_back(node.args[1])[-1]
-            if str(source.target) in scales:
-                return scales[str(source.target)]
+        # the last step of rounding to 8-bit floats multiplies by the scale
+        op_type = graph_describing.op_type_of(node)
+        if op_type.startswith("fake_quantize") or op_type == "mul":
+            for source in way_back(node.args[1])[-1:]:
+                if str(source.target) in scales:
+                    return scales[str(source.target)]
         for source in node.all_input_nodes:
             if source.op == "get_attr" and str(source.target) in edits:
                 return edits[str(source.target)]
-        return node_name(module_path(node), graph_describing.op_type_of(node), counts)
+        return node_name(module_path(node), op_type, counts)
 
     return name
 

@@ -23,6 +23,11 @@ from nncf_torch.sharing import shared_copy
 def open_model(source: Any, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
     """The working model of a source, see :meth:`nncf_core.contracts.GraphBuilder.open`."""
     chosen = read_options(options)
+    if isinstance(source, torch.jit.ScriptModule):
+        raise UnsupportedModelError(
+            f"{type(source).__name__} is a TorchScript module, whose weights cannot be replaced. Give the module that "
+            "it was made from, and script or trace the result."
+        )
     if isinstance(source, (str, Path)):
         return from_program(_load(Path(source)))
     if isinstance(source, ExportedProgram):

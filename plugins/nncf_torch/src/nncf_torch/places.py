@@ -16,7 +16,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_torch.compressed_modules import parts_of, weights_of
 from nncf_torch.rounded_weights import Rounding, codes_of, held, parts_of_roundings, roundings_of
 from nncf_torch.stored import PARTS, Stored, decode, stored_bytes
-from nncf_torch.tensors import array_of, dtype_name
+from nncf_torch.tensors import array_of, dtype_name, numpy_of, resident_of
 
 
 @frozen(eq=False)
@@ -113,27 +113,36 @@ def constant_of(place: Place) -> Constant:
     stored, tensor = place.stored, place.tensor
     if stored is None:
         assert tensor is not None
-        size = tensor.numel() * tensor.element_size()
-        name, dtype = place.name, dtype_name(tensor.dtype)
-        rounding = place.rounding
+        name, rounding = place.name, place.rounding
         if rounding is not None:
             owner, attribute = place.owners[0]
             parts = held(owner, attribute)
             return rounded_constant(name, tensor, *parts, rounding)
-        return Constant(name, dtype, place.shape, lambda: read(tensor, name), stored_bytes=size)
+        return float_constant(name, tensor)
     return compressed_constant(place.name, stored, place.parts)
 
 
-def read(tensor: torch.Tensor, name: str) -> np.ndarray:
-    """The array of a constant.
+def float_constant(name: str, tensor: torch.Tensor) -> Constant:
+    """What algorithms see of a constant that is neither compressed nor rounded.
 
-    :raises UnsupportedModelError: when it is on the ``meta`` device.
+    Reading one on the ``meta`` device raises an UnsupportedModelError.
     """
-    if tensor.is_meta:
-        raise UnsupportedModelError(
-            f"The constant {name!r} is on the meta device, and so has no values: load the model."
-        )
-    return array_of(tensor)
+
+    def with_values() -> torch.Tensor:
+        if tensor.is_meta:
+            raise UnsupportedModelError(
+                f"The constant {name!r} is on the meta device, and so has no values: load the model."
+            )
+        return tensor
+
+    return Constant(
+        name,
+        dtype_name(tensor.dtype),
+        tuple(tensor.shape),
+        lambda: array_of(with_values()),
+        stored_bytes=stored_bytes({"float": tensor}),
+        on_device=lambda: resident_of(with_values()),
+    )
 
 
 def rounded_constant(
@@ -142,7 +151,7 @@ def rounded_constant(
     """What algorithms see of a weight that is rounded when it is read."""
 
     def codes() -> CompressedTensor:
-        return codes_of(tensor, scale, zero_point, rounding.lo, rounding.hi, rounding.axis)
+        return codes_of(tensor, scale, zero_point, rounding)
 
     return Constant(
         name,
@@ -151,7 +160,7 @@ def rounded_constant(
         lambda: decompress(codes()),
         stored_bytes=stored_bytes({"float": tensor, "scale": scale, "zero_point": zero_point}),
         compressed=codes,
-        compressed_format="int8" if rounding.lo < 0 else "uint8",
+        compressed_format=rounding.format,
         granularity=("per tensor" if rounding.axis is None else "per channel") + ", rounded when read",
         stored_as_float=True,
     )
@@ -159,12 +168,17 @@ def rounded_constant(
 
 def compressed_constant(name: str, stored: Stored, parts: dict[str, torch.Tensor]) -> Constant:
     """What algorithms see of a compressed weight."""
+
+    def values() -> np.ndarray | torch.Tensor:
+        return decompress(decode(stored, parts))
+
     return Constant(
         name,
         dtype_name(stored.dtype),
         stored.shape,
-        lambda: decompress(decode(stored, parts)),
+        lambda: numpy_of(values()),
         stored_bytes=stored_bytes(parts),
+        on_device=values,
         compressed=lambda: decode(stored, parts),
         compressed_format=stored.format,
         granularity="per channel" if stored.group_size == -1 else f"group size {stored.group_size}",

@@ -1,22 +1,34 @@
 """Where quantizers are of use in PyTorch models: where OpenVINO computes the converted model with integers.
 
 PyTorch itself runs quantizers in floating point; models are quantized to be trained on, and to be converted. The rules
-are those of OpenVINO's low-precision transformations, by the functions that become its operators.
+are those of OpenVINO's devices (``nncf_openvino.quantization_setup``), by the functions that become its operators.
 """
 
 from __future__ import annotations
+
+from attrs import evolve
 
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import OpKind
 from nncf_core.hardware import OperatorSetup, QuantizationSetup
 from nncf_torch.aten import names_of
 
+_ANY = OperatorSetup()
 _LAYER = OperatorSetup(needs_weight=True)
 _BETWEEN = OperatorSetup(only_between=True)
 
-_SETUP = QuantizationSetup(
+_PRODUCT_NAMES = ("linear", "matmul", "mm", "bmm", "addmm")
+_ATTENTION = "scaled_dot_product_attention"
+_PRODUCTS = {**dict.fromkeys(_PRODUCT_NAMES, _ANY), _ATTENTION: OperatorSetup(operands=(0, 1))}
+_FLOAT8 = {
+    **dict.fromkeys((*names_of(OpKind.CONV), *names_of(OpKind.CONV_TRANSPOSE)), _LAYER),
+    **dict.fromkeys(_PRODUCT_NAMES, _ANY),
+    _ATTENTION: OperatorSetup(operands=(0, 1, 2)),
+}
+
+_CPU = QuantizationSetup(
     operators={
-        **dict.fromkeys(("linear", "matmul", "mm", "bmm", "addmm", *names_of(OpKind.CONV)), _LAYER),
+        **dict.fromkeys((*_PRODUCT_NAMES, *names_of(OpKind.CONV), *names_of(OpKind.CONV_TRANSPOSE)), _LAYER),
         **dict.fromkeys((*names_of(OpKind.ADD), *names_of(OpKind.CONCAT), *names_of(OpKind.RESIZE)), _BETWEEN),
         **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _BETWEEN),
     },
@@ -31,16 +43,36 @@ _SETUP = QuantizationSetup(
         }
     ),
     moves_through=True,
+    stored=frozenset(names_of(OpKind.EMBEDDING)),
+    weight_zero_points=False,
+    float8={"f8e4m3": _FLOAT8, "f8e5m2": _FLOAT8},
 )  # fmt: skip
 
-_DEVICES = ("ANY", "CPU", "CPU_SPR", "GPU", "NPU")
+_CPU_SPR = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, attention_output=True)
+
+_GPU = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, float8={})
+
+_NPU = evolve(
+    _GPU,
+    operators={
+        **_GPU.operators,
+        **dict.fromkeys(
+            (*names_of(OpKind.ADD), *names_of(OpKind.SUBTRACT), "maximum", "minimum"),
+            OperatorSetup(unified_operands=True),
+        ),
+        **dict.fromkeys(names_of(OpKind.MULTIPLY), _BETWEEN),
+        **dict.fromkeys(names_of(OpKind.CONCAT), OperatorSetup(only_between=True, unified_operands=True)),
+    },
+)
+
+_DEVICES = {"ANY": _CPU, "CPU": _CPU, "CPU_SPR": _CPU_SPR, "GPU": _GPU, "NPU": _NPU}
 
 
 def setup_for(device: str) -> QuantizationSetup:
-    """The setup of a device; with 8 bits all of them follow the same rules.
+    """The setup of a device.
 
     :raises ParameterNotSupportedError: for devices that are not known.
     """
     if device not in _DEVICES:
         raise ParameterNotSupportedError(f"target_device is {device}; it can be {', '.join(_DEVICES)}.")
-    return _SETUP
+    return _DEVICES[device]

@@ -31,9 +31,10 @@ class PointQuantizer:
     :param point: where it stands.
     :param owner: path of the module that holds its scale and zero point.
     :param prefix: what their names there begin with.
-    :param lo: smallest integer.
-    :param hi: largest integer.
+    :param lo: smallest integer, or float.
+    :param hi: largest integer, or float.
     :param axis: axis that the scales lie along; ``None`` when there is one scale.
+    :param float8: number format of floats; ``None`` for integers.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PointQuantizer:
     lo: int
     hi: int
     axis: int | None
+    float8: str | None = None
 
 
 class StartQuantizing:
@@ -134,7 +136,7 @@ def add_quantizer(root: nn.Module, name: str, point: TargetPoint, owner: str, qu
         prefix += "_"
     device = next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))
     hold(module, prefix, *tensors_of(quantizer, device))
-    made = PointQuantizer(name, point, owner, prefix, quantizer.lo, quantizer.hi, quantizer.axis)
+    made = PointQuantizer(name, point, owner, prefix, quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
     hook.quantizers = (*hook.quantizers, made)
 
 

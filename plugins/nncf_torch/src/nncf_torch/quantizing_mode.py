@@ -107,9 +107,9 @@ class QuantizingMode(Watch):
         return pytree.tree_map(leaf, output)
 
     def _quantized(self, tensor: torch.Tensor, quantizers: Iterable[PointQuantizer]) -> torch.Tensor:
-        for quantizer in quantizers:
-            parts = held(self._root.get_submodule(quantizer.owner), quantizer.prefix)
-            tensor = fake_quantize(tensor, *parts, quantizer.lo, quantizer.hi, quantizer.axis)
+        for q in quantizers:
+            parts = held(self._root.get_submodule(q.owner), q.prefix)
+            tensor = fake_quantize(tensor, *parts, q.lo, q.hi, q.axis, q.float8)
         return tensor
 
 

@@ -1,4 +1,4 @@
-"""Weights that are stored as floating-point numbers, and rounded to integers whenever a quantized module runs.
+"""Weights that are stored as floating-point numbers, and rounded to 8 bits whenever a quantized module runs.
 
 The parameter keeps its name and its values, so that it can be trained. Scale and zero point ``weight_scale`` and
 ``weight_zero_point`` lie beside it; they are parameters, too, but for zero points that are 0.
@@ -14,7 +14,7 @@ from attrs import frozen
 from torch import nn
 
 from nncf_core.numerics.formats import FORMATS
-from nncf_core.numerics.quantizer import EPS, Quantizer
+from nncf_core.numerics.quantizer import EPS, FLOAT8, Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_torch.fake_quantize import fake_quantize
 from nncf_torch.tensors import array_of, dtype_name, tensor_of
@@ -27,16 +27,23 @@ _SCALE, _ZERO_POINT = "scale", "zero_point"
 
 @frozen
 class Rounding:
-    """Which integers a weight is rounded to.
+    """Which integers, or 8-bit floats, a weight is rounded to.
 
     :param lo: the smallest.
     :param hi: the largest.
     :param axis: axis that the scales lie along; ``None`` when there is one scale.
+    :param float8: number format of floats; ``None`` for integers.
     """
 
     lo: int
     hi: int
     axis: int | None
+    float8: str | None = None
+
+    @property
+    def format(self) -> str:
+        """Name of the number format."""
+        return self.float8 or ("int8" if self.lo < 0 else "uint8")
 
 
 def roundings_of(module: nn.Module) -> Mapping[str, Rounding]:
@@ -46,10 +53,15 @@ def roundings_of(module: nn.Module) -> Mapping[str, Rounding]:
 
 
 def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
-    """The quantizer that gives a tensor's codes; ``None`` for formats other than integers of 8 bits, and for scales
-    below zero, which some symmetric schemes have."""
-    if tensor.format.name not in ("int8", "uint8") or tensor.group_axis is not None or tensor.global_scale is not None:
+    """The quantizer that gives a tensor's codes; ``None`` for formats other than those of 8 bits, and for scales below
+    zero, which some symmetric schemes have."""
+    if (
+        tensor.format.name not in ("int8", "uint8", *FLOAT8)
+        or tensor.group_axis is not None
+        or tensor.global_scale is not None
+    ):
         return None
+    tensor = tensor.on_host()
     if (tensor.scale.astype(np.float32) < 0).any():
         return None
     axes = [axis for axis, n in enumerate(tensor.scale.shape) if n > 1]
@@ -57,32 +69,36 @@ def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
         return None
     shape = () if not axes else (-1,)
     zeros = np.zeros(tensor.scale.shape) if tensor.zero_point is None else tensor.zero_point
-    lo, hi = 0, 255
-    if tensor.format.name == "int8":
+    lo, hi, float8 = 0, 255, tensor.format.name if tensor.format.name in FLOAT8 else None
+    if float8 is not None:
+        hi = int(tensor.format.max_value)
+        lo = -hi
+    elif tensor.format.name == "int8":
         # half of the range, or a range without its smallest integer, shows in the largest code
         codes = tensor.codes.view(np.int8)
         largest = int(np.abs(codes.astype(np.int16)).max(initial=0)) or 127
         lo, hi = -largest, min(largest, 127)
     scale = np.maximum(tensor.scale.astype(np.float32), EPS)
-    return Quantizer(scale.reshape(shape), zeros.reshape(shape), lo, hi, axes[0] if axes else None)
+    return Quantizer(scale.reshape(shape), zeros.reshape(shape), lo, hi, axes[0] if axes else None, float8)
 
 
 def codes_of(
-    weight: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None
+    weight: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, rounding: Rounding
 ) -> CompressedTensor:
-    """The integers that a weight is rounded to."""
+    """The codes that a weight is rounded to."""
     array = array_of(weight)
+    lo, hi, axis = rounding.lo, rounding.hi, rounding.axis
     along: tuple[int, ...] = () if axis is None else (-1,)
     # as fake_quantize takes them: no sign, no fractions
     scales = np.maximum(np.abs(array_of(scale).astype(np.float32)), EPS)
     zeros = np.clip(np.rint(array_of(zero_point)), lo, hi)
-    quantizer = Quantizer(scales.reshape(along), zeros.reshape(along), lo, hi, axis)
+    quantizer = Quantizer(scales.reshape(along), zeros.reshape(along), lo, hi, axis, rounding.float8)
     shape = tuple(array.shape[axis] if index == axis else 1 for index in range(array.ndim))
     codes = quantizer.encode(array)
     return CompressedTensor(
-        format=FORMATS["int8" if lo < 0 else "uint8"],
+        format=FORMATS[rounding.format],
         shape=array.shape,
-        codes=codes.astype(np.int8 if lo < 0 else np.uint8).view(np.uint8).reshape(-1),
+        codes=(codes if rounding.float8 else codes.astype(rounding.format)).view(np.uint8).reshape(-1),
         scale=quantizer.scale.reshape(shape),
         zero_point=quantizer.zero_point.astype(np.uint8).reshape(shape) if lo == 0 else None,
         dtype=dtype_name(weight.dtype),
@@ -137,5 +153,5 @@ def parts_of_roundings(module: nn.Module) -> set[str]:
 
 def rounded(module: nn.Module, name: str) -> torch.Tensor:
     """The weight as the operators get it."""
-    rounding = roundings_of(module)[name]
-    return fake_quantize(getattr(module, name), *held(module, name), rounding.lo, rounding.hi, rounding.axis)
+    r = roundings_of(module)[name]
+    return fake_quantize(getattr(module, name), *held(module, name), r.lo, r.hi, r.axis, r.float8)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, tor
 def run_module(module: nn.Module, call: Call) -> Any:
     """What a module gives, in evaluation mode; random numbers that it draws are not missed elsewhere."""
     call = on_device(module, call)
-    with evaluating(module), torch.no_grad(), torch.random.fork_rng():
+    with evaluating(module), _uncompiled(), torch.no_grad(), torch.random.fork_rng():
         return module(*call.args, **call.kwargs)
 
 
@@ -97,6 +98,12 @@ def _named(model: GraphModel, outputs: Any) -> dict[str, torch.Tensor]:
 
 def _to(leaf: Any, device: torch.device) -> Any:
     return leaf.to(device) if isinstance(leaf, torch.Tensor) and leaf.device != device else leaf
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """While this lasts, what ``torch.compile`` gave runs as it was before, so that every function call is seen."""
+    # the compiler takes a while to import; without it nothing is compiled
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

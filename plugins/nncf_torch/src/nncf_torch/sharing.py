@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ def shared_copy(module: nn.Module) -> nn.Module:
             raise UnsupportedModelError(f"The parameter {name!r} has no shape yet: run the model once on an input.")
         memo[id(parameter)] = _view(parameter)
     for owner in module.modules():
+        memo.update((id(tensor), tensor.detach().clone()) for tensor in _computed(owner))
         # deepcopy takes twenty times as long for each, and modules have a dozen
         memo.update((id(hooks), OrderedDict()) for hooks in vars(owner).values() if _is_empty(hooks))
         for name in weights_of(owner):
@@ -39,6 +41,17 @@ def shared_copy(module: nn.Module) -> nn.Module:
     return made
 
 
+def _computed(owner: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors that a module keeps and autograd knows the origin of, which deepcopy does not take.
+
+    ``torch.nn.utils.weight_norm`` makes such before each call.
+    """
+    for value in vars(owner).values():
+        for tensor in value if isinstance(value, list) else (value,):
+            if isinstance(tensor, torch.Tensor) and not tensor.is_leaf:
+                yield tensor
+
+
 def _is_empty(attribute: Any) -> bool:
     return type(attribute) is OrderedDict and not attribute and not vars(attribute)
 
@@ -46,6 +59,8 @@ def _is_empty(attribute: Any) -> bool:
 def _view(parameter: nn.Parameter) -> torch.Tensor:
     if type(parameter) is not nn.Parameter:
         return parameter
-    view = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+    # a tensor that was made in inference mode can have no gradient outside of it
+    trained = parameter.requires_grad and not parameter.is_inference()
+    view = nn.Parameter(parameter.detach(), requires_grad=trained)
     view.__dict__.update(parameter.__dict__)
     return view

@@ -2,8 +2,8 @@
 
 A weight ``w`` is stored in up to five tensors, named ``w_codes``, ``w_scale`` and so on:
 
-- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8_e4m3fn, indices of codebooks uint8 or
-  int16); narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
+- ``codes``: 8-bit codes one by one in the weight's shape (int8, uint8, float8, indices of codebooks uint8 or int16);
+  narrower codes packed in uint8, the first one in the lowest bits, signed ones with an offset, so that
   0 is the lowest;
 - ``scale``, and ``zero_point`` in the integer formats that have one: with the weight's number of axes, and one more
   after the axis that is divided into groups. 4-bit zero points are packed like codes when their number is even.
@@ -21,14 +21,14 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import ml_dtypes
-import numpy as np
 import torch
 
+from nncf_core.numerics.arrays import nbytes_of, size_of
 from nncf_core.numerics.formats import FORMATS, NumberFormat
-from nncf_core.numerics.packing import pack, packed_size, unpack
+from nncf_core.numerics.packing import packed_size
 from nncf_core.numerics.tensor import CompressedTensor
-from nncf_torch.tensors import array_of, dtype_name, tensor_of, torch_dtype
+from nncf_torch.fake_quantize import FLOAT8
+from nncf_torch.tensors import cast_tensor, dtype_name, resident_of, stays, tensor_of, torch_dtype
 
 PARTS = ("codes", "scale", "zero_point", "codebook", "global_scale")
 """Names of the tensors, in the order of :func:`decompress`'s arguments."""
@@ -86,8 +86,11 @@ def grouped_scale_shape(scale_shape: tuple[int, ...], group_axis: int | None) ->
 
 
 def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tuple[Stored, dict[str, torch.Tensor]]:
-    """The tensors of a compressed weight, on a device."""
-    largest = float(np.abs(tensor.scale.astype(np.float32)).max(initial=0)) * _reach(tensor)
+    """The tensors of a compressed weight, on a device; nothing of what lies there already passes through the CPU."""
+    scale = tensor_of(tensor.scale)
+    if tensor.scale_format is not None:
+        scale = scale.view(torch_dtype(tensor.scale_format))
+    largest = float(scale.to(torch.float32).abs().max()) * _reach(tensor) if scale.numel() else 0.0
     dtype = torch_dtype(tensor.dtype)
     stored = Stored(
         tensor.format.name,
@@ -99,33 +102,35 @@ def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tupl
         tensor.group_size,
         clipped=largest * abs(tensor.global_scale or 1.0) > torch.finfo(dtype).max,
     )
-    broadcast = grouped_scale_shape(tensor.scale.shape, tensor.group_axis)
-    scale = tensor_of(tensor.scale).reshape(broadcast)
+    broadcast = grouped_scale_shape(tuple(scale.shape), tensor.group_axis)
+    scale = scale.reshape(broadcast)
     if scale.dtype is torch.float8_e8m0fnu:
         scale = scale.to(torch.bfloat16)
-    parts = {"codes": _stored_codes(stored, tensor.codes), "scale": scale}
+    parts = {"codes": _stored_codes(stored, tensor_of(tensor.codes)), "scale": scale}
     if tensor.zero_point is not None:
-        packed = stored.bits == 4 and tensor.zero_point.size % 2 == 0
-        zero_point = pack(tensor.zero_point, 4) if packed else tensor.zero_point.reshape(broadcast)
-        parts["zero_point"] = tensor_of(zero_point)
-    table = np.asarray(tensor.format.values, np.float32) if tensor.format.values else tensor.codebook
-    if table is not None:
-        parts["codebook"] = tensor_of(table.astype(np.float32))
+        zero_point = tensor_of(tensor.zero_point)
+        packed = stored.bits == 4 and zero_point.numel() % 2 == 0
+        parts["zero_point"] = _packed_pairs(zero_point) if packed else zero_point.reshape(broadcast)
+    if tensor.format.values:
+        parts["codebook"] = torch.tensor(tensor.format.values, dtype=torch.float32)
+    elif tensor.codebook is not None:
+        parts["codebook"] = cast_tensor(tensor.codebook, torch.float32)
     if tensor.global_scale is not None:
         parts["global_scale"] = torch.tensor(tensor.global_scale, dtype=torch.float32)
     return stored, {name: part.to(device) for name, part in parts.items()}
 
 
 def decode(stored: Stored, parts: Mapping[str, torch.Tensor]) -> CompressedTensor:
-    """The inverse of :func:`encode`."""
-    arrays = {name: array_of(part) for name, part in parts.items()}
-    zero_point, codebook = arrays.get("zero_point"), arrays.get("codebook")
-    scale = arrays["scale"].reshape(stored.scale_shape)
-    if scale.dtype == ml_dtypes.bfloat16:
-        scale = scale.astype(ml_dtypes.float8_e8m0fnu)
+    """The inverse of :func:`encode`; the arrays are those of :func:`~nncf_torch.tensors.resident_of`."""
+    zero_point, scale = parts.get("zero_point"), parts["scale"].detach().reshape(stored.scale_shape)
+    scale_format = None
+    if scale.dtype is torch.bfloat16:  # its exponent is what float8_e8m0fnu has
+        scale = (scale.view(torch.int16) >> 7).to(torch.uint8).view(torch.float8_e8m0fnu)
+    if stays(scale) and scale.element_size() == 1:
+        scale, scale_format = scale.view(torch.uint8), dtype_name(scale.dtype)
     if zero_point is not None:
-        packed = zero_point.size * 2 == scale.size and stored.bits == 4
-        zero_point = unpack(zero_point.reshape(-1), 4, scale.size, False) if packed else zero_point
+        if zero_point.numel() * 2 == scale.numel() and stored.bits == 4:
+            zero_point = _unpack(zero_point, 4, False)
         zero_point = zero_point.reshape(scale.shape)
     number_format = FORMATS[stored.format]
     if stored.format == "codebook" and stored.bits != number_format.bits:
@@ -133,15 +138,16 @@ def decode(stored: Stored, parts: Mapping[str, torch.Tensor]) -> CompressedTenso
     return CompressedTensor(
         format=number_format,
         shape=stored.shape,
-        codes=_plain_codes(stored, arrays["codes"]),
-        scale=scale,
-        zero_point=zero_point,
+        codes=resident_of(_plain_codes(stored, parts["codes"])),
+        scale=resident_of(scale),
+        zero_point=None if zero_point is None else resident_of(zero_point),
         dtype=dtype_name(stored.dtype),
         reduction_axes=stored.reduction_axes,
         group_axis=stored.group_axis,
         group_size=stored.group_size,
-        global_scale=float(arrays["global_scale"]) if "global_scale" in arrays else None,
-        codebook=codebook if stored.format == "codebook" else None,
+        global_scale=float(parts["global_scale"]) if "global_scale" in parts else None,
+        codebook=resident_of(parts["codebook"]) if stored.format == "codebook" else None,
+        scale_format=scale_format,
     )
 
 
@@ -186,21 +192,50 @@ def decompress(
         values = values.reshape(stored.shape)
     if stored.dtype is torch.float32:
         return values
-    if stored.clipped:
+    if stored.clipped and stored.dtype is not torch.float64:
         limit = torch.finfo(stored.dtype).max
         values = values.clamp(-limit, limit)
     return values.to(stored.dtype)
 
 
+def is_by_row(stored: Stored, codes: torch.Tensor) -> bool:
+    """Whether a matrix can be decompressed row by row: rows share neither a byte of codes nor a scale."""
+    by_row = len(stored.shape) == 2 and codes.dim() == 2 and codes.shape[0] == stored.shape[0]
+    return by_row and stored.reduction_axes == (1,) and stored.group_axis in (None, 1)
+
+
+def decompress_rows(stored: Stored, parts: Mapping[str, torch.Tensor], indices: torch.Tensor) -> torch.Tensor:
+    """Rows of a matrix, the same as those of what :func:`decompress` gives.
+
+    :param indices: integers of any shape.
+    :return: that shape with one more axis.
+    """
+    flat, columns = indices.reshape(-1), stored.shape[1]
+    scale, zero_point = parts["scale"], parts.get("zero_point")
+    if zero_point is not None:
+        if zero_point.numel() != scale.numel():
+            zero_point = _unpack(zero_point, stored.bits, exported=False)
+        zero_point = zero_point.reshape(scale.shape)[flat]
+    rows = decompress(
+        stored._replace(shape=(flat.numel(), columns)),
+        parts["codes"][flat],
+        scale[flat],
+        zero_point,
+        parts.get("codebook"),
+        parts.get("global_scale"),
+    )
+    return rows.reshape(*indices.shape, columns)
+
+
 def encoded_bytes(tensor: CompressedTensor) -> int:
     """Bytes that the tensors of :func:`encode` take."""
     _, size = _CODES_IN_BYTES.get(tensor.format.bits, (1, 1))
-    total = tensor.codes.nbytes + -tensor.codes.nbytes % size
+    total = nbytes_of(tensor.codes) + -nbytes_of(tensor.codes) % size
     # float8_e8m0fnu is kept as bfloat16
-    total += tensor.scale.size * (2 if tensor.scale.dtype == ml_dtypes.float8_e8m0fnu else tensor.scale.itemsize)
+    total += nbytes_of(tensor.scale) * (2 if tensor.scale_dtype == "float8_e8m0fnu" else 1)
     if tensor.zero_point is not None:
-        packed = tensor.format.bits == 4 and tensor.zero_point.size % 2 == 0
-        total += tensor.zero_point.size // 2 if packed else tensor.zero_point.size
+        count = size_of(tensor.zero_point)
+        total += count // 2 if tensor.format.bits == 4 and count % 2 == 0 else count
     table = tensor.format.values if tensor.codebook is None else tensor.codebook
     return total + 4 * (0 if table is None else len(table)) + 4 * (tensor.global_scale is not None)
 
@@ -225,42 +260,46 @@ def _unpack(codes: torch.Tensor, bits: int, exported: bool) -> torch.Tensor:
     return codes
 
 
-_CODE_DTYPES = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8)}
+_CODE_DTYPES = {"int8": torch.int8, **FLOAT8}
 # the sign bit of every code that a byte, or three, hold
 _SIGNS = {4: (0x88,), 2: (0xAA,), 3: (0x24, 0x49, 0x92)}
 _CODES_IN_BYTES = {4: (2, 1), 2: (4, 1), 3: (8, 3)}
 
 
-def _stored_codes(stored: Stored, codes: np.ndarray) -> torch.Tensor:
-    if stored.format == "f8e4m3":
-        return tensor_of(codes).view(torch.float8_e4m3fn).reshape(stored.shape)
-    if stored.bits == 16:
-        return tensor_of(codes.view("<i2")).reshape(stored.shape)
-    if stored.bits == 8:
-        return tensor_of(codes.view(_CODE_DTYPES.get(stored.format, np.uint8))).reshape(stored.shape)
+def _stored_codes(stored: Stored, codes: torch.Tensor) -> torch.Tensor:
+    if stored.bits >= 8:
+        dtype = torch.int16 if stored.bits == 16 else _CODE_DTYPES.get(stored.format, torch.uint8)
+        return codes.view(dtype).reshape(stored.shape)
     count, size = _CODES_IN_BYTES[stored.bits]
-    padded = np.append(codes, np.zeros(-codes.size % size, np.uint8)) if codes.size % size else codes
+    padded = torch.cat((codes, codes.new_zeros(-len(codes) % size))) if len(codes) % size else codes
     if stored.offset:
         padded = _with_signs_flipped(padded, stored.bits)
     last = stored.shape[-1]
-    shape = (*stored.shape[:-1], last // count * size) if last % count == 0 else (padded.size,)
-    return tensor_of(padded).reshape(shape)
+    shape = (*stored.shape[:-1], last // count * size) if last % count == 0 else (len(padded),)
+    return padded.reshape(shape)
 
 
-def _with_signs_flipped(codes: np.ndarray, bits: int) -> np.ndarray:
+def _packed_pairs(codes: torch.Tensor) -> torch.Tensor:
+    pairs = codes.reshape(-1, 2)
+    return pairs[:, 0] | (pairs[:, 1] << 4)
+
+
+def _with_signs_flipped(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """Two's complement to codes with an offset, and back."""
-    signs = np.array(_SIGNS[bits], np.uint8)
-    flipped: np.ndarray = (codes ^ signs) if signs.size == 1 else (codes.reshape(-1, 3) ^ signs).reshape(-1)
-    return flipped
+    signs = _SIGNS[bits]
+    if len(signs) == 1:
+        return codes ^ signs[0]
+    return (codes.reshape(-1, len(signs)) ^ torch.tensor(signs, dtype=torch.uint8, device=codes.device)).reshape(-1)
 
 
-def _plain_codes(stored: Stored, codes: np.ndarray) -> np.ndarray:
-    flat = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
+def _plain_codes(stored: Stored, codes: torch.Tensor) -> torch.Tensor:
+    flat = codes.detach().reshape(-1).view(torch.uint8)
     if stored.offset:
         flat = _with_signs_flipped(flat, stored.bits)
-    size = packed_size(int(np.prod(stored.shape, dtype=np.int64)), stored.bits)
-    plain: np.ndarray = flat[:size]
-    spare = size * 8 - int(np.prod(stored.shape, dtype=np.int64)) * stored.bits
+    elements = math.prod(stored.shape)
+    size = packed_size(elements, stored.bits)
+    plain = flat[:size]
+    spare = size * 8 - elements * stored.bits
     if stored.offset and spare:
         plain[-1] &= 0xFF >> spare
     return plain
@@ -269,7 +308,7 @@ def _plain_codes(stored: Stored, codes: np.ndarray) -> np.ndarray:
 def _reach(tensor: CompressedTensor) -> float:
     """The largest magnitude that a scale is multiplied by."""
     if tensor.codebook is not None:
-        return float(np.abs(tensor.codebook).max())
+        return float(abs(tensor.codebook).max())
     if tensor.zero_point is not None:
         return float(2**tensor.format.bits - 1)
     return tensor.format.max_value

@@ -76,9 +76,18 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, OpKind, str, WeightLayout
         for name in module._flat_weights_names:
             if name.startswith("weight"):
                 yield module.mode.lower(), OpKind.RECURRENT, name, linear_layout(2)
+    elif isinstance(module, nn.RNNCellBase):
+        for name in ("weight_ih", "weight_hh"):
+            yield _cell_type(module), OpKind.RECURRENT, name, linear_layout(2)
     elif _is_conv1d_of_transformers(module):
         # a linear layer whose weight is [inputs, outputs]
         yield "addmm", OpKind.MATMUL, "weight", WeightLayout((0,), (1,))
+
+
+def _cell_type(module: nn.RNNCellBase) -> str:
+    if isinstance(module, nn.RNNCell):
+        return f"rnn_{module.nonlinearity}_cell"
+    return "lstm_cell" if isinstance(module, nn.LSTMCell) else "gru_cell"
 
 
 def _is_conv1d_of_transformers(module: nn.Module) -> bool:

@@ -1,10 +1,12 @@
-"""Tensors as numpy arrays and back, without copies where memory allows."""
+"""Tensors as the core's kernels take them: numpy views of the CPU's memory; what lies elsewhere as it is."""
 
 from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
 import torch
+
+from nncf_core.numerics.arrays import Array
 
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16}
 _BEYOND_NUMPY = {
@@ -28,6 +30,19 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
+def stays(tensor: torch.Tensor) -> bool:
+    """Whether kernels get the tensor itself, and work on its device.
+
+    What lies in the CPU's memory they get as a view of numpy's. Apple's ``mps`` has no float64, and shares that memory.
+    """
+    return tensor.device.type not in ("cpu", "mps")
+
+
+def resident_of(tensor: torch.Tensor) -> Array:
+    """The values where they lie, for the core's kernels; not to be written to."""
+    return tensor.detach() if stays(tensor) else array_of(tensor)
+
+
 def array_of(tensor: torch.Tensor) -> np.ndarray:
     """A read-only array of a tensor's values: a view of its memory, or a copy when it is not on the CPU."""
     plain = tensor.detach()
@@ -43,8 +58,15 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
     return array
 
 
-def tensor_of(array: np.ndarray) -> torch.Tensor:
+def numpy_of(values: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The array of what may be either."""
+    return array_of(values) if isinstance(values, torch.Tensor) else values
+
+
+def tensor_of(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     """A tensor that shares the memory of an array, which nobody else writes to afterwards."""
+    if isinstance(array, torch.Tensor):
+        return array
     array = np.asarray(array)
     dtype = _FROM_ML_DTYPES.get(array.dtype)
     if not array.flags.writeable or not array.flags.c_contiguous:
@@ -53,3 +75,8 @@ def tensor_of(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array)
     plain = array.view(np.uint8 if array.itemsize == 1 else np.int16)
     return torch.from_numpy(plain).view(dtype)
+
+
+def cast_tensor(array: np.ndarray | torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of these values in an element type."""
+    return array.to(dtype) if isinstance(array, torch.Tensor) else tensor_of(array.astype(np.dtype(dtype_name(dtype))))

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 import nncf
 from nncf_core.graph import Graph
-from nncf_core.statistics import AGGREGATORS, Statistics, StatisticsRequest
+from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import CompressConstant, InsertMultiply, PointKind, TargetPoint
 from nncf_onnx import running
 from nncf_onnx.statistics_aggregator import OnnxStatisticsAggregator
@@ -144,7 +144,7 @@ def requests() -> list[StatisticsRequest]:
     return [
         StatisticsRequest(point, kind, axis)
         for point in (SECOND_INPUT, TargetPoint("first"), TargetPoint("first", PointKind.INPUT, 0))
-        for kind in sorted(AGGREGATORS)
+        for kind in ("abs_max", "max", "mean", "mean_max", "mean_min", "mean_square", "min")
         for axis in (None, -1)
     ]
 

@@ -11,7 +11,7 @@ import numpy as np
 from nncf_core.contracts import StatisticsAggregator
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.graph import Graph
-from nncf_core.statistics import AGGREGATORS, StatisticsRequest
+from nncf_core.statistics import StatisticsRequest
 from nncf_core.testing.backends.base import BackendSuite, activation_of
 from nncf_core.testing.cases import ModelCase
 from nncf_core.testing.suite import expect
@@ -26,12 +26,20 @@ _BY_NUMPY: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean_square": lambda rows: (rows**2).mean(axis=0),
 }
 
+_OTHERS: Mapping[str, float | None] = {
+    "mean_max": None,
+    "median_min": None,
+    "mean_quantile": 0.99,
+    "median": None,
+}
+"""Kinds that are only compared with themselves, with the probability that they take."""
+
 
 class CollectingTests(BackendSuite):
     """The statistics aggregator, where the backend has one."""
 
     def test_statistics_equal_numpy(self, case: ModelCase) -> None:
-        """Every kind of statistic, over everything and for each index of the last axis."""
+        """Statistics over everything and for each index of the last axis."""
         model, graph, requests = self._prepared(case)
         statistics = self._aggregator().collect(model, graph, requests, iter(case.feeds))
         points = list(dict.fromkeys(request.target for request in requests))
@@ -105,9 +113,14 @@ class CollectingTests(BackendSuite):
         ends = [(activation_of(node), TargetPoint(node.name, PointKind.OUTPUT, 0)) for node in nodes]
         points = [point for pair in ends for point in pair if point is not None and _is_float(graph, point)]
         expect(points, "no port of the graph is stated to hold floating-point numbers; fill in Port.dtype")
+        kinds = {**dict.fromkeys(_BY_NUMPY), **_OTHERS}
         requests = [
-            StatisticsRequest(point, kind, axis) for point in points for kind in AGGREGATORS for axis in (None, -1)
+            StatisticsRequest(point, kind, axis, probability)
+            for point in points
+            for kind, probability in kinds.items()
+            for axis in (None, -1)
         ]
+        requests += [StatisticsRequest(point, "least_error_range") for point in points]
         return model, graph, requests
 
 

@@ -83,7 +83,7 @@ class CompressingTests(BackendSuite):
                     "it could be compressed twice",
                 )
                 assert constant.compressed is not None
-                found, layout = constant.compressed(), layout_of(graph, name)
+                found, layout = constant.compressed().on_host(), layout_of(graph, name)
                 _same_tensor(found, tensor, layout, f"{what} the constant {name!r}")
                 expect(
                     comparable(np.array(constant.read())) == comparable(decompress(found)),

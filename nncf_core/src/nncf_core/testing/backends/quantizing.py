@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from unittest import SkipTest
 
 import numpy as np
 
-from nncf_core.contracts import CompressionRequest, QuantizingInserter
+from nncf_core.contracts import CompressionRequest, PreparingInserter, QuantizingInserter
+from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph, WeightLayout
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.kernels import decompress
@@ -31,6 +33,14 @@ class QuantizingTests(BackendSuite):
         """Some operators are computed with integers."""
         expect(self._inserter().quantization_setup("ANY").operators, "quantization_setup('ANY') has no operators")
 
+    def test_preparing_changes_no_result(self, case: ModelCase) -> None:
+        """A model that was prepared for quantizers computes what it did."""
+        inserter = self.backend.inserter
+        if not isinstance(inserter, PreparingInserter):
+            raise SkipTest("the backend prepares no models")
+        model = inserter.prepare(self.opened(case), self.options)
+        self.same_outputs(self.outputs(model, case), self.expected(case, {}), "after preparing")
+
     def test_quantizers_round_inputs(self, case: ModelCase) -> None:
         """The node at whose input a quantizer stands gets what :meth:`Quantizer.apply` makes of the tensor."""
         for graph, point in self._points(case):
@@ -45,6 +55,14 @@ class QuantizingTests(BackendSuite):
                 continue
             index = next(i for i, output in enumerate(producer.outputs) if output.tensor == port.tensor)
             self._check(case, graph, TargetPoint(producer.name, PointKind.OUTPUT, index), point)
+
+    def test_quantizers_to_8_bit_floats(self, case: ModelCase) -> None:
+        """The same of the formats that the setup names, unless the model cannot hold them, which an error says."""
+        formats = self._inserter().quantization_setup("ANY").float8
+        for graph, point in self._points(case):
+            for name in formats:
+                with suppress(ParameterNotSupportedError):
+                    self._check(case, graph, point, point, name)
 
     def test_integer_operands_are_exact(self, case: ModelCase) -> None:
         """Outputs are those of the decompressed weights, also after ``strip`` to ``DQ`` and ``IN_PLACE``."""
@@ -93,17 +111,25 @@ class QuantizingTests(BackendSuite):
             if point is not None and "float" in (node.inputs[point.port].dtype or ""):
                 yield graph, point
 
-    def _check(self, case: ModelCase, graph: Graph, at: TargetPoint, seen: TargetPoint) -> None:
+    def _check(
+        self, case: ModelCase, graph: Graph, at: TargetPoint, seen: TargetPoint, float8: str | None = None
+    ) -> None:
         before = self._tensor(self.opened(case), seen, case)
-        step = np.exp2(np.ceil(np.log2(np.abs(before.astype(np.float32)).max() / 100)))
+        wide = before.astype(np.float32)
+        step = np.exp2(np.ceil(np.log2(np.abs(wide).max() / 100)))
         quantizer = Quantizer(step, 120, 0, 255)
+        if float8 is not None:
+            top = int(FORMATS[float8].max_value)
+            quantizer = Quantizer(step * np.exp2(-3), 0, -top, top, float8=float8)
         edit = InsertQuantizer(at, quantizer, f"{at.node}/test")
         model = self.apply(self.opened(case), [edit])
         what = f"the tensor at {seen} after InsertQuantizer at {at}"
         found, wanted = self._tensor(model, seen, case), quantizer.apply(before)
         expect(found.shape == wanted.shape, f"{what} has shape {found.shape}, it should have {wanted.shape}")
-        # half a step goes up or down
-        ties = np.abs(before.astype(np.float32) / step % 1 - 0.5) < 1e-3
+        # half a step goes up or down; a runtime may round to float16 before it does to 8 bits
+        ties = np.abs(wide / step % 1 - 0.5) < 1e-3
+        if float8 is not None:
+            ties = quantizer.apply(wide * np.float32(1 - 1e-3)) != quantizer.apply(wide * np.float32(1 + 1e-3))
         self.same(np.where(ties, wanted, found), wanted, what)
         names = [node.name for node in self.backend.builder.build(model) if node.name.startswith(edit.name)]
         expect(names, f"no node of the graph has a name that begins with {edit.name!r}, which was asked for")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nncf_core.graph import Trait
+from nncf_core.numerics.arrays import to_host
 from nncf_core.report import weight_constants
 from nncf_core.testing.backends.base import BackendSuite, layout_of, weight_uses
 from nncf_core.testing.cases import ModelCase
@@ -135,6 +136,10 @@ class ReadingTests(BackendSuite):
             first = comparable(np.array(constant.read()))
             constant.release()
             array = constant.read()
+            expect(
+                comparable(to_host(constant.array())) == first,
+                f"constant {name!r}: array() (on_device) gives other values than read()",
+            )
             expect(comparable(array) == first, f"constant {name!r} reads differently after release()")
             expect(
                 array.dtype.name == constant.dtype and array.shape == constant.shape,

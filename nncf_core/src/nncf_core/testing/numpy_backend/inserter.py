@@ -12,6 +12,7 @@ from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.hardware import OperatorSetup, QuantizationSetup
+from nncf_core.numerics.quantizer import FLOAT8
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder, array_of
 from nncf_core.testing.numpy_backend.model import Input, NumpyModel, Operation
 from nncf_core.transformations import (
@@ -62,9 +63,10 @@ class NumpyTargetPointInserter:
                 continue
             if isinstance(transformation, InsertQuantizer):
                 quantizer = transformation.quantizer
-                operation = Operation("", "Quantize", ("scale", "zero_point", "integers"), "", axis=quantizer.axis)
-                integers = np.array([quantizer.lo, quantizer.hi])
-                _insert(model, transformation, operation, quantizer.scale, quantizer.zero_point, integers)
+                operation = Operation("", "Quantize", ("scale", "zero_point", "ends"), "", axis=quantizer.axis)
+                dtype = np.dtype(np.int64) if quantizer.float8 is None else FLOAT8[quantizer.float8]
+                ends = np.array([quantizer.lo, quantizer.hi]).astype(dtype)
+                _insert(model, transformation, operation, quantizer.scale, quantizer.zero_point, ends)
                 continue
             if isinstance(transformation, InsertBias):
                 _insert(model, transformation, Operation("", "Add", ("bias",), ""), transformation.value)
@@ -109,9 +111,10 @@ class NumpyTargetPointInserter:
         return node.kind is OpKind.MATMUL
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
-        """As if products were computed with integers, and additions between them."""
+        """As if products were computed with integers or 8-bit floats, and additions of integers between them."""
         operators = {"MatMul": OperatorSetup(needs_weight=True), "Add": OperatorSetup(only_between=True)}
-        return QuantizationSetup(operators, frozenset({"Identity"}), frozenset({"Relu"}))
+        float8 = {name: {"MatMul": OperatorSetup()} for name in ("f8e4m3", "f8e5m2")}
+        return QuantizationSetup(operators, frozenset({"Identity"}), frozenset({"Relu"}), float8=float8)
 
     def runner(self, model: NumpyModel) -> Runner:
         """The model's own :meth:`~nncf_core.testing.numpy_backend.NumpyModel.run`."""

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from nncf_core.errors import UnsupportedDatasetError, UnsupportedModelError
 from nncf_core.numerics.kernels import decompress
-from nncf_core.numerics.quantizer import Quantizer
+from nncf_core.numerics.quantizer import FLOAT8, Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 
 Stored: TypeAlias = "np.ndarray | CompressedTensor"
@@ -121,10 +121,11 @@ def _matmul(operation: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _quantize(
-    operation: Operation, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, integers: np.ndarray
+    operation: Operation, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, ends: np.ndarray
 ) -> np.ndarray:
-    lo, hi = (int(n) for n in integers)
-    return Quantizer(scale, zero_point, lo, hi, operation.axis).apply(x)
+    lo, hi = (int(n) for n in ends)
+    float8 = next((name for name, dtype in FLOAT8.items() if dtype == ends.dtype), None)
+    return Quantizer(scale, zero_point, lo, hi, operation.axis, float8).apply(x)
 
 
 OPERATORS: Mapping[str, Callable[..., np.ndarray]] = {

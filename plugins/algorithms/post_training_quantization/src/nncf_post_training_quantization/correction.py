@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from nncf_core.aggregators import Mean
+from nncf_core.aggregators import AGGREGATORS
 from nncf_core.contracts import Context
 from nncf_core.graph import Graph, Node, OpKind
 from nncf_core.log import nncf_logger
@@ -100,7 +100,7 @@ def _run(part: Stage, inputs: Sequence[str], shelf: Shelf, context: Context) -> 
 
 def _shift(bias: Bias, outputs: Sequence[np.ndarray], statistics: Statistics) -> np.ndarray:
     """What is missing from the mean of each output channel, float64."""
-    mean = Mean(bias.axis)
+    mean = AGGREGATORS["mean"](axis=bias.axis)
     for output in outputs:
         mean.update(output)
     return np.asarray(statistics[bias.mean_output] - mean.value)

@@ -16,7 +16,10 @@ from nncf_core.advanced import (
 )
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.parameters import ModelType, OverflowFix, QuantizationMode, QuantizationPreset, TargetDevice
-from nncf_core.range_estimator import AggregatorType, StatisticsCollectorParameters, StatisticsType
+from nncf_core.range_estimator import AggregatorType
+from nncf_post_training_quantization.modes import float8_formats
+from nncf_post_training_quantization.ranges import RangeEstimator, estimator
+from nncf_post_training_quantization.weights import WeightScheme
 
 
 @frozen
@@ -36,7 +39,10 @@ SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "description": "Quantization of weights and activations with calibration data.",
     "properties": {
-        "mode": {"enum": [str(mode) for mode in QuantizationMode]},
+        "mode": {
+            "description": "8-bit floats; without it, integers.",
+            "enum": [str(mode) for mode in QuantizationMode],
+        },
         "preset": {
             "description": "performance: activations without zero point; mixed: with one.",
             "enum": [str(preset) for preset in QuantizationPreset],
@@ -84,13 +90,6 @@ ALIGNMENT_SCHEMA: Mapping[str, Any] = {
     },
 }
 
-_RANGES: Mapping[tuple[StatisticsType, AggregatorType], str] = {
-    (StatisticsType.MIN, AggregatorType.MIN): "min",
-    (StatisticsType.MIN, AggregatorType.MEAN): "mean_min",
-    (StatisticsType.MAX, AggregatorType.MAX): "max",
-    (StatisticsType.MAX, AggregatorType.MEAN): "mean_max",
-}
-
 
 class Correction(Enum):
     """How biases are corrected."""
@@ -105,21 +104,31 @@ class Settings:
     """Parameters after defaults and checks.
 
     :param symmetric: whether activations have no zero point.
-    :param low: the statistic that is the lower end of a range.
-    :param high: the statistic that is the upper end.
+    :param signed: of activations without a zero point: whether their integers have a sign; ``None``: where numbers
+        below zero were seen.
+    :param estimator: of the ranges of activations.
+    :param batched: whether an item of the dataset holds several samples; ``None``: as the dataset says.
+    :param float8: number formats of activations and of weights; ``None`` for integers.
+    :param transformer: whether the user says that the model is a transformer.
+    :param zero_points: whether the user asks for zero points of activations.
     :param threshold: largest change of a bias, relative to it; ``None``: any.
     :param all_biases: whether layers without a bias get one.
     """
 
     symmetric: bool
+    signed: bool | None
     device: str
-    low: str
-    high: str
+    estimator: RangeEstimator
+    batched: bool | None
+    weights: WeightScheme
     quantize_outputs: bool
     correction: Correction
     threshold: float | None
     all_biases: bool
     half_range: OverflowFix
+    float8: tuple[str, str] | None = None
+    transformer: bool = False
+    zero_points: bool = False
 
 
 def resolve(params: QuantizationSettings) -> Settings:
@@ -128,25 +137,38 @@ def resolve(params: QuantizationSettings) -> Settings:
     :raises ParameterNotSupportedError: for what is not supported.
     """
     advanced = params.advanced_parameters
-    if params.mode is not None:
-        raise _unsupported("mode", params.mode, "leave it out for integers of 8 bits")
-    for name in ("activations_quantization_params", "weights_quantization_params"):
-        _check_quantizer(name, getattr(advanced, name))
-    estimator = advanced.activations_range_estimator_params
-    activations = advanced.activations_quantization_params
+    float8 = float8_formats(params.mode, params.preset, advanced)
+    activations = _integers("activations_quantization_params", advanced.activations_quantization_params)
+    for name in ("per_channel", "narrow_range"):
+        if getattr(activations, name):
+            remedy = "the runtimes' operators take activations of one scale and 256 integers"
+            raise _unsupported(f"activations_quantization_params.{name}", True, remedy)
     symmetric = params.preset == QuantizationPreset.PERFORMANCE
-    if isinstance(activations, QuantizationParameters) and activations.mode is not None:
+    if activations.mode is not None:
         symmetric = activations.mode == QuantizationScheme.SYMMETRIC
+    mean, extremes = (AggregatorType.MEAN,) * 2, (AggregatorType.MIN, AggregatorType.MAX)
+    ranges = {
+        name: estimator(name, getattr(advanced, name), default, without)
+        for name, default, without in (
+            ("activations_range_estimator_params", mean, symmetric),
+            ("weights_range_estimator_params", extremes, _is_symmetric(advanced.weights_quantization_params)),
+        )
+    }
     return Settings(
         symmetric,
+        activations.signedness_to_force,
         str(params.target_device),
-        _statistic("min", estimator.min, StatisticsType.MIN),
-        _statistic("max", estimator.max, StatisticsType.MAX),
+        ranges["activations_range_estimator_params"],
+        advanced.batchwise_statistics,
+        _weights(advanced.weights_quantization_params, ranges["weights_range_estimator_params"]),
         advanced.quantize_outputs,
         correction_of(params),
         advanced.bias_correction_params.threshold,
         advanced.bias_correction_params.apply_for_all_nodes,
         advanced.overflow_fix or OverflowFix.DISABLE,
+        float8,
+        params.model_type is ModelType.TRANSFORMER,
+        not symmetric and (params.preset or getattr(activations, "mode", None)) is not None,
     )
 
 
@@ -157,20 +179,26 @@ def correction_of(params: QuantizationSettings) -> Correction:
     return Correction.FAST if params.fast_bias_correction else Correction.ACCURATE
 
 
-def _statistic(side: str, given: StatisticsCollectorParameters, default: StatisticsType) -> str:
-    kind = given.statistics_type or default
-    aggregator = given.aggregator_type or AggregatorType.MEAN
-    if (kind, aggregator) not in _RANGES or kind != default:
-        remedy = f"{default} of samples can be put together by mean or {default}"
-        raise _unsupported(f"activations_range_estimator_params.{side}", f"{aggregator} of {kind}", remedy)
-    return _RANGES[kind, aggregator]
+def _is_symmetric(given: QuantizationParameters | FP8QuantizationParameters | None) -> bool:
+    return not isinstance(given, QuantizationParameters) or given.mode != QuantizationScheme.ASYMMETRIC
 
 
-def _check_quantizer(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> None:
+def _weights(given: QuantizationParameters | FP8QuantizationParameters | None, ranges: RangeEstimator) -> WeightScheme:
+    name = "weights_quantization_params"
+    integers = _integers(name, given)
+    if integers.signedness_to_force is False and ranges.symmetric:
+        raise _unsupported(f"{name}.signedness_to_force", False, "weights lie on both sides of zero; leave it out")
+    if integers.narrow_range and not ranges.symmetric:
+        raise _unsupported(f"{name}.narrow_range", True, "integers with zero points are 256; leave it out")
+    return WeightScheme(ranges, integers.per_channel is not False, integers.narrow_range is not False)
+
+
+def _integers(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> QuantizationParameters:
     if isinstance(given, FP8QuantizationParameters):
-        raise _unsupported(name, "FP8", "leave it out for integers of 8 bits")
+        return QuantizationParameters()  # of 8-bit floats, see modes
     if given is not None and given.num_bits not in (None, 8):
         raise _unsupported(f"{name}.num_bits", given.num_bits, "8 bits are")
+    return given or QuantizationParameters()
 
 
 def _unsupported(name: str, value: object, remedy: str) -> ParameterNotSupportedError:

@@ -13,10 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from attrs import frozen
 
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
-from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node
+from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.transformations import PointKind, TargetPoint
+from nncf_post_training_quantization.attention import (
+    SUMS,
+    angle_products,
+    is_of_activations,
+    probability_products,
+    residual_sums,
+)
 from nncf_post_training_quantization.gates import gate_layers
 
 REQUEST = CompressionRequest("int8_sym", "int8")
@@ -31,12 +38,16 @@ class QuantizedTensor:
     :param points: where quantizers stand: at the producer's output, or at the inputs of some of its consumers.
     :param source: the tensor whose range it has; itself, or one before operators that only move elements.
     :param reason: who demands it.
+    :param shared: other tensors that have the same range, which is that of all of them.
+    :param symmetric: whether there must be no zero point.
     """
 
     tensor: str
     points: tuple[TargetPoint, ...]
     source: str
     reason: str
+    shared: tuple[str, ...] = ()
+    symmetric: bool = False
 
 
 @frozen
@@ -52,37 +63,83 @@ class QuantizedWeight:
 
 @frozen
 class Placement:
-    """All that is quantized."""
+    """All that is quantized.
+
+    :param constants: constants beside activations, with the inputs that take them.
+    """
 
     tensors: tuple[QuantizedTensor, ...]
     weights: tuple[QuantizedWeight, ...]
     nodes: tuple[Node, ...]
+    constants: tuple[tuple[Constant, TargetPoint], ...] = ()
 
 
-def place(graph: Graph, setup: QuantizationSetup, context: Context, quantize_outputs: bool) -> Placement:
+def place(
+    graph: Graph,
+    setup: QuantizationSetup,
+    context: Context,
+    quantize_outputs: bool,
+    *,
+    request: CompressionRequest = REQUEST,
+    transformer: bool = False,
+    attention_output: bool = False,
+) -> Placement:
     """What is quantized in a graph.
 
     :param quantize_outputs: whether tensors that leave the model may be quantized.
+    :param request: how weights are stored.
+    :param transformer: whether sums and the like stay in floating point, see :data:`.attention.SUMS`.
+    :param attention_output: whether products of attention's probabilities and values are quantized.
     """
-    gates = gate_layers(graph)
+    gates = frozenset[str]() if setup.whole else gate_layers(graph)
     if gates:
         nncf_logger.info(
             "Left in floating point, as layers of gates that weigh channels: %s.", ", ".join(sorted(gates))
         )
-    places = _Places(graph, setup, context, quantize_outputs, gates)
+    left = gates | angle_products(graph)
+    if not setup.whole:
+        left |= residual_sums(graph)
+    if not attention_output:
+        left |= probability_products(graph)
+    if transformer:
+        left |= {node.name for node in graph.of_kind(SUMS)}
+    places = _Places(graph, setup, context, quantize_outputs, left, request)
+    small = places.small_layers()
+    if small:
+        nncf_logger.info(
+            "Left in floating point, as layers so small that integers would take longer: %s.", ", ".join(small)
+        )
     integer = places.integer_nodes()
     demands = places.demands(integer)
     sources = places.moved_up(demands)
+    shared = places.shared_ranges(integer, sources)
+    symmetric = places.factors(integer, sources)
     order = dict.fromkeys(port.tensor for node in graph for port in (*node.inputs, *node.outputs))
     tensors = tuple(
-        QuantizedTensor(tensor, points, _root(tensor, sources), places.reason(tensor, integer))
+        QuantizedTensor(
+            tensor,
+            points,
+            _root(tensor, sources),
+            places.reason(tensor, integer),
+            shared.get(_root(tensor, sources), ()),
+            bool(symmetric & {_root(tensor, sources), *shared.get(_root(tensor, sources), ())}),
+        )
         for tensor in order
         if tensor in demands
         and not (setup.moves_through and tensor in sources)
         and (points := places.points(tensor, demands[tensor]))
     )
     kept = tuple(node for node in graph if node.name in integer)
-    return Placement(tensors, tuple(_weights(graph, kept)), kept)
+    return Placement(tensors, tuple(_weights(graph, kept)), kept, tuple(_beside(graph, kept)) if setup.whole else ())
+
+
+def _beside(graph: Graph, nodes: Iterable[Node]) -> Iterator[tuple[Constant, TargetPoint]]:
+    """Constants that are added to activations, or multiplied by them."""
+    for node in nodes:
+        for index, port in enumerate(node.inputs):
+            constant = None if port.constant is None or port.layout is not None else graph.constants[port.constant]
+            if Trait.ELEMENTWISE in node.traits and constant is not None and constant.is_float and constant.size:
+                yield constant, TargetPoint(node.name, PointKind.INPUT, index)
 
 
 def _root(tensor: str, sources: Mapping[str, str]) -> str:
@@ -108,7 +165,8 @@ class _Places:
     setup: QuantizationSetup
     context: Context
     quantize_outputs: bool
-    gates: frozenset[str]
+    left: frozenset[str]
+    request: CompressionRequest
 
     def integer_nodes(self) -> frozenset[str]:
         """Names of the operators that are computed with integers."""
@@ -121,6 +179,17 @@ class _Places:
             if not lost:
                 return frozenset(integer)
             between -= lost
+
+    def small_layers(self) -> list[str]:
+        """Names of the layers that could be computed with integers, but would take longer."""
+        return [
+            node.name
+            for node in self.graph
+            if (setup := self.setup.of(node)) is not None
+            and setup.needs_weight
+            and self._is_free(node)
+            and not self._pays(node)
+        ]
 
     def demands(self, integer: frozenset[str]) -> dict[str, set[str]]:
         """Consumers that demand each quantized tensor."""
@@ -135,7 +204,34 @@ class _Places:
             if setup.needs_result or setup.only_between:
                 result = self._result(node)
                 found.setdefault(result, set()).update(n.name for n in self.graph.consumers(result))
+        for node in self.graph:
+            setup = self.setup.of(node)
+            if setup is not None and setup.takes_quantized and node.name not in self.left and self._is_free(node):
+                for tensor in self._operands(node):
+                    if tensor in found:
+                        found[tensor].add(node.name)
         return found
+
+    def shared_ranges(self, integer: frozenset[str], sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """The other tensors that each shares its range with, where an operator wants one scale for its operands."""
+        groups: dict[str, frozenset[str]] = {}
+        for node in self.graph:
+            setup = self.setup.of(node)
+            if node.name not in integer or setup is None or not setup.unified_operands:
+                continue
+            roots = {_root(tensor, sources) for tensor in self._operands(node)}
+            whole = roots.union(*(groups.get(root, frozenset()) for root in roots))
+            groups |= dict.fromkeys(whole, frozenset(whole))
+        return {root: tuple(sorted(group - {root})) for root, group in groups.items()}
+
+    def factors(self, integer: frozenset[str], sources: Mapping[str, str]) -> frozenset[str]:
+        """Operands of products of activations: with zero points on both sides each product has three terms more."""
+        return frozenset(
+            _root(tensor, sources)
+            for node in self.graph
+            if node.name in integer and is_of_activations(node)
+            for tensor in self._operands(node)
+        )
 
     def moved_up(self, demands: dict[str, set[str]]) -> dict[str, str]:
         """Extend the demands to tensors before operators that only move elements; gives the tensor before each."""
@@ -179,9 +275,12 @@ class _Places:
 
     def _is_worth_it(self, node: Node) -> bool:
         setup = self.setup.of(node)
-        if setup is None or setup.only_between or not self._is_free(node) or node.name in self.gates:
+        if setup is None or setup.only_between or not self._is_free(node) or node.name in self.left:
             return False
-        if setup.needs_weight and not self._has_weight(node):
+        if setup.takes_quantized or (setup.unified_operands and len(self._operands(node)) < 2):
+            return False
+        multiplies = node.kind is OpKind.MATMUL and not is_of_activations(node)
+        if (setup.needs_weight or multiplies) and not self._has_weight(node):
             return False
         return not setup.needs_result or self._may_be_quantized(self._result(node))
 
@@ -190,7 +289,9 @@ class _Places:
         return (
             setup is not None
             and setup.only_between
+            and node.name not in self.left
             and self._is_free(node)
+            and (not setup.unified_operands or len(self._operands(node)) > 1)
             and all(port.constant is None for port in node.inputs if port.tensor and self._is_float(port.dtype))
             and self._may_be_quantized(self._result(node))
         )
@@ -230,22 +331,35 @@ class _Places:
         return not node.scope and not is_excluded(node, self.context.ignored) and bool(self._operands(node))
 
     def _has_weight(self, node: Node) -> bool:
-        constants = [self.graph.constants[port.constant] for _, port in node.weights if port.constant is not None]
-        return len(constants) == 1 and all(
-            constant.is_float
-            and constant.shape
-            and constant.size
-            and self.context.refusal(constant, REQUEST) is None
-            and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
-            for constant in constants
+        constants = self._constants_of(node)
+        return (
+            self._pays(node)
+            and len(constants) == 1
+            and all(
+                constant.is_float
+                and constant.shape
+                and constant.size
+                and self.context.refusal(constant, self.request) is None
+                and all(self._is_weight_of(user, index) for user, index in self.graph.users(constant.name))
+                for constant in constants
+            )
         )
+
+    def _constants_of(self, node: Node) -> list[Constant]:
+        return [self.graph.constants[port.constant] for _, port in node.weights if port.constant is not None]
+
+    def _pays(self, node: Node) -> bool:
+        return all(self.setup.pays(node, constant.shape) for constant in self._constants_of(node))
 
     def _is_weight_of(self, user: Node, index: int) -> bool:
         return user.inputs[index].layout is not None and not is_excluded(user, self.context.ignored)
 
     def _operands(self, node: Node) -> list[str]:
         """Tensors of floating-point numbers that are computed on the way."""
-        ports = [port for port in node.inputs if port.tensor and port.constant is None and self._is_float(port.dtype)]
+        setup = self.setup.of(node)
+        wanted = None if setup is None else setup.operands
+        ports = [port for index, port in enumerate(node.inputs) if wanted is None or index in wanted]
+        ports = [port for port in ports if port.tensor and port.constant is None and self._is_float(port.dtype)]
         return list(dict.fromkeys(port.tensor for port in ports))
 
     def _is_float(self, dtype: str | None) -> bool:

@@ -7,32 +7,38 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from nncf_core.contracts import Context
-from nncf_core.errors import ValidationError
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph, Node
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.kernels import decompress
-from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
+from nncf_core.numerics.quantizer import Quantizer, asymmetric, floating, symmetric
 from nncf_core.parameters import OverflowFix
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
     InsertQuantizer,
+    ReplaceConstant,
     Transformation,
     point_of,
 )
+from nncf_post_training_quantization import float8
 from nncf_post_training_quantization.biases import biases_of, missing
+from nncf_post_training_quantization.integer_biases import smallest_scales
 from nncf_post_training_quantization.parameters import Correction, Settings
-from nncf_post_training_quantization.placement import Placement, place
+from nncf_post_training_quantization.placement import Placement, QuantizedTensor, place
+from nncf_post_training_quantization.stored_weights import stored_weights
 from nncf_post_training_quantization.weights import quantized
 
 
 def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[StatisticsRequest]:
     """Ends of ranges, and means of the inputs of layers whose bias is corrected."""
     placement = _placement(graph, settings, context)
+    batched = _batched(settings, context)
     wanted = [
-        StatisticsRequest(point_of(graph, tensor.source), kind)
+        request
         for tensor in placement.tensors
-        for kind in (settings.low, settings.high)
+        for request in settings.estimator.requests(point_of(graph, tensor.source), batched)
     ]
     if settings.correction is Correction.FAST:
         wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases)]
@@ -51,17 +57,24 @@ def transformations(
 
     :raises ValidationError: when a range is not finite.
     """
+    setup = _setup(settings, context)
     placement = _placement(graph, settings, context)
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
         return
+    if settings.float8 is None and not settings.weights.estimator.symmetric and not setup.weight_zero_points:
+        nncf_logger.warning(
+            "The runtime computes layers whose weights have zero points in floating point: they get smaller, not "
+            "faster. It computes with integers where weights_quantization_params leaves mode out."
+        )
+    batched = _batched(settings, context)
+    quantizers: dict[str, Quantizer] = {}
     for tensor in placement.tensors:
-        point = point_of(graph, tensor.source)
-        low = statistics[StatisticsRequest(point, settings.low)]
-        high = statistics[StatisticsRequest(point, settings.high)]
-        quantizer = _quantizer(low, high, settings, tensor.source)
+        low, high = _ends(graph, statistics, settings, tensor, batched)
+        quantizer = quantizers[tensor.tensor] = _quantizer(low, high, settings, tensor, setup)
         for target in tensor.points:
             yield InsertQuantizer(target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason)
+    new_values: dict[str, np.ndarray] = {}
     first = _first_layers(graph, placement)
     description = "Quantizing weights"
     for weight in context.progress.track(placement.weights, description, len(placement.weights)):
@@ -71,12 +84,45 @@ def transformations(
         half = settings.half_range is OverflowFix.ENABLE or (
             settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
         )
-        tensor8 = quantized(weight.constant, layout, half)
+        if settings.float8 is not None:
+            smallest = None
+            if setup.integer_biases:
+                shape = weight.constant.shape
+                smallest = smallest_scales(graph, weight.users, shape, quantizers, context)
+            tensor8 = float8.quantized(weight.constant, layout, settings.float8[1], smallest)
+        else:
+            tensor8 = quantized(weight.constant, layout, half, settings.weights)
         if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
-            yield from _bias_corrections(graph, weight.users, error, statistics, settings, context)
+            for edit in _bias_corrections(graph, weight.users, error, statistics, settings, context):
+                if isinstance(edit, ReplaceConstant):
+                    new_values[edit.constant] = edit.value
+                yield edit
         yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
         weight.constant.release()
+    if settings.float8 is None:
+        for weight in stored_weights(graph, setup, context, settings.weights.request):
+            user, index = weight.users[0]
+            layout = user.inputs[index].layout
+            assert layout is not None
+            tensor8 = quantized(weight.constant, layout, half_range=False, scheme=settings.weights)
+            yield CompressConstant(weight.constant.name, tensor8, f"stored for {user.op_type}", integer_operand=True)
+            weight.constant.release()
+    for constant, target in placement.constants:
+        values = np.asarray(new_values.get(constant.name, constant.read()), np.float32)
+        quantizer = _integers(values.min(), values.max(), settings.symmetric, settings.signed, setup)
+        yield InsertQuantizer(target, quantizer, f"{target.node}/input_{target.port}", "constant beside integers")
+
+
+def _ends(
+    graph: Graph, statistics: Statistics, settings: Settings, tensor: QuantizedTensor, batched: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The range of a tensor, and of those that share it."""
+    low, high = settings.estimator.ends(statistics, point_of(graph, tensor.source), batched)
+    for other in tensor.shared:
+        lowest, highest = settings.estimator.ends(statistics, point_of(graph, other), batched)
+        low, high = np.minimum(low, lowest), np.maximum(high, highest)
+    return low, high
 
 
 def _bias_corrections(
@@ -95,16 +141,66 @@ def _bias_corrections(
 
 
 def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
-    return place(graph, context.quantization_setup(settings.device), context, settings.quantize_outputs)
+    setup, request = _setup(settings, context), settings.weights.request
+    attention_output = setup.attention_output
+    if settings.float8 is not None:
+        request = float8.request(settings.float8[1])
+        float8.check_weights(graph, setup, context, request)
+        attention_output = attention_output or not settings.transformer
+    return place(
+        graph,
+        setup,
+        context,
+        settings.quantize_outputs or setup.whole,
+        request=request,
+        transformer=settings.transformer,
+        attention_output=attention_output,
+    )
 
 
-def _quantizer(low: np.ndarray, high: np.ndarray, settings: Settings, tensor: str) -> Quantizer:
+def _batched(settings: Settings, context: Context) -> bool:
+    """Whether an item of the dataset holds several samples."""
+    return context.batch_size > 1 if settings.batched is None else settings.batched
+
+
+def _setup(settings: Settings, context: Context) -> QuantizationSetup:
+    setup = context.quantization_setup(settings.device)
+    if settings.float8 is not None:
+        return float8.setup_of(setup, settings.float8, settings.device)
+    if settings.zero_points and not setup.zero_points:
+        raise ParameterNotSupportedError(
+            f"On target_device {settings.device} activations have no zero points; leave out preset and mode of "
+            "activations_quantization_params."
+        )
+    return setup
+
+
+def _quantizer(
+    low: np.ndarray, high: np.ndarray, settings: Settings, tensor: QuantizedTensor, setup: QuantizationSetup
+) -> Quantizer:
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValidationError(
-            f"The tensor {tensor!r} holds NaN or infinite values for some items of the dataset; look at the data, or "
-            "leave out the nodes that take it with an ignored scope."
+            f"The tensor {tensor.source!r} holds NaN or infinite values for some items of the dataset; look at the "
+            "data, or leave out the nodes that take it with an ignored scope."
         )
-    return symmetric(low, high) if settings.symmetric else asymmetric(low, high)
+    if settings.float8 is not None:
+        return floating(low, high, settings.float8[0])
+    return _integers(low, high, settings.symmetric or tensor.symmetric, settings.signed, setup)
+
+
+def _integers(
+    low: np.ndarray, high: np.ndarray, without: bool, signed: bool | None, setup: QuantizationSetup
+) -> Quantizer:
+    """The quantizer for a range, as a device wants it.
+
+    :param without: whether without zero point.
+    :param signed: whether integers without zero point have a sign; ``None``: as the device wants them.
+    """
+    if not without and setup.zero_points:
+        quantizer = asymmetric(low, high)
+        return quantizer if not setup.signed else quantizer.signed()
+    quantizer = symmetric(low, high, signed=setup.signed or None if signed is None else signed)
+    return quantizer.unsigned() if setup.signed is False else quantizer
 
 
 def _first_layers(graph: Graph, placement: Placement) -> frozenset[str]:

@@ -1,35 +1,70 @@
-"""Weights in 8 bits without zero point, one scale for each output channel."""
+"""Weights in 8 bits."""
 
 from __future__ import annotations
 
 import numpy as np
+from attrs import frozen
 
+from nncf_core.contracts import CompressionRequest
 from nncf_core.graph import Constant, WeightLayout
 from nncf_core.numerics.formats import FORMATS
+from nncf_core.numerics.quantizer import asymmetric
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_post_training_quantization.ranges import RangeEstimator
 
 _EPS = np.float32(2.0**-23)
 
+_SHIFT = 64
+"""The smallest integer of half of the range with zero points: 128 in the middle, which is 0 to runtimes that make
+integers signed."""
 
-def quantized(constant: Constant, layout: WeightLayout, half_range: bool) -> CompressedTensor:
-    """The codes of a constant: integers from -127 to 127, or half of that.
+
+@frozen
+class WeightScheme:
+    """How weights become integers.
+
+    :param estimator: of their ranges; it says whether there are zero points.
+    :param per_channel: whether there is one scale for each output channel; otherwise there is one for all.
+    :param narrow: of integers without zero points: whether -128 is left out.
+    """
+
+    estimator: RangeEstimator
+    per_channel: bool = True
+    narrow: bool = True
+
+    @property
+    def request(self) -> CompressionRequest:
+        """How they are stored."""
+        symmetric = self.estimator.symmetric
+        return CompressionRequest("int8_sym", "int8") if symmetric else CompressionRequest("int8_asym", "uint8")
+
+
+def quantized(constant: Constant, layout: WeightLayout, half_range: bool, scheme: WeightScheme) -> CompressedTensor:
+    """The codes of a constant.
 
     :param half_range: use half of the range, so that sums of two products fit into 16 bits.
     """
     weight = constant.read().astype(np.float32)
-    channels = (*layout.batch_axes, *layout.channel_axes)
-    kept = tuple(axis for axis in range(weight.ndim) if axis in channels)
-    reduced = tuple(axis for axis in range(weight.ndim) if axis not in kept)
-    largest = np.abs(weight).max(axis=reduced, keepdims=True)
-    peak = np.float32(64 if half_range else 127)
-    scale = np.maximum(largest / peak, _EPS).astype(np.float32)
-    codes = np.clip(np.rint(weight / scale), -peak, peak).astype(np.int8)
+    channels = (*layout.batch_axes, *layout.channel_axes) if scheme.per_channel else ()
+    reduced = tuple(axis for axis in range(weight.ndim) if axis not in channels)
+    low, high = scheme.estimator.ends_of(weight, reduced)
+    zero_point = None
+    if scheme.estimator.symmetric:
+        bottom, top = (-64, 64) if half_range else (-127 if scheme.narrow else -128, 127)
+        scale = np.maximum(np.maximum(low / np.float32(bottom), high / np.float32(top)), _EPS).astype(np.float32)
+        codes = np.clip(np.rint(weight / scale), bottom, top).astype(np.int8)
+    else:
+        found = asymmetric(low.reshape(-1), high.reshape(-1), 7 if half_range else 8, axis=0)
+        bottom = _SHIFT if half_range else 0
+        scale = found.scale.reshape(low.shape)
+        zero_point = (found.zero_point.reshape(low.shape) + bottom).astype(np.uint8)
+        codes = np.clip(np.rint(weight / scale) + zero_point, bottom, bottom + found.hi).astype(np.uint8)
     return CompressedTensor(
-        format=FORMATS["int8"],
+        format=FORMATS[scheme.request.format],
         shape=weight.shape,
         codes=codes.view(np.uint8).reshape(-1),
         scale=scale,
-        zero_point=None,
+        zero_point=zero_point,
         dtype=constant.dtype,
         reduction_axes=reduced,
     )

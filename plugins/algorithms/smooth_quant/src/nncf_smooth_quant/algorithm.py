@@ -23,6 +23,9 @@ from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
 if TYPE_CHECKING:  # every run loads this module; only its own runs load what it works with
     from nncf_smooth_quant.scaling import Scalable
 
+_WORTH_A_PRODUCT = 4.0
+"""How many times less noise a product of its own is worth: half the error."""
+
 _KINDS = ("mean_min", "mean_max", "mean_square")
 
 
@@ -79,18 +82,23 @@ class SmoothQuant:
             if not _fits(tensor, low.size):
                 continue
             chosen, gain = choose(tensor, Ranges(low, high, square), params.alpha(tensor.kind))
-            if gain <= 1:
+            if gain <= (1 if tensor.after else _WORTH_A_PRODUCT):
                 continue
             shares = (*tensor.before, *tensor.after)
             if not all(share.constant.dtype in ("float32", "float64") for share in shares):
                 chosen = np.exp2(np.rint(np.log2(chosen)))  # few digits, which powers of two leave as they are
-            for point in tensor.points:
+            for target in tensor.points:
                 factor = (1 / chosen).reshape(-1, *[1] * tensor.behind)
-                name = f"{point.node}/nncf_smooth_quant"
-                inserted.append(InsertMultiply(point, factor, name, f"{gain:.1f} times less noise"))
+                name = f"{target.node}/nncf_smooth_quant"
+                inserted.append(InsertMultiply(target, factor, name, f"{gain:.1f} times less noise"))
             for share in shares:
                 factors.setdefault(share.constant.name, []).append(share.factors(chosen))
                 reasons.setdefault(share.constant.name, []).append(f"{tensor.tensor}: {gain:.1f} times less noise")
+            if not tensor.after:
+                factor = chosen.reshape(-1, *[1] * tensor.behind)
+                yield InsertMultiply(
+                    point, factor, f"{point.node}/evened", f"evens out channels: {gain:.1f} times less noise"
+                )
         for name, found in factors.items():
             constant = graph.constants[name]
             value = constant.read().astype(np.float64)
@@ -105,12 +113,11 @@ def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> li
     from nncf_smooth_quant.scaling import find
 
     setup = context.quantization_setup(str(params.target_device))
-    results = frozenset(op_type for op_type, operator in setup.operators.items() if operator.needs_result)
     # an operator of its own takes time: only where the user gives the strength
     inserting = frozenset(kind for kind in (OpKind.CONV, OpKind.MATMUL) if params.alpha(kind) is not None)
     return [
         tensor
-        for tensor in find(graph, context, results, inserting)
+        for tensor in find(graph, context, setup, inserting)
         if (alpha := params.alpha(tensor.kind)) is None or alpha >= 0
     ]
 

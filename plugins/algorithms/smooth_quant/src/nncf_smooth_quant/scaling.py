@@ -10,6 +10,7 @@ from attrs import frozen
 
 from nncf_core.contracts import Context, is_excluded
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
+from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import PointKind, TargetPoint, point_of
 
 
@@ -66,7 +67,7 @@ class Scalable:
     :param kind: of the operators that take it: convolutions or matrix products.
     :param axis: of the channels.
     :param before: what divides the tensor.
-    :param after: what undoes that.
+    :param after: what undoes that; nothing where a product has to be inserted for it.
     :param points: where an operator of its own divides the tensor; none when constants do.
     :param behind: number of axes behind that of the channels.
     """
@@ -81,40 +82,43 @@ class Scalable:
 
 
 def find(
-    graph: Graph, context: Context, results: frozenset[str], inserting: frozenset[OpKind] = frozenset()
+    graph: Graph, context: Context, setup: QuantizationSetup, inserting: frozenset[OpKind] = frozenset()
 ) -> Iterable[Scalable]:
     """Tensors that may be scaled and are worth it, in graph order.
 
-    :param results: types of operators whose result is quantized, too.
+    :param setup: says whose results are quantized, too.
     :param inserting: kinds of layers that get an operator of their own where no constant can divide what they take.
     """
     finder = _Finder(graph, context.ignored)
-    for node, tensor in _tensors(graph):
-        behind = finder.axes_behind(node, tensor)
+    results = {op_type for op_type, operator in setup.operators.items() if operator.needs_result}
+    for node, port in _tensors(graph):
+        behind = finder.axes_behind(node, port.tensor)
         if behind is None:
             continue
         kind, axis = (OpKind.CONV, 1) if behind else (OpKind.MATMUL, -1)
-        after = finder.after(tensor, behind)
-        worth = any(share.role is Role.INPUTS for share in after or ()) or (node and node.op_type in results)
-        before = finder.before(tensor, behind) if after and worth else None
-        if before and after:
-            yield Scalable(tensor, kind, axis, before, after, behind=behind)
+        after = finder.after(port.tensor, behind) or ()
+        worth_it = any(share.role is Role.INPUTS for share in after)
+        if node is not None and node.op_type in results:
+            worth_it |= bool(after) or finder.is_quantized_result(node, port, setup)
+        before = finder.before(port.tensor, behind) if worth_it else None
+        if before:
+            yield Scalable(port.tensor, kind, axis, before, after, behind=behind)
         elif kind in inserting:
-            points, after = finder.layers(tensor, behind, context)
+            points, after = finder.layers(port.tensor, behind, context)
             if points:
-                yield Scalable(tensor, kind, axis, (), after, points, behind)
+                yield Scalable(port.tensor, kind, axis, (), after, points, behind)
 
 
-def _tensors(graph: Graph) -> Iterator[tuple[Node | None, str]]:
+def _tensors(graph: Graph) -> Iterator[tuple[Node | None, Port]]:
     """Tensors of activations with their producers, which inputs of the network lack, in graph order."""
     seen: set[str] = set()
     for node in graph:
         for port in node.inputs:
             if port.constant is None and port.tensor not in seen and graph.producer(port.tensor) is None:
                 seen.add(port.tensor)
-                yield None, port.tensor
+                yield None, port
         for port in node.outputs:
-            yield node, port.tensor
+            yield node, port
 
 
 @frozen
@@ -132,6 +136,17 @@ class _Finder:
             if user.kind is OpKind.MATMUL and user.weights:
                 return 0
         return None
+
+    def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
+        """Whether a layer's result is quantized for its own sake, and taken in floating point."""
+        constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
+        if not constants or not all(setup.pays(node, constant.shape) for constant in constants):
+            return False
+        known = [setup.of(user) for user in self.graph.consumers(port.tensor)]
+        # a layer takes integers, and so does what alone takes the result, if anything does
+        integer = any(user is not None and (user.needs_weight or len(known) == 1) for user in known)
+        fused = any(user.op_type in setup.fused for user in self.graph.consumers(port.tensor))
+        return bool(known) and not integer and not fused
 
     def after(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What all who take a tensor multiply by the factors; ``None`` when one of them cannot."""

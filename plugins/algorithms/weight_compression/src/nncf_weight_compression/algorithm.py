@@ -7,12 +7,11 @@ from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-
 from nncf_core.contracts import CompressionRequest, Context
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
+from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
@@ -27,7 +26,7 @@ class WeightCompression:
     """Weights in low-bit formats, round to nearest.
 
     Ratio-defining weights get the primary format, a part of them the backup format when ``ratio`` is below
-    1; embeddings, convolutions and the head get the backup format.
+    1; embeddings, convolutions, recurrent layers and the head get the backup format.
     """
 
     name: ClassVar[str] = "weight_compression"
@@ -76,7 +75,7 @@ class WeightCompression:
                 yield CompressConstant(constant.name, tensor, assignment.reason)
 
 
-def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], np.ndarray]:
+def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
     weight = assignment.weight
     work = partial(
         compress,
@@ -87,7 +86,7 @@ def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[Compre
         codebook=settings.codebook if assignment.scheme is settings.primary else None,
         name=weight.constant.name,
     )
-    return work, weight.constant.read()
+    return work, weight.constant.array()
 
 
 def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignment]:
@@ -98,7 +97,7 @@ def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignmen
     others = [weight for weight in weights if not weight.ratio_defining]
     backup = [
         *assign_backup(demoted, settings, "sensitive to the primary format"),
-        *assign_backup(others, settings, "embedding, convolution or last layer"),
+        *assign_backup(others, settings, "embedding, convolution, recurrent or last layer"),
     ]
     order = {weight.constant.name: index for index, weight in enumerate(weights)}
     return sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name])

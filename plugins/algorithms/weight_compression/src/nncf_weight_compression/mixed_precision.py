@@ -43,7 +43,7 @@ def weight_quantization_error(weights: Sequence[Weight], context: Context) -> di
         (
             (
                 partial(quantization_error, reduction_axes=weight.layout.reduction_axes, name=weight.constant.name),
-                weight.constant.read(),
+                weight.constant.array(),
             )
             for weight in weights
         ),

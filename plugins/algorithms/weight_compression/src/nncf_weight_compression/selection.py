@@ -14,7 +14,7 @@ from nncf_core.numerics.formats import Scheme
 from nncf_core.parameters import GroupSizeFallbackMode
 from nncf_weight_compression.parameters import Settings
 
-_KINDS = (OpKind.MATMUL, OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.EMBEDDING)
+_KINDS = (OpKind.MATMUL, OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.EMBEDDING, OpKind.RECURRENT)
 
 
 @frozen

@@ -15,6 +15,7 @@ CODE_DTYPES: Mapping[str, tuple[str, int]] = {
     "int8": ("int8", 13),
     "uint8": ("uint8", 13),
     "f8e4m3": ("float8_e4m3fn", 19),
+    "f8e5m2": ("float8_e5m2", 19),
     "int4": ("int4", 21),
     "uint4": ("uint4", 21),
     "int2": ("int2", 25),

@@ -26,26 +26,35 @@ def refusal(request: CompressionRequest, opset: int) -> str | None:
     return f"{request.format}{grouped} needs opset {needed}, the model has {opset}"
 
 
-def stored_bytes(tensor: CompressedTensor, dtype: str, opset: int) -> int:
+def fits_arithmetic(request: CompressionRequest) -> bool:
+    """Whether Cast, Sub and Mul can hold a constant: codes of a byte, without groups."""
+    return request.group_size == -1 and request.format in ("int8", "uint8", "f8e4m3")
+
+
+def stored_bytes(tensor: CompressedTensor, dtype: str, opset: int, *, arithmetic: bool = False) -> int:
     """Bytes of codes, scales and zero points; the scales have the type that the node computes in.
 
     :param dtype: element type that the users expect.
+    :param arithmetic: whether single operators stand for DequantizeLinear.
     """
     scale = _scale(tensor, ir.DataType.from_numpy(np.dtype(dtype)), opset)
-    if tensor.zero_point is not None and _granularity(tensor, opset) is None:
+    if tensor.zero_point is not None and (arithmetic or _granularity(tensor, opset) is None):
         return tensor.codes.nbytes + scale.nbytes + tensor.zero_point.size * scale.itemsize
     return tensor.nbytes - tensor.scale.nbytes + scale.nbytes
 
 
-def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor) -> None:
-    """Write a constant in this form; its users then take the dequantized value."""
+def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor, *, arithmetic: bool = False) -> None:
+    """Write a constant in this form; its users then take the dequantized value.
+
+    :param arithmetic: whether single operators stand for DequantizeLinear, as they do where it has no such scales.
+    """
     graph = rewriter.graph_of(target.value)
     name, dtype = target.name, target.dtype
     code_dtype, _ = CODE_DTYPES[tensor.format.name]
     scale = _scale(tensor, dtype, rewriter.opset)
     computed = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
     codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_dtype, tensor.shape))
-    granularity = _granularity(tensor, rewriter.opset)
+    granularity = None if arithmetic else _granularity(tensor, rewriter.opset)
     if granularity is None:
         nodes = _arithmetic(rewriter, graph, name, codes, tensor, scale)
     else:
@@ -123,7 +132,7 @@ def _arithmetic(
     tensor: CompressedTensor,
     scale: np.ndarray,
 ) -> list[ir.Node]:
-    """``(codes - zero_point) · scale`` in single operators, for scales that DequantizeLinear does not know."""
+    """``(codes - zero_point) · scale`` in single operators."""
     dtype = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
     nodes = [
         rewriter.node(

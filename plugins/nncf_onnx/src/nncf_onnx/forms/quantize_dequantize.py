@@ -1,6 +1,8 @@
 """Quantizers of activations: QuantizeLinear and DequantizeLinear one after the other.
 
-Integers are unsigned, as the kernels of onnxruntime for x86 want those of activations.
+Where the opset can say the type of the result, zero points of zero are left out: seeing one of an 8-bit float,
+onnxruntime 1.32 drops a Relu before it, as if below zero there were no floats, and one of int8 it takes for uint8
+behind what moves elements.
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ import onnx_ir as ir
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.numerics.packing import pack
 from nncf_core.numerics.quantizer import Quantizer
-from nncf_onnx.forms.common import HALF_SCALE_OPSET
+from nncf_onnx.forms.common import CODE_DTYPES, HALF_SCALE_OPSET
 from nncf_onnx.rewriting import Rewriter, codes_tensor
 
-_TYPES = {4: ("uint4", 21), 8: ("uint8", 13), 16: ("uint16", 21)}
+_OUTPUT_DTYPE_OPSET = 21
+"""First opset whose QuantizeLinear says the type of its result."""
+
+_OPSETS = {"int4": 21, "uint4": 21, "int8": 13, "uint8": 13, "int16": 21, "uint16": 21}
+"""First opset whose QuantizeLinear and DequantizeLinear know integers."""
 
 
 def nodes(
@@ -25,14 +31,10 @@ def nodes(
     :param dtype: element type of the value.
     :raises ParameterNotSupportedError: when the model's opset does not know integers of so many bits.
     """
-    quantizer = quantizer.unsigned()
-    type_name, opset = _TYPES.get(quantizer.bits, ("", 0))
-    if not type_name or rewriter.opset < opset or quantizer.hi != 2**quantizer.bits - 1:
-        raise ParameterNotSupportedError(
-            f"A quantizer with integers from 0 to {quantizer.hi} cannot be written with opset {rewriter.opset}; 8 bits "
-            "can with any, 4 and 16 bits with opset 21."
-        )
-    half = dtype == ir.DataType.FLOAT16 and rewriter.opset >= HALF_SCALE_OPSET
+    type_name = _element_type(quantizer, rewriter.opset)
+    # smaller scales lose precision in float16, or vanish
+    fits = (quantizer.scale >= np.finfo(np.float16).tiny).all()
+    half = dtype == ir.DataType.FLOAT16 and rewriter.opset >= HALF_SCALE_OPSET and fits
     computed = ir.DataType.FLOAT16 if half else ir.DataType.FLOAT
     result: list[ir.Node] = []
     source = value
@@ -40,17 +42,46 @@ def nodes(
         result.append(rewriter.cast(source, computed, f"{name}_wide"))
         source = result[-1].outputs[0]
     scale = rewriter.constant(graph, f"{name}_scale", ir.Tensor(quantizer.scale.astype(computed.numpy())))
-    codes = pack(quantizer.zero_point.astype(np.uint16 if quantizer.bits == 16 else np.uint8), quantizer.bits)
-    zero_point = rewriter.constant(graph, f"{name}_zero_point", codes_tensor(codes, type_name, quantizer.scale.shape))
-    attributes = {} if quantizer.axis is None else {"axis": quantizer.axis}
-    for op_type, given, kind in (
-        ("QuantizeLinear", source, ir.DataType[type_name.upper()]),
-        ("DequantizeLinear", None, computed),
+    axis = {} if quantizer.axis is None else {"axis": quantizer.axis}
+    kind = ir.DataType.from_numpy(np.dtype(type_name))
+    said: dict[str, int] = {}
+    zero_points = []
+    if quantizer.lo < 0 and not quantizer.zero_point.any() and rewriter.opset >= _OUTPUT_DTYPE_OPSET:
+        said = {"output_dtype": int(kind)}
+    else:
+        zero_points = [rewriter.constant(graph, f"{name}_zero_point", _zero_point(quantizer, type_name))]
+    for op_type, given, attributes in (
+        ("QuantizeLinear", kind, {**axis, **said}),
+        ("DequantizeLinear", computed, axis),
     ):
-        inputs = [result[-1].outputs[0] if given is None else given, scale, zero_point]
-        output = f"{value.name}_{'quantized' if given is not None else 'dequantized'}"
-        result.append(rewriter.node(op_type, inputs, f"{name}_{op_type}", output, kind, attributes=attributes))
-        result[-1].outputs[0].shape = value.shape
+        inputs = [source, scale, *zero_points]
+        output = f"{value.name}_{op_type.removesuffix('Linear').lower()}d"
+        result.append(rewriter.node(op_type, inputs, f"{name}_{op_type}", output, given, attributes=attributes))
+        source = result[-1].outputs[0]
+        source.shape = value.shape
     if computed != dtype:
-        result.append(rewriter.cast(result[-1].outputs[0], dtype, f"{name}_narrow"))
+        result.append(rewriter.cast(source, dtype, f"{name}_narrow"))
     return result
+
+
+def _element_type(quantizer: Quantizer, opset: int) -> str:
+    if quantizer.float8 is not None:
+        if opset < _OUTPUT_DTYPE_OPSET:
+            raise ParameterNotSupportedError(
+                f"8-bit floats of activations need opset {_OUTPUT_DTYPE_OPSET}, the model has {opset}. Convert it: "
+                f"onnx.version_converter.convert_version(model, {_OUTPUT_DTYPE_OPSET})."
+            )
+        return CODE_DTYPES[quantizer.float8][0]
+    needed = _OPSETS.get(quantizer.format, opset + 1)
+    if opset < needed or quantizer.levels != 2**quantizer.bits:
+        raise ParameterNotSupportedError(
+            f"A quantizer with integers from {quantizer.lo} to {quantizer.hi} cannot be written with opset {opset}; 8 "
+            "bits can with any, 4 and 16 bits with opset 21."
+        )
+    return quantizer.format
+
+
+def _zero_point(quantizer: Quantizer, type_name: str) -> ir.TensorProtocol:
+    if quantizer.bits != 4:
+        return ir.Tensor(quantizer.zero_point.astype(type_name))
+    return codes_tensor(pack(quantizer.zero_point.astype(np.uint8) & 15, 4), type_name, quantizer.scale.shape)

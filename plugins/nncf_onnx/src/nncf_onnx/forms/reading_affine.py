@@ -27,6 +27,7 @@ _BY_DTYPE = {
     ir.DataType.UINT4: "uint4",
     ir.DataType.INT2: "int2",
     ir.DataType.FLOAT8E4M3FN: "f8e4m3",
+    ir.DataType.FLOAT8E5M2: "f8e5m2",
 }
 
 Found = tuple[ir.Value, CompressedConstant]

@@ -31,6 +31,7 @@ CODE_TYPES = {
     "nf4": "nf4",
     "f4e2m1": "f4e2m1",
     "f8e4m3": "f8e4m3",
+    "f8e5m2": "f8e5m2",
 }
 """Element type of the codes by number format."""
 

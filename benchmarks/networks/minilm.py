@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 LENGTH, PARAGRAPHS = 64, 500
-MODEL, TOKENS = "minilm.onnx", "minilm.npz"
+MODEL, TOKENS = "embedding.onnx", "embedding.npz"
 
 
 def prepare(folder: Path) -> None:

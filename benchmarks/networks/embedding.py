@@ -1,0 +1,47 @@
+"""all-MiniLM-L6-v2: a paragraph's second half is to be found by its first one among those of all paragraphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.networks import Data, Feed, Run
+
+TITLE = "Sentence embeddings (all-MiniLM-L6-v2, 90 MB)"
+METRIC = "MRR"
+TEXT = (
+    "Mean reciprocal rank of the second half of each of 500 paragraphs of documentation, looked for by its first half; "
+    "calibrated on 300 of the first halves, of 64 tokens each."
+)
+
+CALIBRATION = 300
+
+
+def prepare(folder: Path) -> None:
+    """Write the network and its data."""
+    from benchmarks.networks import minilm
+
+    minilm.prepare(folder)
+
+
+def feeds(data: Data) -> tuple[list[Feed], Feed]:
+    """One paragraph each."""
+    items = [_feed(data, "first", slice(index, index + 1)) for index in range(CALIBRATION)]
+    return items, items[0]
+
+
+def score(run: Run, data: Data) -> float:
+    """Mean reciprocal rank."""
+    sides = []
+    for side in ("first", "second"):
+        starts = range(0, len(data["first_ids"]), 16)
+        vectors = np.concatenate([run(_feed(data, side, slice(start, start + 16)))[0] for start in starts])
+        sides.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    scores = sides[0] @ sides[1].T
+    ranks = (scores >= np.diag(scores)[:, None]).sum(axis=1)
+    return float(np.mean(1 / ranks))
+
+
+def _feed(data: Data, side: str, chosen: slice) -> Feed:
+    return {"ids": data[f"{side}_ids"][chosen], "mask": data[f"{side}_mask"][chosen]}

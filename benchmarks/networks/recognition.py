@@ -1,0 +1,79 @@
+"""PP-OCRv4's text recogniser, from the package ``rapidocr-onnxruntime``, on lines of prose rendered with noise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.networks import Data, Feed, Run, package_folder, prose
+
+TITLE = "Text recognition (PP-OCRv4, 10.9 MB)"
+METRIC = "accuracy"
+TEXT = "Share of 400 noisy lines of text that are read without an error, calibrated on 300 others."
+
+CALIBRATION, TEST = 300, 400
+INPUT = "x"
+
+
+def prepare(folder: Path) -> None:
+    """Write the network and its data."""
+    import onnx
+
+    if (folder / "recognition.npz").is_file():
+        return
+    models = package_folder("rapidocr_onnxruntime", "rapidocr-onnxruntime") / "models"
+    original = onnx.load(models / "ch_PP-OCRv4_rec_infer.onnx")
+    characters = next(p.value for p in original.metadata_props if p.key == "character").splitlines()
+    onnx.save(onnx.version_converter.convert_version(original, 13), folder / "recognition.onnx")
+    texts = _lines(CALIBRATION + TEST)
+    images = np.stack([_rendered(text, seed) for seed, text in enumerate(texts)])
+    np.savez(folder / "recognition.npz", images=images, texts=texts, characters=["", *characters, " "])
+
+
+def feeds(data: Data) -> tuple[list[Feed], Feed]:
+    """One line each."""
+    items = [{INPUT: _network_input(image[None])} for image in data["images"][:CALIBRATION]]
+    return items, {INPUT: _network_input(data["images"][CALIBRATION : CALIBRATION + 1])}
+
+
+def score(run: Run, data: Data) -> float:
+    """Share of lines without an error."""
+    images, truth, read = data["images"][CALIBRATION:], data["texts"][CALIBRATION:], []
+    for start in range(0, len(images), 16):
+        read += _decoded(run({INPUT: _network_input(images[start : start + 16])})[0], data["characters"])
+    return float(np.mean([a == b.strip() for a, b in zip(read, truth, strict=True)]))
+
+
+def _network_input(images: np.ndarray) -> np.ndarray:
+    scaled = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return np.repeat(scaled[:, None], 3, axis=1)
+
+
+def _lines(count: int) -> list[str]:
+    found = re.findall(r"[A-Za-z]{3,}[a-z ,.]{4,18}[a-z]", prose())
+    return [found[index] for index in np.random.default_rng(0).choice(len(found), count, replace=False)]
+
+
+def _rendered(text: str, seed: int) -> np.ndarray:
+    """An image of a line, [48, 320], uint8."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    random = np.random.default_rng(seed)
+    size = int(random.integers(20, 34))
+    font = ImageFont.load_default(size)
+    image = Image.new("L", (int(font.getlength(text)) + 20, size + 16), int(random.integers(180, 255)))
+    ImageDraw.Draw(image).text((10, 6), text, font=font, fill=int(random.integers(0, 90)))
+    pixels = np.asarray(image, np.float32)
+    pixels = np.clip(pixels + random.normal(0, random.uniform(5, 38), pixels.shape), 0, 255)
+    return np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize((320, 48)))
+
+
+def _decoded(scores: np.ndarray, characters: np.ndarray) -> list[str]:
+    """Text by best path: repetitions and blanks are left out."""
+    result = []
+    for row in scores.argmax(-1):
+        kept = [now for before, now in zip([0, *row], row, strict=False) if now not in (before, 0)]
+        result.append("".join(characters[index] for index in kept).strip())
+    return result

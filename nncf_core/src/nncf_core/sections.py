@@ -1,0 +1,96 @@
+"""Sections of a config: which algorithms run, with which parameters, on which nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen, has
+
+from nncf_core.config.nncf_config import NNCFConfig
+from nncf_core.contracts import Algorithm
+from nncf_core.errors import PluginError, ValidationError
+from nncf_core.log import nncf_logger
+from nncf_core.registry import Registry
+from nncf_core.scopes import IgnoredScope, from_legacy
+from nncf_core.structuring import structure, unstructure
+
+_SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes", "statistics_path")
+
+
+@frozen
+class Step:
+    """A section.
+
+    :param statistics_path: where statistics are read, or left for the next run; ``None``: nowhere.
+    """
+
+    algorithm: Algorithm
+    params: Any
+    ignored: IgnoredScope
+    statistics_path: Path | None = None
+
+    def described(self) -> dict[str, Any]:
+        """The parameters as plain data, without those that have no value, or are many and all at their defaults."""
+        values = {**unstructure(self.params), "ignored_scope": unstructure(self.ignored)}
+        parts = {name: type(getattr(self.params, name, None)) for name in values}
+        idle = {name for name, part in parts.items() if has(part) and values[name] == unstructure(part())}
+        return {name: value for name, value in values.items() if value is not None and name not in idle}
+
+
+def _sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    compression = config.get("compression", [])
+    return [compression] if isinstance(compression, Mapping) else list(compression)
+
+
+def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
+    """What the sections of a config say, in their order.
+
+    :raises ValidationError: when there is none, or parameters are not acceptable.
+    """
+    sections = _sections(config)
+    if not sections:
+        raise ValidationError('The config has no "compression" section: there is nothing to do.')
+    steps = []
+    for section in sections:
+        name = section["algorithm"]
+        algorithm = known.algorithms[name]
+        fields = {k: v for k, v in section.items() if k not in _SCOPING}
+        if section.get("target_scopes") or config.get("target_scopes"):
+            raise ValidationError(
+                f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
+            )
+        try:
+            params: Any = structure(fields, algorithm.parameters, f"compression.{name}")
+        except ValidationError:
+            raise
+        except Exception as error:
+            raise PluginError(f"Algorithm {name!r} could not read its parameters: {error}") from error
+        steps.append(Step(algorithm, params, _ignored_scope(config, section, name), _statistics_path(config, section)))
+    return tuple(steps)
+
+
+def _ignored_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) -> IgnoredScope:
+    if section.get("ignored_scope"):
+        return structure(section["ignored_scope"], IgnoredScope, f"compression.{name}.ignored_scope")
+    legacy = config.get_redefinable_global_param_value_for_algo("ignored_scopes", name)
+    if not legacy:
+        return IgnoredScope()
+    return from_legacy(legacy, validate=section.get("validate_scopes", True))
+
+
+def _statistics_path(config: NNCFConfig, section: Mapping[str, Any]) -> Path | None:
+    advanced = section.get("advanced_parameters") or {}
+    path = section.get("statistics_path") or advanced.get("statistics_path") or config.get("statistics_path")
+    return None if path is None else Path(path)
+
+
+def backend_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The backend's own options: those of the config and of all its sections."""
+    options: dict[str, Any] = dict(config.get("backend_params", {}))
+    for section in _sections(config):
+        options.update(section.get("advanced_parameters", {}).get("backend_params", {}))
+    if options:
+        nncf_logger.debug("Backend options: %s", options)
+    return options
