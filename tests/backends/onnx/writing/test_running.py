@@ -157,6 +157,8 @@ def expected(samples: list[np.ndarray], request: StatisticsRequest) -> np.ndarra
         reduce = np.min if request.kind == "mean_min" else np.max
         parts = np.split(y, np.cumsum([len(sample) for sample in samples])[:-1])
         return np.mean([reduce(part, axis=None if request.axis is None else 0) for part in parts], axis=0)
+    if request.kind == "tensors":
+        return y.reshape(-1)
     functions = {
         "min": np.min, "max": np.max, "mean": np.mean,
         "abs_max": lambda v, axis: np.abs(v).max(axis=axis), "mean_square": lambda v, axis: (v**2).mean(axis=axis),
