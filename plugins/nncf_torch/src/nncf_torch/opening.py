@@ -104,7 +104,7 @@ def _load(path: Path) -> ExportedProgram:
     except Exception as error:
         reason = str((causes or [error])[0]).partition(". ")[0].strip().rstrip(".")
         raise UnsupportedModelError(
-            f"{path} is not a readable .pt2 file: {reason}. It may be cut off: copy it again, or export the model again."
+            f"{path} is not a readable .pt2 file: {reason}. It may be cut off: copy or export it again."
         ) from error
     finally:
         torch_logger.removeFilter(keep)
