@@ -108,19 +108,20 @@ def _kept(module: nn.Module) -> Iterator[None]:
 
     Parameters are shared with the user's model, and counters or caches that an example filled are no part of a result.
     """
-    held = [
-        (tensors, name, tensor, tensor._version, tensor.detach().clone())
-        for owner in module.modules()
-        for tensors, name, tensor in _written(owner)
-        if not tensor.is_inference()
-    ]
+    with torch._C.DisableTorchFunction():  # who records the run does not see the copies
+        held = [
+            (tensors, name, tensor, tensor._version, tensor.detach().clone())
+            for owner in module.modules()
+            for tensors, name, tensor in _written(owner)
+            if not tensor.is_inference()
+        ]
     try:
         yield
     finally:
-        for tensors, name, tensor, version, values in held:
-            tensors[name] = tensor
-            if tensor._version != version:
-                with torch.no_grad():
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            for tensors, name, tensor, version, values in held:
+                tensors[name] = tensor
+                if tensor._version != version:
                     tensor.copy_(values)
 
 
