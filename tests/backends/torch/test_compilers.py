@@ -52,6 +52,15 @@ class TestCompile:
             torch.testing.assert_close(torch.compile(small, fullgraph=True)(x), small(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+@pytest.mark.parametrize("mode", [Mode.INT8_ASYM, Mode.INT4_ASYM, Mode.INT3_SYM], ids=str)
+def test_torchscript_traces_them_without_warnings(mode):
+    small, tokens = nncf.compress_weights(seeded(Tied()), **settings(mode)), torch.arange(6)[None]
+    traced = torch.jit.trace(small, (tokens,))
+    with torch.no_grad():
+        torch.testing.assert_close(traced(tokens), small(tokens))
+
+
 class TestExport:
     @pytest.mark.parametrize("strict", [False, True])
     @pytest.mark.parametrize("mode", [Mode.INT8_ASYM, Mode.INT4_SYM, Mode.NF4], ids=str)
@@ -197,7 +206,7 @@ class TestOpenVINO:
 
 @pytest.mark.needs("onnxruntime")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("mode", [Mode.INT8_SYM, Mode.INT4_ASYM], ids=str)
+@pytest.mark.parametrize("mode", [Mode.INT8_SYM, Mode.INT4_ASYM, Mode.FP8_E4M3, Mode.MXFP8_E4M3], ids=str)
 def test_onnx_takes_them(mode):
     import onnxruntime
 

@@ -110,6 +110,15 @@ class TestFiles:
         assert constants_of(tmp_path / "small.pt2")["0.weight"].compressed_format == "int4"
         assert (tmp_path / "small.pt2").stat().st_size < (tmp_path / "model.pt2").stat().st_size / 2
 
+    def test_files_that_are_cut_off_are_named_and_nothing_else_is_said(self, tmp_path, capfd):
+        torch.export.save(program_of(sequential(), normal(3, 64)), tmp_path / "model.pt2")
+        whole = (tmp_path / "model.pt2").read_bytes()
+        for size in (0, 100, len(whole) // 2, len(whole) - 30):
+            (tmp_path / "part.pt2").write_bytes(whole[:size])
+            with pytest.raises(nncf.UnsupportedModelError, match=r"part\.pt2.*cut off"):
+                nncf.compress_weights(tmp_path / "part.pt2")
+        assert capfd.readouterr().err == ""
+
     def test_modules_are_saved_as_programs_where_an_example_is_known(self, tmp_path):
         builder = registry().backends["torch"].builder
         model = builder.open(sequential(), {"example_input": normal(3, 64)})

@@ -130,6 +130,34 @@ class TestWeightsOfCode:
         assert {node.name for node, _ in graph.users("embedding.weight")} == {"embedding/embedding/0", "head/linear/0"}
 
 
+class Stateful(nn.Module):
+    """Writes to its buffers, and to the table that ``max_norm`` shortens."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(20, 64, max_norm=1.0)
+        self.layer = nn.Linear(64, 64)
+        self.register_buffer("runs", torch.zeros(()))
+        self.register_buffer("cache", torch.zeros(5, 64))
+
+    def forward(self, tokens):
+        self.runs = self.runs + 1
+        self.cache += self.table(tokens)
+        return self.layer(self.cache)
+
+
+@pytest.mark.parametrize("trace", ["export", "hooks"])
+def test_the_run_of_an_example_leaves_nothing_behind(trace):
+    model, data = seeded(Stateful()), nncf.Dataset([torch.arange(5)])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    scope = nncf.IgnoredScope(types=["embedding"])
+    small = nncf.compress_weights(model, dataset=data, ignored_scope=scope, advanced_parameters=traced_by(trace))
+    assert compressed_names(small) == {"layer.weight"}
+    for name, tensor in before.items():
+        assert torch.equal(model.state_dict()[name], tensor)
+        assert name == "layer.weight" or torch.equal(small.state_dict()[name], tensor)
+
+
 class TestIgnoredScope:
     @pytest.mark.parametrize("trace", ["auto", "export", "hooks"])
     def test_names_patterns_and_types(self, trace):

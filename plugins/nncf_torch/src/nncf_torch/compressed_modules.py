@@ -145,7 +145,7 @@ def _made_anew(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
 def _look_up(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
     """What the module gives: rows are taken before they are decompressed, where nobody else reads the operators."""
     stored, parts = weights_of(self)["weight"], parts_of(self, "weight")
-    if self.max_norm is not None or not is_by_row(stored, parts["codes"]) or _is_watched():
+    if self.max_norm is not None or _is_watched() or not is_by_row(stored, parts["codes"]):
         return nn.Embedding.forward(self, input)
     return decompress_rows(stored, parts, input)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,23 @@ def _program(model: Any) -> ExportedProgram:
 def _load(path: Path) -> ExportedProgram:
     if not path.is_file():
         raise InvalidPathError(f"There is no model file {path}.")
+    # torch logs the traceback of what is wrong, tries an older format, and raises an error that refers to the log
+    causes: list[BaseException] = []
+    torch_logger = logging.getLogger("torch.export")
+
+    def keep(record: logging.LogRecord) -> bool:
+        cause = record.exc_info[1] if record.exc_info else None
+        if cause is not None:
+            causes.append(cause)
+        return cause is None
+
+    torch_logger.addFilter(keep)
     try:
         return torch.export.load(path)
     except Exception as error:
-        raise UnsupportedModelError(f"{path} is not a readable .pt2 file: {error}") from error
+        reason = str((causes or [error])[0]).partition(". ")[0].strip().rstrip(".")
+        raise UnsupportedModelError(
+            f"{path} is not a readable .pt2 file: {reason}. It may be cut off: copy or export it again."
+        ) from error
+    finally:
+        torch_logger.removeFilter(keep)

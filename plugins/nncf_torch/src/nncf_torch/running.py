@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedDatasetError
+from nncf_torch.compressed_modules import parts_of, weights_of
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.inputs import Call, call_of, named_outputs, with_tensors
 from nncf_torch.module_model import ModuleModel
@@ -54,9 +55,9 @@ def _run_probe(model: Probe, given: Mapping[str, torch.Tensor]) -> dict[str, tor
 
 
 def run_module(module: nn.Module, call: Call) -> Any:
-    """What a module gives, in evaluation mode; random numbers that it draws are not missed elsewhere."""
+    """What a module gives, in evaluation mode; buffers that it writes to and random numbers are as before."""
     call = on_device(module, call)
-    with evaluating(module), _uncompiled(), torch.no_grad(), torch.random.fork_rng():
+    with evaluating(module), _kept(module), _uncompiled(), torch.no_grad(), torch.random.fork_rng():
         return module(*call.args, **call.kwargs)
 
 
@@ -104,6 +105,40 @@ def _uncompiled() -> AbstractContextManager[Any]:
     """While this lasts, what ``torch.compile`` gave runs as it was before, so that every function call is seen."""
     # the compiler takes a while to import; without it nothing is compiled
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _kept(module: nn.Module) -> Iterator[None]:
+    """What a forward pass may write to is as before in the end: buffers, and tables that ``max_norm`` shortens.
+
+    Parameters are shared with the user's model, and counters or caches that an example filled are no part of a result.
+    """
+    with torch._C.DisableTorchFunction():  # who records the run does not see the copies
+        held = [
+            (tensors, name, tensor, tensor._version, tensor.detach().clone())
+            for owner in module.modules()
+            for tensors, name, tensor in _written(owner)
+            if not tensor.is_inference()
+        ]
+    try:
+        yield
+    finally:
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            for tensors, name, tensor, version, values in held:
+                tensors[name] = tensor
+                if tensor._version != version:
+                    tensor.copy_(values)
+
+
+def _written(owner: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
+    codes = {id(part) for name in weights_of(owner) for part in parts_of(owner, name).values()}
+    for name, buffer in owner._buffers.items():
+        if buffer is not None and id(buffer) not in codes:
+            yield owner._buffers, name, buffer
+    if getattr(owner, "max_norm", None) is not None:
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                yield owner._parameters, name, parameter
 
 
 @contextmanager

@@ -167,9 +167,11 @@ def decompress(
     """
     shape = stored.grouped_shape
     exported = exported or torch.compiler.is_exporting()
-    unpacked = _unpack(codes, stored.bits, exported)
+    # onnxruntime cannot reshape float8
+    as_floats = exported and codes.dtype is torch.float8_e4m3fn
+    unpacked = codes.to(torch.float32) if as_floats else _unpack(codes, stored.bits, exported)
     size = math.prod(shape)
-    if unpacked.numel() != size:
+    if size % _CODES_IN_BYTES.get(stored.bits, (1, 1))[0]:  # not numel(), of which torch.jit.trace warns
         unpacked = unpacked.reshape(-1)[:size]
     unpacked = unpacked.reshape(shape)
     if codebook is None:
@@ -180,7 +182,7 @@ def decompress(
             indices = torch.bitwise_and(indices, 0xFFFF)
         values = torch.index_select(codebook, 0, indices).reshape(shape)
     if zero_point is not None:
-        if zero_point.numel() * 2 == scale.numel() and stored.bits == 4:
+        if stored.bits == 4 and (zero_point.dim() < scale.dim() or zero_point.numel() * 2 == scale.numel()):
             zero_point = _unpack(zero_point, 4, exported).reshape(scale.shape)
         values = values - zero_point.to(torch.float32)
     elif stored.offset:
