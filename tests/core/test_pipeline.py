@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nncf_core.errors import (
+    InvalidPathError,
     PluginError,
     UnsupportedDatasetError,
     ValidationError,
@@ -146,6 +147,11 @@ class TestFiles:
             run(config({}, {"algorithm": "other", "data": True}), CASE.model(), output=output)
         assert output.read_bytes() == b"old"
         assert [path.name for path in Path(tmp_path).iterdir()] == ["b.npmodel"]
+
+    def test_a_folder_that_is_missing_is_known_before_the_work(self, scale, backend, tmp_path):
+        with pytest.raises(InvalidPathError, match="missing"):
+            run(config({}), CASE.model(), output=tmp_path / "missing" / "b.npmodel")
+        assert not backend.named("apply")
 
 
 class TestConfig:

@@ -46,6 +46,7 @@ from nncf_core.errors import (
     UnsupportedDatasetError,
     ValidationError,
 )
+from nncf_core.files import aside
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -297,9 +298,13 @@ def run(
 
 
 def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> AbstractContextManager[None]:
-    if output is not None and isinstance(builder, StreamingBuilder):
+    if output is None:
+        return nullcontext()
+    if isinstance(builder, StreamingBuilder):
         return builder.streaming(model, output)
-    return nullcontext()
+    # a folder that cannot be written to is better known before the work than after it
+    with aside(output):
+        return nullcontext()
 
 
 def _record(builder: GraphBuilder, model: Model, steps: Iterable[Step], entries: Sequence[PlanEntry]) -> None:

@@ -131,8 +131,9 @@ class TestStorage:
 
     def test_compressed_weights_cannot_be_overwritten_by_accident(self):
         small = nncf.compress_weights(sequential())
-        with pytest.raises(AttributeError, match="is compressed"):
-            small[0].weight = torch.zeros(1)
+        for value in (torch.zeros(1), nn.Parameter(torch.zeros(1))):
+            with pytest.raises(AttributeError, match="is compressed"):
+                small[0].weight = value
 
     def test_convolutions_share_a_scale_for_each_output_channel(self):
         model = seeded(Convolutions())

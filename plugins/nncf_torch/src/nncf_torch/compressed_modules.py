@@ -114,8 +114,21 @@ class CompressedModule(nn.Module):
         }
         return self
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Refuse a parameter in place of a compressed weight.
+
+        :raises AttributeError: for the name of a compressed weight.
+        """
+        if name in weights_of(self):
+            raise _taken(name)
+        super().register_parameter(name, param)
+
     def _stored_buffers(self) -> list[str]:
         return [f"{name}_{part}" for name in weights_of(self) for part in PARTS if f"{name}_{part}" in self._buffers]
+
+
+def _taken(name: str) -> AttributeError:
+    return AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
 
 
 def compressed_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
@@ -199,6 +212,6 @@ def _property(name: str) -> property:
         return known[id(codes)]
 
     def write(self: nn.Module, _: Any) -> None:
-        raise AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
+        raise _taken(name)
 
     return property(read, write, doc="The decompressed weight.")
