@@ -1,7 +1,7 @@
 """Post-training quantization at default settings: this project and nncf 3.4.0, in turn in one run.
 
-Writes docs/benchmarks_quantization.md. Needs what ``make benchmark`` installs, and scipy in the reference's environment,
-which nncf brings.
+Writes docs/benchmarks_quantization.md. Needs what ``make benchmark`` installs, and scipy in the reference's
+environment, which nncf brings.
 """
 
 from __future__ import annotations

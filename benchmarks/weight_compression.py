@@ -1,8 +1,8 @@
 """Weight compression of SmolLM2-135M: this project, nncf 3.4.0 and onnxruntime's quantizer, side by side in one run.
 
 Each is a whole process: start, import, load, compress, save. The results go to docs/benchmarks.md. Needs what
-``make benchmark`` installs, and an environment with the reference, given by --reference-python or NNCF_REFERENCE_PYTHON,
-or made in the cache.
+``make benchmark`` installs, and an environment with the reference, given by --reference-python or
+NNCF_REFERENCE_PYTHON, or made in the cache.
 """
 
 from __future__ import annotations
