@@ -29,6 +29,9 @@ def is_own(value: ir.Value | None) -> bool:
 
 
 def single_user(value: ir.Value) -> ir.Node | None:
-    """The node that alone takes a tensor, once; ``None`` when there are more, or the tensor leaves the model."""
-    uses = list(value.uses())
-    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+    """The node that alone takes a tensor, once, in the same graph; ``None`` when there are more, or it is an output."""
+    uses, producer = list(value.uses()), value.producer()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    user = uses[0].node
+    return user if producer is None or user.graph is producer.graph else None

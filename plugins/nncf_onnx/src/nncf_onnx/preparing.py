@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from nncf_core.log import nncf_logger
 from nncf_onnx.constant_folding import fold_constants
@@ -24,6 +25,9 @@ def prepare(model: ir.Model, options: Mapping[str, Any]) -> ir.Model:
         node.name = name
     rewriter = Rewriter(model)
     constants = fold_constants(model, rewriter) if steps.fold_constants else 0
+    if steps.fold_batch_norm or steps.fold_scales:
+        # whether an operand makes a tensor larger is to be known
+        ShapeInferencePass(check_type=False, data_prop=False)(model)
     swish = fuse_hard_swish(model, rewriter) if steps.fuse_hard_swish else 0
     scales = fold_scales(model, rewriter, steps.fold_scales, steps.fold_batch_norm)
     done = {"nodes of constants computed": constants, "hard swishes fused": swish, "nodes folded into layers": scales}

@@ -52,6 +52,14 @@ class _Affine:
             result.append(found)
         return result[0], result[1]
 
+    def keeps_shape(self, rank: int, channels: int) -> bool:
+        """Whether the result is known to have the shape of what it is computed from."""
+        arrays = [array for array in (self.factor, self.shift) if array is not None]
+        if self.along_channels or all(array.ndim <= 1 and array.size == 1 for array in arrays):
+            return True
+        shape = self.source.shape
+        return shape is not None and len(shape) == rank and shape[1] == channels
+
 
 def fold_scales(model: ir.Model, rewriter: Rewriter, arithmetic: bool, normalizations: bool) -> int:
     """Fold what can be in the main graph; gives how many nodes went.
@@ -95,7 +103,8 @@ class _Folding:
         layers = _takers(node.outputs[0])
         if not layers:
             return affine.shift is None and self._through_shift(affine)
-        numbers = affine.numbers(_rank(layers), 1, layers[0].input_channels)
+        rank, channels = _rank(layers), layers[0].input_channels
+        numbers = affine.numbers(rank, 1, channels) if affine.keeps_shape(rank, channels) else None
         if numbers is None or (affine.shift is not None and any(layer.is_padded for layer in layers)):
             return False
         if affine.factor is None or all(layer.is_depthwise for layer in layers) or _takes_factors(affine.source):
@@ -115,6 +124,9 @@ class _Folding:
         if not layers or not all(layer.is_depthwise for layer in layers):
             return False
         rank, channels = _rank(layers), layers[0].input_channels
+        whole = _Affine(adding.node, affine.source, affine.factor, adding.shift)
+        if not whole.keeps_shape(rank, channels):
+            return False
         factors, shifts = affine.numbers(rank, 1, channels), adding.numbers(rank, 1, channels)
         if factors is None or shifts is None or adding.source is not affine.node.outputs[0]:
             return False
@@ -198,7 +210,10 @@ def _normalization(node: ir.Node) -> _Affine | None:
 def _takers(value: ir.Value) -> list[Layer]:
     """The convolutions and Gemms that take a tensor, all of the same rank; none when something else takes it, too."""
     uses = list(value.uses())
-    found = [layer_of(use.node) for use in uses if use.idx == 0 and use.node.op_type in ("Conv", "Gemm")]
+    producer = value.producer()
+    graph = None if producer is None else producer.graph
+    taking = [use.node for use in uses if use.idx == 0 and use.node.graph is graph]
+    found = [layer_of(node) for node in taking if node.op_type in ("Conv", "Gemm")]
     layers = [layer for layer in found if layer is not None]
     if value.is_graph_output() or len(layers) != len(uses):
         return []

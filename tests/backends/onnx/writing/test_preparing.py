@@ -135,6 +135,15 @@ def test_what_others_see_stays() -> None:
     assert operators(prepared(replaced)) == operators(replaced)
 
 
+def test_operands_that_make_a_tensor_larger_stay() -> None:
+    constants = {"w": random(6, 8, 1, 1), "m": random(8, 1, 1)}
+    nodes = [node("Tanh", "x", "t"), node("Add", "t m", "a"), node("Conv", "a w", "y")]
+    proto = model(nodes, constants, {"x": (1, 1, 6, 6)}, {"y": (1, 6, 6, 6)})
+    assert operators(prepared(proto)) == operators(proto)
+    proto = model(nodes, constants, {"x": (1, 8, 6, 6)}, {"y": (1, 6, 6, 6)})
+    assert operators(prepared(proto)) == {"Tanh": 1, "Conv": 1}
+
+
 def test_hard_swish_in_all_its_forms() -> None:
     constants = {
         "three": np.float32(3), "zero": np.float32(0), "six": np.array(6, np.float32), "sixth": np.float32(1 / 6),
