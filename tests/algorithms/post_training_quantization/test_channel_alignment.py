@@ -18,9 +18,9 @@ class Bottlenecks(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wide, self.narrow = nn.Conv2d(3, 24, 1), nn.Conv2d(24, 8, 1, bias=False)
-        self.grouped, self.padded = nn.Conv2d(8, 16, 3, stride=2, groups=2), nn.Conv2d(16, 8, 3, padding=1)
-        self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.wide, self.narrow = nn.Conv2d(8, 48, 3), nn.Conv2d(48, 16, 1, bias=False)
+        self.grouped, self.padded = nn.Conv2d(16, 32, 3, stride=2, groups=2), nn.Conv2d(32, 16, 3, padding=1)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.padded(self.grouped(self.narrow(torch.relu(self.wide(x)))))
@@ -35,7 +35,7 @@ def bottlenecks() -> nn.Module:
         with torch.no_grad():
             for layer in (module.grouped, module.up):
                 layer.bias.normal_(std=5)
-            module.narrow.weight += torch.linspace(-1, 1, 8).reshape(-1, 1, 1, 1)
+            module.narrow.weight += torch.linspace(-1, 1, 16).reshape(-1, 1, 1, 1)
     return module
 
 

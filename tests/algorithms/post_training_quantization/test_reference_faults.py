@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 import nncf
@@ -38,8 +38,8 @@ def sequential() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1, bias=False), nn.SiLU(),
-            nn.Conv2d(8, 6, 3, groups=2), nn.Flatten(2), nn.Linear(196, 5),
+            nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 48, 1, bias=False), nn.SiLU(),
+            nn.Conv2d(48, 32, 3, groups=2), nn.Flatten(2), nn.Linear(196, 5),
         ).eval()  # fmt: skip
         with torch.no_grad():
             layers[5].bias[2] = 0
@@ -94,8 +94,8 @@ def test_half_precision_is_valid_onnx(fast: bool) -> None:
         helper.make_node("Conv", ["r0", "w1", "b1"], ["c1"], "second"),
         helper.make_node("GlobalAveragePool", ["c1"], ["y"], "average"),
     ]
-    values = {"w0": random(8, 3, 3, 3), "b0": np.zeros(8, np.float32), "w1": random(6, 8, 1, 1), "b1": random(6)}
-    proto = model(nodes, values, ["n", 3, 16, 16], "float16")
+    values = {"w0": random(16, 8, 3, 3), "b0": np.zeros(16, np.float32), "w1": random(48, 16, 1, 1), "b1": random(48)}
+    proto = model(nodes, values, ["n", 8, 16, 16], "float16")
     samples = [x.astype(np.float16) for x in images(6)]
     made = nncf.quantize(proto, nncf.Dataset(samples), fast_bias_correction=fast)
     onnx.checker.check_model(made, full_check=True)
@@ -120,11 +120,26 @@ def test_a_generator_is_read_once_and_serves_every_pass() -> None:
     assert made.SerializeToString(deterministic=True) == wanted.SerializeToString(deterministic=True)
 
 
-def test_an_old_opset_is_one_error() -> None:
-    # parameters were overwritten with a warning
-    proto = residual()
+@correction
+def test_parameters_hold_for_an_old_opset(fast: bool) -> None:
+    # they were overwritten with a warning: one scale for all channels of a weight
+    proto, samples = residual(), images(4)
+    next(node for node in proto.graph.node if node.op_type == "HardSwish").op_type = "Sigmoid"
+    old = deepcopy(proto)
+    old.opset_import[0].version = 12
+    made, wanted = (nncf.quantize(p, nncf.Dataset(samples), fast_bias_correction=fast) for p in (old, proto))
+    assert made.opset_import[0].version == 13
+    found, expected = ({t.name: numpy_helper.to_array(t) for t in p.graph.initializer} for p in (made, wanted))
+    for name in ("w0_scale", "w0_quantized", "b0", "b3"):
+        np.testing.assert_array_equal(found[name].ravel(), expected[name].ravel())
+    assert found["w0_scale"].size == 16
+    assert error(outputs(made, samples), outputs(wanted, samples)) < 1e-6
+
+
+def test_what_cannot_be_converted_is_one_error() -> None:
+    proto = residual()  # HardSwish came with opset 14
     proto.opset_import[0].version = 12
-    with pytest.raises(UnsupportedVersionError, match=r"opset 12; 13 .*convert_version\(model, 13\)"):
+    with pytest.raises(UnsupportedVersionError, match=r"opset 12; 13 .*HardSwish.* Export the model with opset 13"):
         nncf.quantize(proto, nncf.Dataset(images(2)))
 
 
@@ -137,7 +152,12 @@ def test_overlapping_subgraphs_take_no_time() -> None:
         tensor = f"{index}/sum"
         nodes.append(helper.make_node("Add", sides, [tensor], tensor))
     nodes.append(helper.make_node("Conv", [tensor, "w"], ["y"], "conv"))
-    proto = model(nodes, {"w": random(4, 3, 1, 1)}, ["n", 3, 16, 16])
+    proto = model(nodes, {"w": random(64, 8, 3, 3)}, ["n", 8, 16, 16])
     overlapping = [nncf.Subgraph(inputs=[f"{i}/a", f"{i}/b"], outputs=["conv"]) for i in range(3)]
-    made = nncf.quantize(proto, nncf.Dataset(images(2)), ignored_scope=nncf.IgnoredScope(subgraphs=overlapping))
-    assert "w" in {tensor.name for tensor in made.graph.initializer}
+    advanced = AdvancedQuantizationParameters(quantize_outputs=True)  # without which nothing is, whatever is ignored
+    made, ignoring = (
+        nncf.quantize(proto, nncf.Dataset(images(2)), ignored_scope=scope, advanced_parameters=advanced)
+        for scope in (None, nncf.IgnoredScope(subgraphs=overlapping))
+    )
+    assert "w_quantized" in {tensor.name for tensor in made.graph.initializer}
+    assert "w" in {tensor.name for tensor in ignoring.graph.initializer}

@@ -227,6 +227,8 @@ def test_a_result_that_is_taken_in_floating_point_gets_a_product() -> None:
     assert [n.op_type for n in result.graph.node] == ["Conv", "Mul", "Sigmoid", "Mul"]
     test = samples(proto, 5, seed=1)
     assert error(outputs(result, test), outputs(proto, test)) < 2e-6
+    # where all others take integers, too, the product would be quantized with channels as uneven as they were
+    assert smoothed(proto, target_device="NPU")[1] == []
     # of a layer that is too small for integers nothing is quantized, and of even channels nothing is gained
     small = model(nodes, {"w": weight[:8], "b": random(8, seed=1)}, ["n", 32, 5, 5])
     even = model(nodes, {"w": random(32, 32, 1, 1), "b": random(32, seed=1)}, ["n", 32, 5, 5])

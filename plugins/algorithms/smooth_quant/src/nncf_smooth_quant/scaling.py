@@ -101,7 +101,7 @@ def find(
         if node is not None and node.op_type in results:
             worth_it |= bool(after) or finder.is_quantized_result(node, port, setup)
         before = finder.before(port.tensor, behind) if worth_it else None
-        if before:
+        if before and (after or context.takes_multiplication(point_of(graph, port.tensor))):
             yield Scalable(port.tensor, kind, axis, before, after, behind=behind)
         elif kind in inserting:
             points, after = finder.layers(port.tensor, behind, context)
@@ -140,7 +140,7 @@ class _Finder:
     def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
         """Whether a layer's result is quantized for its own sake, and taken in floating point."""
         constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
-        if not constants or not all(setup.pays(node, constant.shape) for constant in constants):
+        if setup.whole or not constants or not all(setup.pays(node, constant.shape) for constant in constants):
             return False
         known = [setup.of(user) for user in self.graph.consumers(port.tensor)]
         # a layer takes integers, and so does what alone takes the result, if anything does
