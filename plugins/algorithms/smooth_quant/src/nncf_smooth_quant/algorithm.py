@@ -23,7 +23,7 @@ from nncf_smooth_quant.parameters import SCHEMA, SmoothQuantSettings
 if TYPE_CHECKING:  # every run loads this module; only its own runs load what it works with
     from nncf_smooth_quant.scaling import Scalable
 
-_WORTH_A_PRODUCT = 2.0
+_WORTH_A_PRODUCT = 3.0
 """How many times less noise a product of its own is worth."""
 
 _KINDS = ("mean_min", "mean_max", "mean_square")
