@@ -231,5 +231,5 @@ def test_a_result_that_is_taken_in_floating_point_gets_a_product() -> None:
     assert smoothed(proto, target_device="NPU")[1] == []
     # of a layer that is too small for integers nothing is quantized, and of even channels nothing is gained
     small = model(nodes, {"w": weight[:8], "b": random(8, seed=1)}, ["n", 32, 5, 5])
-    even = model(nodes, {"w": random(32, 32, 1, 1), "b": random(32, seed=1)}, ["n", 32, 5, 5])
+    even = model(nodes, {"w": random(32, 32, 1, 1), "b": random(32, seed=1, scale=0.1)}, ["n", 32, 5, 5])
     assert smoothed(small)[1] == smoothed(even)[1] == []
