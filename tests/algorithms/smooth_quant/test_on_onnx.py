@@ -233,3 +233,19 @@ def test_a_result_that_is_taken_in_floating_point_gets_a_product() -> None:
     small = model(nodes, {"w": weight[:8], "b": random(8, seed=1)}, ["n", 32, 5, 5])
     even = model(nodes, {"w": random(32, 32, 1, 1), "b": random(32, seed=1, scale=0.1)}, ["n", 32, 5, 5])
     assert smoothed(small)[1] == smoothed(even)[1] == []
+
+
+def test_gates_get_no_product() -> None:
+    """Their layers stay in floating point."""
+    weight = random(32, 32, 1, 1) * spread(32).reshape(-1, 1, 1, 1)
+    nodes = [
+        node("GlobalAveragePool", ["x"], ["p"], "pool"),
+        node("Conv", ["p", "w", "b"], ["c"], "conv"),
+        node("HardSigmoid", ["c"], ["s"], "gate"),
+        node("Mul", ["x", "s"], ["y"], "product"),
+    ]
+    proto = model(nodes, {"w": weight, "b": random(32, seed=1)}, ["n", 32, 5, 5])
+    assert smoothed(proto)[1] == []
+    nodes[0] = node("MaxPool", ["x"], ["p"], "pool", kernel_shape=[1, 1])
+    nodes[3] = node("Mul", ["c", "s"], ["y"], "product")
+    assert "conv:output:0" in smoothed(model(nodes, {"w": weight, "b": random(32, seed=1)}, ["n", 32, 5, 5]))[1]

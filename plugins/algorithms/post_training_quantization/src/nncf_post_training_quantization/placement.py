@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from attrs import frozen
 
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
+from nncf_core.gates import gate_layers
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -24,7 +25,6 @@ from nncf_post_training_quantization.attention import (
     probability_products,
     residual_sums,
 )
-from nncf_post_training_quantization.gates import gate_layers
 
 REQUEST = CompressionRequest("int8_sym", "int8")
 """How weights are stored."""

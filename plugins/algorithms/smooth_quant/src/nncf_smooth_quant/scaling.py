@@ -9,6 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from nncf_core.contracts import Context, is_excluded
+from nncf_core.gates import gate_layers
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import PointKind, TargetPoint, point_of
@@ -89,7 +90,7 @@ def find(
     :param setup: says whose results are quantized, too.
     :param inserting: kinds of layers that get an operator of their own where no constant can divide what they take.
     """
-    finder = _Finder(graph, context.ignored)
+    finder = _Finder(graph, context.ignored, gate_layers(graph))
     results = {op_type for op_type, operator in setup.operators.items() if operator.needs_result}
     for node, port in _tensors(graph):
         behind = finder.axes_behind(node, port.tensor)
@@ -125,6 +126,7 @@ def _tensors(graph: Graph) -> Iterator[tuple[Node | None, Port]]:
 class _Finder:
     graph: Graph
     ignored: frozenset[str]
+    gates: frozenset[str]
 
     def axes_behind(self, producer: Node | None, tensor: str) -> int | None:
         """Axes behind the channels of a tensor: those of a kernel, or none before and after matrix products."""
@@ -140,7 +142,9 @@ class _Finder:
     def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
         """Whether a layer's result is quantized for its own sake, and taken in floating point."""
         constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
-        if setup.whole or not constants or not all(setup.pays(node, constant.shape) for constant in constants):
+        if setup.whole or not constants or node.name in self.gates:
+            return False
+        if not all(setup.pays(node, constant.shape) for constant in constants):
             return False
         known = [setup.of(user) for user in self.graph.consumers(port.tensor)]
         # a layer takes integers, and so does what alone takes the result, if anything does
