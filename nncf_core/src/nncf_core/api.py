@@ -221,9 +221,9 @@ def quantize(
         ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
     )
-    return run(  # type: ignore[no-any-return]
-        config, model, dataset=calibration_dataset, progress=script_progress()
-    ).model
+    result = run(config, model, dataset=calibration_dataset, progress=script_progress())
+    nncf_logger.info("Quantized\n%s", result.report)
+    return result.model  # type: ignore[no-any-return]
 
 
 def quantize_config(

@@ -18,6 +18,7 @@ from attrs import field, frozen
 from nncf_core.errors import UnsupportedBackendError
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.log import nncf_logger
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -264,6 +265,8 @@ class Context:
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
         :meth:`TargetPointInserter.extract`. It must be fed the model's own inputs besides, by the names of their
         tensors in the graph, see :meth:`TargetPointInserter.runner`.
+    :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
+        told twice in a run counts once.
     """
 
     executor: Executor | None = None
@@ -275,6 +278,7 @@ class Context:
     takes_multiplication: Callable[[TargetPoint], bool] = lambda _point: True
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
+    note: Callable[[str], None] = nncf_logger.info
 
 
 @runtime_checkable

@@ -40,15 +40,17 @@ class Report:
     :param bytes_before: bytes of all weights before.
     :param bytes_after: bytes of all weights after.
     :param entries: what was done, see :class:`~nncf_core.plan.PlanEntry`.
+    :param notes: what algorithms chose and why, a sentence each.
     """
 
     shares: tuple[FormatShare, ...]
     bytes_before: int
     bytes_after: int
     entries: tuple[PlanEntry, ...]
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, graph: Graph, plan: Plan) -> Report:
+    def of(cls, graph: Graph, plan: Plan, notes: Iterable[str] = ()) -> Report:
         """The report of a plan for the model that the graph describes."""
         done = {entry.target: entry for entry in plan.entries if entry.action == "compress"}
         weights = weight_constants(graph)
@@ -65,6 +67,7 @@ class Report:
             sum(c.stored_bytes for c in weights),
             sum(after for _, _, after in rows),
             plan.entries,
+            tuple(notes),
         )
 
     @property
@@ -93,10 +96,11 @@ class Report:
                 }
                 for share in self.shares
             ],
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
-        """A table in plain text."""
+        """A table in plain text, and the notes."""
         header = ("Format", "Weights", "% of elements", "Bits per weight", "Bytes")
         rows = [
             (
@@ -116,7 +120,7 @@ class Report:
             cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
             return "  ".join(cells).rstrip()
 
-        return "\n".join([line(header), line("-" * w for w in widths), *map(line, rows)])
+        return "\n".join([line(header), line("-" * w for w in widths), *map(line, rows), *self.notes])
 
 
 def weight_constants(graph: Graph) -> tuple[Constant, ...]:

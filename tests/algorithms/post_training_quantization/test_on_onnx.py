@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 import nncf
 from nncf import AdvancedQuantizationParameters
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+from nncf_core.pipeline import run
 from tests.algorithms.post_training_quantization.networks import block, images, model, random, residual, sentences
 
 
@@ -57,7 +58,16 @@ class TestConvolutions:
         with caplog.at_level("INFO", logger="nncf"):
             names = {tensor.name for tensor in quantize(residual(), images(3)).graph.initializer}
         assert "w2" in names
-        assert any("would take longer: second." in message for message in caplog.messages)
+        told = [message for message in caplog.messages if "would take longer: second." in message]
+        assert len([message for message in told if "\n" not in message]) == 1
+
+    def test_the_report_says_what_was_chosen(self) -> None:
+        config = {"compression": {"algorithm": "post_training_quantization"}}
+        report = run(config, residual(), dataset=nncf.Dataset(images(3))).report
+        (note,) = report.notes
+        assert "second" in note
+        assert note in str(report)
+        assert report.to_json()["notes"] == [note]
 
     def test_the_head_without_a_quantized_result_stays_float(self, tmp_path: Path) -> None:
         # a Gemm whose result is not quantized would be computed in floating point, and slower

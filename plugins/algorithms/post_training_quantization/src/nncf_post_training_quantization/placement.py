@@ -8,7 +8,7 @@ the one before them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from attrs import frozen
 
@@ -16,7 +16,6 @@ from nncf_core.contracts import CompressionRequest, Context, is_excluded
 from nncf_core.gates import gate_layers
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait
 from nncf_core.hardware import QuantizationSetup
-from nncf_core.log import nncf_logger
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_post_training_quantization.attention import (
     SUMS,
@@ -91,24 +90,15 @@ def place(
     :param transformer: whether sums and the like stay in floating point, see :data:`.attention.SUMS`.
     :param attention_output: whether products of attention's probabilities and values are quantized.
     """
-    gates = frozenset[str]() if setup.whole else gate_layers(graph)
-    if gates:
-        nncf_logger.info(
-            "Left in floating point, as layers of gates that weigh channels: %s.", ", ".join(sorted(gates))
-        )
-    left = gates | angle_products(graph)
-    if not setup.whole:
-        left |= residual_sums(graph)
-    if not attention_output:
-        left |= probability_products(graph)
-    if transformer:
-        left |= {node.name for node in graph.of_kind(SUMS)}
-    places = _Places(graph, setup, context, quantize_outputs, left, request)
-    small = places.small_layers()
-    if small:
-        nncf_logger.info(
-            "Left in floating point, as layers so small that integers would take longer: %s.", ", ".join(small)
-        )
+    left = _left(graph, setup, transformer, attention_output)
+    places = _Places(graph, setup, context, quantize_outputs, frozenset().union(*left.values()), request)
+    left["layers so small that integers would take longer"] = places.small_layers()
+    for reason, names in left.items():
+        # what nobody would quantize is no choice
+        chosen = [name for name in sorted(names) if _takes_integers(graph.node(name), setup)]
+        if chosen:
+            more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
+            context.note(f"Left in floating point, as {reason}: {', '.join(chosen[:_NAMED])}{more}.")
     integer = places.integer_nodes()
     demands = places.demands(integer)
     sources = places.moved_up(demands)
@@ -140,6 +130,29 @@ def _beside(graph: Graph, nodes: Iterable[Node]) -> Iterator[tuple[Constant, Tar
             constant = None if port.constant is None or port.layout is not None else graph.constants[port.constant]
             if Trait.ELEMENTWISE in node.traits and constant is not None and constant.is_float and constant.size:
                 yield constant, TargetPoint(node.name, PointKind.INPUT, index)
+
+
+_NAMED = 5  # nodes that a note names
+
+
+def _takes_integers(node: Node, setup: QuantizationSetup) -> bool:
+    operator = setup.of(node)
+    return operator is not None and (not operator.needs_weight or bool(node.weights))
+
+
+def _left(
+    graph: Graph, setup: QuantizationSetup, transformer: bool, attention_output: bool
+) -> dict[str, Collection[str]]:
+    """Names of the nodes that stay in floating point, by the reason."""
+    found: dict[str, Collection[str]] = {"angles of positions": angle_products(graph)}
+    if not setup.whole:
+        found["layers of gates that weigh channels"] = gate_layers(graph)
+        found["sums that are normalized, whose channels differ"] = residual_sums(graph)
+    if not attention_output:
+        found["products of probabilities of attention"] = probability_products(graph)
+    if transformer:
+        found["sums and the like of a transformer"] = [node.name for node in graph.of_kind(SUMS)]
+    return found
 
 
 def _root(tensor: str, sources: Mapping[str, str]) -> str:

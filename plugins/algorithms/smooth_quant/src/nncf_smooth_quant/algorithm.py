@@ -70,6 +70,7 @@ class SmoothQuant:
         factors: dict[str, list[np.ndarray]] = {}
         reasons: dict[str, list[str]] = {}
         inserted: list[InsertMultiply] = []
+        evened: list[bool] = []  # whether it took a product
         tensors = _scalable(graph, params, context)
         for tensor in context.progress.track(tensors, "Equalizing channels", len(tensors)):
             point = point_of(graph, tensor.tensor)
@@ -84,6 +85,7 @@ class SmoothQuant:
             chosen, gain = choose(tensor, Ranges(low, high, square), params.alpha(tensor.kind))
             if gain <= (1 if tensor.after else _WORTH_A_PRODUCT):
                 continue
+            evened.append(bool(tensor.points) or not tensor.after)
             shares = (*tensor.before, *tensor.after)
             if not all(share.constant.dtype in ("float32", "float64") for share in shares):
                 chosen = np.exp2(np.rint(np.log2(chosen)))  # few digits, which powers of two leave as they are
@@ -107,6 +109,9 @@ class SmoothQuant:
             yield ReplaceConstant(name, value, "evens out channels of " + ", ".join(reasons[name]))
             constant.release()
         yield from inserted
+        if evened:
+            products = f", of {sum(evened)} by a product" if any(evened) else ""
+            context.note(f"Channels of {len(evened)} tensors are evened out before quantization{products}.")
 
 
 def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> list[Scalable]:

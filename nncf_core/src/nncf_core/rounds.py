@@ -1,0 +1,230 @@
+"""One run: a backend carries out the steps of a config, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from attrs import evolve, field, frozen
+
+from nncf_core.catalogue import is_importable
+from nncf_core.checking import checked_edits, checked_requests, checked_rounds
+from nncf_core.contracts import (
+    BiasInserter,
+    CompressionRequest,
+    Context,
+    Model,
+    PreparingInserter,
+    QuantizingInserter,
+    Runner,
+    SelectiveInserter,
+    SizingInserter,
+    quantizes,
+    samples,
+    traces,
+)
+from nncf_core.dataset import Dataset
+from nncf_core.errors import (
+    UnsupportedBackendError,
+    UnsupportedDatasetError,
+    ValidationError,
+)
+from nncf_core.graph import Constant, Graph, Node
+from nncf_core.hardware import QuantizationSetup
+from nncf_core.log import nncf_logger
+from nncf_core.origins import Origin
+from nncf_core.plan import Size, in_memory
+from nncf_core.progress import Progress
+from nncf_core.registry import Backend, Registry
+from nncf_core.scopes import IgnoredScope, ignored_after
+from nncf_core.sections import Step
+from nncf_core.statistics import Statistics
+from nncf_core.statistics_cache import Counted, StatisticsCache
+from nncf_core.transformations import TargetPoint, Transformation
+
+Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
+"""Takes a model, an algorithm's name, the graph and the edits; returns the edited model."""
+
+
+def rounds_of(step: Step, graph: Graph) -> int:
+    """How many rounds an algorithm runs."""
+    return checked_rounds(step.algorithm.name, step.algorithm.rounds(graph, step.params))
+
+
+@frozen
+class Run:
+    """The parts that every step of a run needs."""
+
+    backend: Backend
+    options: Mapping[str, Any]
+    dataset: Dataset[Any, Any] | None
+    executor: Executor | None
+    progress: Progress
+    registry: Registry
+    notes: dict[str, None] = field(factory=dict)
+
+    def execute(self, steps: Sequence[Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
+        """Hand the edits of every round to ``consume``; return the last model and the first graph."""
+        model, before = self._prepared(steps, model)
+        graph = first = self.backend.builder.build(model)
+        before = before or first
+        fresh, used_data = True, False
+        for step in steps:
+            if not fresh:
+                graph, fresh = self.backend.builder.build(model), True
+            statistics = Statistics()
+            for index in range(rounds_of(step, graph)):
+                if not fresh:
+                    graph = self.backend.builder.build(model)
+                context = self._context(step, model, graph, before)
+                statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
+                used_data |= len(statistics) > 0
+                name = step.algorithm.name
+                edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
+                model = consume(model, name, graph, checked_edits(name, edits, graph))
+                fresh = False
+        if self.dataset is not None and not used_data and not traces(self.backend.builder):
+            nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
+        return model, first
+
+    def collect(self, steps: Sequence[Step], model: Model, algorithm: str | None) -> Statistics:
+        """The statistics of the first round that asks for some; of a certain algorithm, where it is named."""
+        model, before = self._prepared(steps, model)
+        for step in steps:
+            graph = self.backend.builder.build(model)
+            if algorithm in (None, step.algorithm.name):
+                anew = evolve(step, statistics_path=None)
+                statistics = self._statistics(anew, model, graph, self._context(step, model, graph, before or graph), 0)
+                if len(statistics):
+                    statistics.origin = Origin.of(graph, step.algorithm.name, 0)
+                    return statistics
+            model, _ = self.execute([step], model, self._apply)
+        raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
+
+    def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
+        return self.backend.inserter.apply(model, graph, edits, self.options)
+
+    def _prepared(self, steps: Sequence[Step], model: Model) -> tuple[Model, Graph | None]:
+        """A model that quantizers can be inserted into, and the graph as it was, where ignored scopes speak of it."""
+        if not any(quantizes(step.algorithm) for step in steps):
+            return model, None
+        scoped = any(evolve(step.ignored, validate=True) != IgnoredScope() for step in steps)
+        before = self.backend.builder.build(model) if scoped else None
+        return prepared(self.backend, model, self.options), before
+
+    def _context(self, step: Step, model: Model, graph: Graph, before: Graph) -> Context:
+        return Context(
+            self.executor,
+            self.progress,
+            ignored_after(graph, step.ignored, before),
+            self._refusal(graph),
+            self._setup,
+            1 if self.dataset is None else self.dataset.get_batch_size() or 1,
+            partial(self._takes_multiplication, model, graph),
+            partial(self._takes_bias, model, graph),
+            partial(self._part, model),
+            self._note,
+        )
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes[text] = None
+            nncf_logger.info("%s", text)
+
+    def open(self, model: Model | Path) -> Model:
+        """The working model; the dataset's first item is an example of its input where the backend traces."""
+        builder, options = self.backend.builder, self.options
+        if self.dataset is not None and traces(builder) and "example_input" not in options:
+            for item in islice(self.dataset.get_inference_data(), 1):
+                options = {**options, "example_input": item}
+        return builder.open(model, options)
+
+    def size(self, graph: Graph) -> Size:
+        """What compressed constants of a graph will take."""
+        inserter = self.backend.inserter
+        if not isinstance(inserter, SizingInserter):
+            return in_memory
+        return lambda constant, tensor: inserter.stored_bytes(graph, constant, tensor, self.options)
+
+    def _setup(self, device: str) -> QuantizationSetup:
+        if isinstance(self.backend.inserter, QuantizingInserter):
+            return self.backend.inserter.quantization_setup(device)
+        raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
+
+    def _takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
+        inserter = self.backend.inserter
+        return not isinstance(inserter, SelectiveInserter) or inserter.takes_multiplication(model, graph, point)
+
+    def _takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
+        inserter = self.backend.inserter
+        return isinstance(inserter, BiasInserter) and inserter.takes_bias(model, graph, node)
+
+    def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
+        run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
+        return run if traces(self.backend.builder) else partial(_run_fed, run, frozenset(map(str, inputs)))
+
+    def _statistics(self, step: Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
+        name = step.algorithm.name
+        requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
+        if not requests:
+            return Statistics()
+        size = samples(step.algorithm, step.params, index)
+        length = None if self.dataset is None else self.dataset.get_length()
+        total = min((n for n in (size, length) if n is not None), default=None)
+        cache = StatisticsCache.of(step.statistics_path, graph, name, index)
+        if cache is not None and cache.file.exists():
+            return cache.read(requests, size, total if self.dataset is not None else None)
+        if self.dataset is None:
+            raise UnsupportedDatasetError(
+                f"Algorithm {name!r} needs calibration data with these settings; pass a dataset."
+            )
+        if self.backend.aggregator is None:
+            raise UnsupportedBackendError(
+                f"Algorithm {name!r} needs statistics of activations with these settings, and no installed "
+                f"plugin collects them for {self.backend.builder.title} models."
+            )
+        items = Counted(islice(self.dataset.get_inference_data(), size))
+        shown = self.progress.track(items, "Collecting statistics", total)
+        statistics = self.backend.aggregator.collect(model, graph, requests, shown)
+        statistics.items = items.count
+        if cache is not None:
+            cache.write(statistics)
+        return statistics
+
+    def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
+        def ask(constant: Constant, request: CompressionRequest) -> str | None:
+            reason = self.backend.inserter.refusal(graph, constant, request, self.options)
+            if reason is None:
+                return None
+            able = [
+                other.builder.title
+                for name, other in self.registry.backends.items()
+                if name != self.backend.framework and is_importable(name) and _can(other, graph, constant, request)
+            ]
+            return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
+
+        return ask
+
+
+def _run_fed(run: Runner, names: frozenset[str], feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Run a part with what lies at its own points."""
+    return run({name: array for name, array in feed.items() if name in names})
+
+
+def prepared(backend: Backend, model: Model, options: Mapping[str, Any]) -> Model:
+    """A working model that quantizers can be inserted into."""
+    inserter = backend.inserter
+    return inserter.prepare(model, options) if isinstance(inserter, PreparingInserter) else model
+
+
+def _can(backend: Backend, graph: Graph, constant: Constant, request: CompressionRequest) -> bool:
+    """Whether another backend could store a constant; the graph is not its own, so that it may not know."""
+    try:
+        return backend.inserter.refusal(graph, constant, request, {}) is None
+    except Exception:
+        return False
