@@ -80,9 +80,9 @@ def main() -> None:
         data = {name: file[name] for name in file.files}
     items, example = network.feeds(data)
     model = loaded(options.folder / f"{options.network}.onnx", options.framework)
-    start = time.process_time()
+    start = time.perf_counter()
     quantized = nncf.quantize(model, nncf.Dataset(items))
-    seconds = time.process_time() - start
+    seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     runs = [runner(each, options.framework) for each in (model, quantized)]
     scores = [network.score(run, data) for run in runs]

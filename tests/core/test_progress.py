@@ -19,6 +19,7 @@ from nncf_core.progress import BarProgress, LineProgress, SilentProgress, script
 @pytest.fixture
 def logger():
     state = nncf_logger.level, nncf_logger.propagate, nncf_logger.handlers
+    nncf_logger.level, nncf_logger.propagate = logging.NOTSET, True  # whatever other tests left
     yield nncf_logger
     nncf_logger.level, nncf_logger.propagate, nncf_logger.handlers = state
 
@@ -91,7 +92,7 @@ class TestBars:
 
 
 class TestScripts:
-    def test_pipes_get_lines_of_long_work(self):
+    def test_pipes_get_lines_of_long_work(self, logger):
         assert isinstance(script_progress(io.StringIO()), LineProgress)
 
     def test_a_silenced_log_silences_progress(self, logger):
