@@ -90,9 +90,9 @@ def main() -> None:
     lines = [
         "# Benchmarks of post-training quantization", "",
         "Written by `python -m benchmarks.quantization`, everything at default settings. Both projects take turns; of",
-        f"times and memory the least of {options.runs} runs is given. Quantizing is wall time, latency processor time of one",
-        "input on one thread, the least of at least forty runs of each model in turn; float is the model that was given.",
-        "",
+        f"times and memory the least of {options.runs} runs is given. Quantizing is wall time, latency processor time",
+        "of one input on one thread, the least of at least forty runs of each model in turn; float is the model that",
+        "was given.", "",
         f"{date}. {machine()}. {versions}.",
     ]  # fmt: skip
     for name in options.networks:
