@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nncf_core.aggregators import has_probability, kind_of
+from nncf_core.collecting import points_of
 from nncf_core.errors import StatisticsCacheError, ValidationError
 from nncf_core.reductions import quantile
 from nncf_core.statistics import AGGREGATORS, Statistics, StatisticsRequest
+from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.transformations import PointKind, TargetPoint
+from tests.core.pipeline_doubles import CASE
 
 EXACT = ("min", "max", "abs_max", "tensors")
 SHARE = 0.1
@@ -423,3 +426,13 @@ class TestStatistics:
         statistics.aggregator(other).update(np.array([[1.0, 5.0]]))
         with pytest.raises(StatisticsCacheError):
             Statistics().restore((StatisticsRequest(POINT, "max"),), statistics.arrays())
+
+
+def test_a_tensor_is_looked_at_once():
+    graph = NumpyGraphBuilder().build(CASE.model())
+    producer = next(node for node in graph if node.outputs and graph.consumers(node.outputs[0].tensor))
+    user = graph.consumers(producer.outputs[0].tensor)[0]
+    port = next(i for i, port in enumerate(user.inputs) if port.tensor == producer.outputs[0].tensor)
+    points = [TargetPoint(user.name, PointKind.INPUT, port), TargetPoint(producer.name), TargetPoint("nobody")]
+    found = points_of(graph, [StatisticsRequest(point, kind) for point in points for kind in ("min", "max")])
+    assert found == {points[0]: points[0], points[1]: points[0], points[2]: points[2]}

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
+from nncf_core.graph import Graph
 from nncf_core.numerics.work import Call, available_cores, in_order
 from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import PointKind, TargetPoint
 
 WORKERS = 4
 """Items that a model runs on at the same time, at most: each holds all requested tensors."""
@@ -26,12 +28,29 @@ def workers() -> tuple[int, int]:
     return count, cores // count
 
 
+def points_of(graph: Graph, requests: Iterable[StatisticsRequest]) -> dict[TargetPoint, TargetPoint]:
+    """Where to look at the tensor of each requested point: a tensor that several points name is given once.
+
+    :return: one point for each requested one.
+    """
+    first: dict[str, TargetPoint] = {}
+    found: dict[TargetPoint, TargetPoint] = {}
+    for point in dict.fromkeys(request.target for request in requests):
+        node = graph.node(point.node) if point.node in graph else None
+        ports = () if node is None else node.inputs if point.kind is PointKind.INPUT else node.outputs
+        # who runs the model says what is wrong with points that do not exist
+        exists = point.port < len(ports) and bool(ports[point.port].tensor)
+        found[point] = first.setdefault(ports[point.port].tensor, point) if exists else point
+    return found
+
+
 def collect_items(
     requests: Sequence[StatisticsRequest],
     inputs: Iterable[Any],
     run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
     expected: Mapping[str, str],
     failures: type[Exception] | tuple[type[Exception], ...] = Exception,
+    points: Mapping[TargetPoint, TargetPoint] | None = None,
 ) -> Statistics:
     """Run a model on each item and aggregate. The result does not depend on the number of threads.
 
@@ -40,6 +59,7 @@ def collect_items(
         The tensors may be overwritten when the same thread calls it again.
     :param expected: type and shape of each input, for messages.
     :param failures: what ``run`` raises for an item that does not fit.
+    :param points: what :func:`points_of` gives, where ``run`` gives the tensors of these points only.
     :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
     :raises ValidationError: when an item holds NaN.
     """
@@ -56,7 +76,8 @@ def collect_items(
             found.aggregator(request).update(arrays[name])
         return found
 
-    named = [(request, str(request.target)) for request in requests]
+    points = points or {}
+    named = [(request, str(points.get(request.target, request.target))) for request in requests]
     statistics = Statistics()
     count, _ = workers()
     calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nncf_core.collecting import collect_items, workers
+from nncf_core.collecting import collect_items, points_of, workers
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 
@@ -30,6 +30,6 @@ class OnnxStatisticsAggregator:
         from nncf_onnx.extraction import extract
         from nncf_onnx.running import session_for
 
-        points = list(dict.fromkeys(request.target for request in requests))
-        session = session_for(extract(model, (), points), threads=workers()[1])
-        return collect_items(requests, inputs, session.run, session.inputs)
+        points = points_of(graph, requests)
+        session = session_for(extract(model, (), list(dict.fromkeys(points.values()))), threads=workers()[1])
+        return collect_items(requests, inputs, session.run, session.inputs, points=points)

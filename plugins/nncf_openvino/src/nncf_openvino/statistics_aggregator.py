@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nncf_core.collecting import collect_items, workers
+from nncf_core.collecting import collect_items, points_of, workers
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 
@@ -30,6 +30,7 @@ class OpenVINOStatisticsAggregator:
         from nncf_openvino.extraction import extract
         from nncf_openvino.running import session_for
 
-        points = list(dict.fromkeys(request.target for request in requests))
-        session = session_for(extract(model, (), points), workers()[0])
-        return collect_items(requests, inputs, session.views, session.expected, (RuntimeError, TypeError, ValueError))
+        points = points_of(graph, requests)
+        session = session_for(extract(model, (), list(dict.fromkeys(points.values()))), workers()[0])
+        failures = (RuntimeError, TypeError, ValueError)
+        return collect_items(requests, inputs, session.views, session.expected, failures, points)
