@@ -41,3 +41,30 @@ def test_a_plugin_that_is_wished_for_may_be_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(type(known), "algorithms", {}, raising=True)
     assert list(sections()) == ["post_training_quantization"]
     assert "smooth_quant" in sections(smooth_quant_alpha=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"subset_size": "3"}, "subset_size is '3'; it must be an integer"),
+        ({"subset_size": 1.5}, r"subset_size is 1\.5; it must be an integer"),
+        ({"advanced_parameters": {"overflow_fix": "enable"}}, r"give nncf\.AdvancedQuantizationParameters"),
+    ],
+)
+def test_arguments_of_another_type(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(nncf.ValidationError, match=message):
+        quantize_config(**arguments)
+
+
+@pytest.mark.parametrize("alpha", [{"smooth_quant_alpha": "a"}, {"smooth_quant_alpha": 7.0}])
+def test_strengths_that_are_none(alpha: dict[str, Any]) -> None:
+    with pytest.raises(nncf.ValidationError, match=r"smooth_quant_alpha is .*; it must be a number of at most 1"):
+        sections(**alpha)
+
+
+@pytest.mark.parametrize(
+    "name", ["bias_correction_params", "smooth_quant_alphas", "weights_range_estimator_params", "backend_params"]
+)
+def test_fields_of_another_type(name: str) -> None:
+    with pytest.raises(nncf.ValidationError, match=f"{name} is None; it must be of the type"):
+        sections(**{name: None})

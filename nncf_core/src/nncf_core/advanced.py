@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
 from nncf_core.range_estimator import RangeEstimatorParameters
-from nncf_core.validators import member_of, positive
+from nncf_core.validators import instance_of, member_of, positive
 
 
 class RestoreMode(StrEnum):
@@ -96,12 +96,20 @@ class AdvancedQuantizationParameters:
     quantizer_propagation_rule: QuantizerPropagationRule = field(
         default=QuantizerPropagationRule.MERGE_ALL_IN_ONE, validator=member_of(QuantizerPropagationRule)
     )
-    activations_range_estimator_params: RangeEstimatorParameters = Factory(RangeEstimatorParameters)
-    weights_range_estimator_params: RangeEstimatorParameters = Factory(RangeEstimatorParameters)
-    bias_correction_params: AdvancedBiasCorrectionParameters = Factory(AdvancedBiasCorrectionParameters)
-    smooth_quant_alphas: AdvancedSmoothQuantParameters = Factory(AdvancedSmoothQuantParameters)
+    activations_range_estimator_params: RangeEstimatorParameters = field(
+        factory=RangeEstimatorParameters, validator=instance_of(RangeEstimatorParameters)
+    )
+    weights_range_estimator_params: RangeEstimatorParameters = field(
+        factory=RangeEstimatorParameters, validator=instance_of(RangeEstimatorParameters)
+    )
+    bias_correction_params: AdvancedBiasCorrectionParameters = field(
+        factory=AdvancedBiasCorrectionParameters, validator=instance_of(AdvancedBiasCorrectionParameters)
+    )
+    smooth_quant_alphas: AdvancedSmoothQuantParameters = field(
+        factory=AdvancedSmoothQuantParameters, validator=instance_of(AdvancedSmoothQuantParameters)
+    )
     smooth_quant_alpha: float | None = None
-    backend_params: dict[str, Any] = Factory(dict)
+    backend_params: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
 
 
 @define
@@ -176,18 +184,28 @@ class AdvancedCompressionParameters:
     """
 
     statistics_path: str | None = None
-    awq_params: AdvancedAWQParameters = Factory(AdvancedAWQParameters)
-    scale_estimation_params: AdvancedScaleEstimationParameters = Factory(AdvancedScaleEstimationParameters)
-    gptq_params: AdvancedGPTQParameters = Factory(AdvancedGPTQParameters)
-    lora_correction_params: AdvancedLoraCorrectionParameters = Factory(AdvancedLoraCorrectionParameters)
+    awq_params: AdvancedAWQParameters = field(
+        factory=AdvancedAWQParameters, validator=instance_of(AdvancedAWQParameters)
+    )
+    scale_estimation_params: AdvancedScaleEstimationParameters = field(
+        factory=AdvancedScaleEstimationParameters, validator=instance_of(AdvancedScaleEstimationParameters)
+    )
+    gptq_params: AdvancedGPTQParameters = field(
+        factory=AdvancedGPTQParameters, validator=instance_of(AdvancedGPTQParameters)
+    )
+    lora_correction_params: AdvancedLoraCorrectionParameters = field(
+        factory=AdvancedLoraCorrectionParameters, validator=instance_of(AdvancedLoraCorrectionParameters)
+    )
     lora_adapter_rank: int = field(default=256, validator=positive)
-    backend_params: dict[str, Any] = Factory(dict)
+    backend_params: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
     codebook: Any = field(default=None, eq=False)
     group_size_fallback_mode: GroupSizeFallbackMode = field(
         default=GroupSizeFallbackMode.ERROR, validator=member_of(GroupSizeFallbackMode)
     )
     min_adjusted_group_size: int = field(default=32, validator=positive)
-    adaptive_codebook_params: AdvancedAdaptiveCodebookParameters = Factory(AdvancedAdaptiveCodebookParameters)
+    adaptive_codebook_params: AdvancedAdaptiveCodebookParameters = field(
+        factory=AdvancedAdaptiveCodebookParameters, validator=instance_of(AdvancedAdaptiveCodebookParameters)
+    )
 
 
 @define

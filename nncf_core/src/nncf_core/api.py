@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any, TypeVar
 
 from nncf_core.advanced import (
@@ -236,24 +237,46 @@ def quantize_config(
 ) -> dict[str, Any]:
     """The config that :func:`quantize` runs for these arguments; plain JSON data.
 
-    :raises ValidationError: when ``subset_size`` is not positive.
+    :raises ValidationError: when ``subset_size`` is no positive integer, or ``advanced_parameters`` are something else.
     """
     from nncf_core.structuring import unstructure
 
-    if subset_size < 1:
-        raise ValidationError(f"subset_size is {subset_size}; it must be at least 1.")
+    if not isinstance(subset_size, Integral) or isinstance(subset_size, bool) or subset_size < 1:
+        raise ValidationError(f"subset_size is {subset_size!r}; it must be an integer of at least 1.")
+    subset_size = int(subset_size)
+    advanced = _checked_advanced(advanced_parameters)
     shared = {"target_device": str(target_device)}
     if ignored_scope is not None:
         shared["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
     main = {name: unstructure(value) for name, value in section.items() if value is not None}
-    if advanced_parameters is not None:
-        main["advanced_parameters"] = unstructure(advanced_parameters)
+    if advanced is not None:
+        main["advanced_parameters"] = unstructure(advanced)
     sections = [
-        *_alignment(advanced_parameters, subset_size, shared),
-        *_smoothing(advanced_parameters, subset_size, shared, floats=section.get("mode") is not None),
+        *_alignment(advanced, subset_size, shared),
+        *_smoothing(advanced, subset_size, shared, floats=section.get("mode") is not None),
         {"algorithm": "post_training_quantization", **main, **shared, "subset_size": subset_size},
     ]
     return {"compression": sections}
+
+
+def _checked_advanced(advanced: object) -> AdvancedQuantizationParameters | None:
+    from nncf_core.advanced import AdvancedQuantizationParameters
+
+    if advanced is None:
+        return None
+    if not isinstance(advanced, AdvancedQuantizationParameters):
+        raise ValidationError(
+            f"advanced_parameters is {advanced!r}; give nncf.AdvancedQuantizationParameters(overflow_fix=...), say."
+        )
+    alphas = advanced.smooth_quant_alphas
+    for name, alpha in (
+        ("smooth_quant_alpha", advanced.smooth_quant_alpha),
+        ("smooth_quant_alphas.matmul", alphas.matmul),
+        ("smooth_quant_alphas.convolution", alphas.convolution),
+    ):
+        if alpha is not None and not (isinstance(alpha, (int, float)) and alpha <= 1):
+            raise ValidationError(f"{name} is {alpha!r}; it must be a number of at most 1.")
+    return advanced
 
 
 def _alignment(

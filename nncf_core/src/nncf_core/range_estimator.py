@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from nncf_core.parameters import StrEnum
-from nncf_core.validators import member_of
+from nncf_core.validators import instance_of, member_of
 
 
 class StatisticsType(StrEnum):
@@ -52,8 +52,12 @@ class StatisticsCollectorParameters:
 class RangeEstimatorParameters:
     """Both sides of a range."""
 
-    min: StatisticsCollectorParameters = Factory(StatisticsCollectorParameters)
-    max: StatisticsCollectorParameters = Factory(StatisticsCollectorParameters)
+    min: StatisticsCollectorParameters = field(
+        factory=StatisticsCollectorParameters, validator=instance_of(StatisticsCollectorParameters)
+    )
+    max: StatisticsCollectorParameters = field(
+        factory=StatisticsCollectorParameters, validator=instance_of(StatisticsCollectorParameters)
+    )
 
 
 def _both(low: StatisticsType, high: StatisticsType, aggregator: AggregatorType) -> RangeEstimatorParameters:

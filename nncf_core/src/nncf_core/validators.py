@@ -35,3 +35,16 @@ def member_of(kind: type[StrEnum]) -> Callable[[object, Attribute[Any], Any], No
             )
 
     return check
+
+
+def instance_of(kind: type) -> Callable[[object, Attribute[Any], Any], None]:
+    """The field holds an instance of a class.
+
+    The validator raises ValidationError otherwise.
+    """
+
+    def check(_: object, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, kind):
+            raise ValidationError(f"{attribute.name} is {value!r}; it must be of the type {kind.__name__}.")
+
+    return check

@@ -110,6 +110,9 @@ def test_limits() -> None:
     given = RangeEstimatorParameters(max=StatisticsCollectorParameters(clipping_value=6))
     found = range_of(quantized(preset=nncf.QuantizationPreset.PERFORMANCE, activations_range_estimator_params=given))
     assert_near(found, (-6, 6))
+    beside_zero = RangeEstimatorParameters(min=StatisticsCollectorParameters(clipping_value=3))
+    with pytest.raises(nncf.ValidationError, match=r"clipping_value is 3\.0 for min and None for max; zero must stay"):
+        quantized(activations_range_estimator_params=beside_zero)
 
 
 def test_without_zero_points_magnitudes_count() -> None:

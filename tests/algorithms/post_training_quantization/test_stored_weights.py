@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nncf
+from nncf.quantization.advanced_parameters import QuantizationParameters, QuantizationScheme
 
 ROWS, WIDTH = 200, 48
 RANDOM = np.random.default_rng(5)
@@ -69,6 +70,21 @@ def test_onnx():
     runner = OnnxTargetPointInserter().runner(OnnxGraphBuilder().open(small, {}))
     check(small, lambda: runner({"i": ITEMS[0]})["y"])
     assert len(small.SerializeToString()) < 0.4 * len(model.SerializeToString())
+
+
+@pytest.mark.needs("nncf_onnx")
+@pytest.mark.parametrize("mode", [None, QuantizationScheme.ASYMMETRIC])
+def test_one_scale_for_a_table(mode):
+    from nncf_onnx.builder import OnnxGraphBuilder
+    from nncf_onnx.inserter import OnnxTargetPointInserter
+
+    params = QuantizationParameters(per_channel=False, mode=mode)
+    advanced = nncf.AdvancedQuantizationParameters(weights_quantization_params=params)
+    small = nncf.quantize(onnx_model(), nncf.Dataset([{"i": item} for item in ITEMS]), advanced_parameters=advanced)
+    table = nncf.build_graph(small).constants["table"].read()
+    assert np.abs(table - TABLE).max() <= 0.51 * (np.ptp(TABLE) / 255 if mode else np.abs(TABLE).max() / 127)
+    runner = OnnxTargetPointInserter().runner(OnnxGraphBuilder().open(small, {}))
+    np.testing.assert_allclose(runner({"i": ITEMS[0]})["y"], expected(TABLE), atol=0.2)
 
 
 @pytest.mark.needs("nncf_openvino", "onnx")

@@ -235,6 +235,27 @@ def test_a_result_that_is_taken_in_floating_point_gets_a_product() -> None:
     assert smoothed(small)[1] == smoothed(even)[1] == []
 
 
+def test_samples_of_one_position_do_no_harm() -> None:
+    """The mean over such samples of the largest value of a channel is the mean of the channel, near zero."""
+    nodes = [
+        node("Gemm", ["x", "w0", "b0"], ["h"], "first"),
+        node("Sigmoid", ["h"], ["s"], "gate"),
+        node("Mul", ["h", "s"], ["g"], "product"),
+        node("Gemm", ["g", "w1", "b1"], ["y"], "second"),
+    ]
+    weights = {"w0": random(64, 128), "w1": random(128, 32, seed=1)}
+    biases = {"b0": random(128, seed=2, scale=0.3), "b1": random(32, seed=3, scale=0.3)}
+    proto = model(nodes, weights | biases, [1, 64])
+    dataset, test = nncf.Dataset(samples(proto, 50)), samples(proto, 50, seed=1)
+    off = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1))
+    expected = outputs(proto, test)
+    alone, both = (
+        error(outputs(nncf.quantize(proto, dataset, advanced_parameters=advanced), test), expected)
+        for advanced in (off, None)
+    )
+    assert both < 1.2 * alone < 0.1
+
+
 def test_gates_get_no_product() -> None:
     """Their layers stay in floating point."""
     weight = random(32, 32, 1, 1) * spread(32).reshape(-1, 1, 1, 1)

@@ -275,7 +275,10 @@ def _dataset(path: Path) -> Dataset[Any, Any]:
     from nncf_core.errors import InvalidPathError, UnsupportedDatasetError
 
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds one array without a name; numpy.savez(path, **{input: array}) names it")
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InvalidPathError(f"There is no dataset file {path}.") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +71,33 @@ def session_for(model: ir.Model, optimized: bool = True, threads: int = 0) -> Se
         options.add_session_config_entry("session.disable_prepacking", "1")
     # by default, a DequantizeLinear that is fused with its MatMul makes onnxruntime round activations to 8 bits
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
+    # onnxruntime 1.32 crashes where it fuses a Transpose into a MatMul of float16
+    left_out = ["MatmulTransposeFusion"] if _has_float16(model) else []
     try:
         proto, weights = _without_weights(model)
         if proto is not None:
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
             options.add_external_initializers(list(weights), values)
-            session = onnxruntime.InferenceSession(
-                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            return Session(session, tuple(weights.values()))
+            return Session(_session(proto.SerializeToString(), options, left_out), tuple(weights.values()))
         with tempfile.TemporaryDirectory(prefix="nncf_") as folder:
             path = Path(folder) / "model.onnx"
             save(model, path)
-            return Session(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), ())
+            return Session(_session(path, options, left_out), ())
     except Exception as error:
         # onnxruntime's own errors have no common public base
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
+
+
+def _session(model: bytes | Path, options: Any, left_out: Sequence[str]) -> Any:
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+    )
+
+
+def _has_float16(model: ir.Model) -> bool:
+    return any(
+        value.dtype == ir.DataType.FLOAT16 for value in (*model.graph.inputs, *model.graph.initializers.values())
+    )
 
 
 def element_types(model: ir.Model) -> dict[str, ir.DataType]:

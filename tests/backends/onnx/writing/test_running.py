@@ -120,6 +120,15 @@ def test_models_that_protobuf_cannot_hold_run_from_a_file(monkeypatch: pytest.Mo
     np.testing.assert_allclose(session.run({"x": x})["y"], x @ meaning(tensor), rtol=0, atol=1e-4)
 
 
+def test_a_transposed_operand_in_float16() -> None:
+    """A fusion of onnxruntime 1.32 ends the process."""
+    nodes = [node("Transpose", ["x"], ["t"], perm=[1, 0, 2]), node("MatMul", ["t", "a"], ["y"])]
+    proto = model(nodes, {"a": A.astype(np.float16)}, {"x": ["n", "m", 16]}, {"y": ["m", "n", 32]}, dtype="float16")
+    x = random(2, 3, 16, seed=4).astype(np.float16)
+    found = running.runner(opened(proto)[0])({"x": x})["y"]
+    np.testing.assert_allclose(found, x.transpose(1, 0, 2) @ A.astype(np.float16), rtol=0.01, atol=0.01)
+
+
 def test_the_same_results_from_many_threads() -> None:
     run, x = INSERTER.runner(opened(layers())[0]), random(33, 16)
     want, got = run({"x": x})["y"], []

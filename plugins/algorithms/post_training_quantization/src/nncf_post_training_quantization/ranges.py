@@ -124,7 +124,7 @@ def estimator(
     :param name: of the parameters, for messages.
     :param aggregator: of both ends, where none is given.
     :raises ParameterNotSupportedError: for histograms of anything but all elements, and at one end only.
-    :raises ValidationError: when the share of outliers is not between 0 and 1/2.
+    :raises ValidationError: when the share of outliers is not between 0 and 1/2, or zero would be clipped.
     """
     ends = []
     for side, end, kind, how in zip(
@@ -145,6 +145,12 @@ def estimator(
                 "below 0.5."
             )
         ends.append(full)
+    low, high = (end.clipping_value for end in ends)
+    if (low is not None and low > 0) or (high is not None and high < 0):
+        raise ValidationError(
+            f"{name}: clipping_value is {low} for min and {high} for max; zero must stay in the range, so that "
+            "min takes a value of at most, and max one of at least, zero."
+        )
     by_error = [end.aggregator_type is AggregatorType.HISTOGRAM for end in ends]
     if any(by_error) and not (all(by_error) and all(end.statistics_type is StatisticsType.RAW for end in ends)):
         raise ParameterNotSupportedError(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # every run loads this module; only its own runs load what it
 _WORTH_A_PRODUCT = 3.0
 """How many times less noise a product of its own is worth."""
 
-_KINDS = ("mean_min", "mean_max", "mean_square")
+_KINDS = ("mean_min", "mean_max", "min", "max", "mean_square")
 
 
 class SmoothQuant:
@@ -74,15 +74,15 @@ class SmoothQuant:
         tensors = _scalable(graph, params, context)
         for tensor in context.progress.track(tensors, "Equalizing channels", len(tensors)):
             point = point_of(graph, tensor.tensor)
-            low, high, square = (statistics[StatisticsRequest(point, kind, tensor.axis)] for kind in _KINDS)
-            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            ranges = Ranges.seen(*(statistics[StatisticsRequest(point, kind, tensor.axis)] for kind in _KINDS))
+            if not (np.isfinite(ranges.low).all() and np.isfinite(ranges.high).all()):
                 raise ValidationError(
                     f"The tensor {tensor.tensor!r} holds NaN or infinite values for some items of the dataset; look at "
                     "the data, or leave out the nodes that take it with an ignored scope."
                 )
-            if not _fits(tensor, low.size):
+            if not _fits(tensor, ranges.low.size):
                 continue
-            chosen, gain = choose(tensor, Ranges(low, high, square), params.alpha(tensor.kind))
+            chosen, gain = choose(tensor, ranges, params.alpha(tensor.kind))
             if gain <= (1 if tensor.after else _WORTH_A_PRODUCT):
                 continue
             evened.append(bool(tensor.points) or not tensor.after)

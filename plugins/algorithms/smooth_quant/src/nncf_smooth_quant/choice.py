@@ -29,14 +29,29 @@ _STRENGTHS = tuple(step / 10 for step in range(1, 11))
 class Ranges:
     """What is known of the channels of a tensor, float64.
 
-    :param low: mean over samples of the smallest values.
-    :param high: mean of the largest.
+    :param low: where the range begins.
+    :param high: where it ends.
     :param square: mean of the squares.
     """
 
     low: np.ndarray
     high: np.ndarray
     square: np.ndarray
+
+    @classmethod
+    def seen(
+        cls, mean_low: np.ndarray, mean_high: np.ndarray, low: np.ndarray, high: np.ndarray, square: np.ndarray
+    ) -> Ranges:
+        """Ranges from means over samples of the smallest and largest values, and the smallest and largest of all.
+
+        Means serve where a sample has many positions. Of few, they shrink to the mean of the values, which says nothing
+        about the range. So it takes at least twice the root of the mean square, which 32 normal numbers reach on
+        average, but nothing that was not seen.
+        """
+        reach = 2 * np.sqrt(square)
+        return cls(
+            np.maximum(low, np.minimum(mean_low, -reach)), np.minimum(high, np.maximum(mean_high, reach)), square
+        )
 
 
 def choose(tensor: Scalable, ranges: Ranges, alpha: float | None) -> tuple[np.ndarray, float]:

@@ -52,8 +52,14 @@ def stored_bytes(tensor: CompressedTensor, dtype: str) -> int:
     :param dtype: element type that the users expect.
     """
     half = scale_in(tensor, ir.DataType.from_numpy(np.dtype(dtype)))
-    scale = tensor.scale.size * 4 if half is None else half.nbytes
-    return tensor.nbytes - tensor.scale.nbytes + scale
+    rows, points = tensor.shape[0], tensor.zero_point
+    scales = rows * (4 if half is None else half.itemsize)
+    return tensor.codes.nbytes + scales + (0 if points is None else rows)
+
+
+def _of_rows(values: np.ndarray, rows: int) -> np.ndarray:
+    """Scales or zero points, one for each row; Gather takes rows of them, also where one serves the whole table."""
+    return np.ascontiguousarray(np.broadcast_to(values.reshape(-1), rows))
 
 
 def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor, users: Sequence[ir.Node]) -> None:
@@ -67,10 +73,10 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor, users: Se
     computed = ir.DataType.from_numpy(scale.dtype)
     code_type, _ = CODE_DTYPES[tensor.format.name]
     codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_type, tensor.shape))
-    scales = rewriter.constant(graph, f"{name}_scale", ir.Tensor(scale.reshape(rows)))
+    scales = rewriter.constant(graph, f"{name}_scale", ir.Tensor(_of_rows(scale, rows)))
     zero_points = None
     if tensor.zero_point is not None:
-        points = ir.Tensor(tensor.zero_point.astype(np.uint8).reshape(rows))
+        points = ir.Tensor(_of_rows(tensor.zero_point.astype(np.uint8), rows))
         zero_points = rewriter.constant(graph, f"{name}_zero_point", points)
     last = rewriter.constant(graph, f"{name}_last_axis", ir.Tensor(np.array([-1], np.int64)))
     for node in users:
