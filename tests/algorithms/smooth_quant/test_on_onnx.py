@@ -203,6 +203,23 @@ def test_outputs_stay_as_they_are() -> None:
         np.testing.assert_array_equal(n, n_before)
 
 
+@pytest.mark.parametrize(("groups", "takes"), [(1, True), (4, False), (32, True)])
+def test_transposed_convolutions_give_way_where_an_axis_is_that_of_their_outputs(groups: int, takes: bool) -> None:
+    weight = random(32, 32 // groups, 2, 2) * spread(32)[:, None, None, None]
+    if groups == 1:
+        weight = weight.swapaxes(0, 1)
+    nodes = [
+        node("ConvTranspose", ["x", "w", "b"], ["t"], "up", group=groups, strides=[2, 2]),
+        node("Relu", ["t"], ["r"], "relu"),
+        node("Conv", ["r", "v"], ["y"], "last"),
+    ]
+    proto = model(nodes, {"w": weight, "b": random(32, seed=1), "v": random(16, 32, 3, 3)}, ["n", 32, 5, 5])
+    result, changed = smoothed(proto)
+    assert set(changed) == ({"w", "b", "v"} if takes else set())
+    test = samples(proto, 3, seed=1)
+    assert error(outputs(result, test), outputs(proto, test)) < 2e-6
+
+
 def test_a_tensor_with_another_user_stays() -> None:
     nodes = [
         node("Gemm", ["x", "w0"], ["h"], "first"),

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("nncf_openvino")
 
-from openvino import opset17
+from openvino import opset1, opset17
 from openvino.op import Constant
 
 import nncf
@@ -237,6 +237,22 @@ def test_recurrent_weights_can_be_compressed(kind: str) -> None:
     INSERTER.apply(working, BUILDER.build(working), edits, {})
     x = random(1, 5, 16, seed=5, scale=1)
     np.testing.assert_allclose(run(small, x=x)[0], next(iter(INSERTER.runner(working)({"x": x}).values())), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_recurrent_weights_beside_quantizers(kind: str) -> None:
+    """With a FakeQuantize anywhere the CPU plugin leaves dequantization unfolded, and takes no such weights."""
+    model = models.recurrent(kind)
+    output = model.output(0).get_node()
+    ends = [constant(np.array(end, np.float32), f"end {end}") for end in (-1, 1)]
+    quantized = opset1.fake_quantize(output.input_value(0), *ends, *ends, levels=256)
+    output.input(0).replace_source_output(quantized.output(0))
+    small = nncf.compress_weights(model, mode=MODE.INT8_SYM)
+    found = graph_of(small).constants
+    assert [found[name].compressed_format for name in "WR"] == ["int8"] * 2
+    x = random(1, 5, 16, seed=5, scale=1)
+    np.testing.assert_allclose(run(small, x=x)[0], run(model, x=x)[0], atol=0.02)
+    assert len(nncf.compress_weights(small, mode=MODE.INT8_SYM).get_ops()) == len(small.get_ops())
 
 
 def test_experts_of_a_grouped_product() -> None:

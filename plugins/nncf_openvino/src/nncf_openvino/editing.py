@@ -85,7 +85,8 @@ class _Editor:
         if tensor.shape != known.shape:
             raise ValidationError(f"The constant {name!r} has shape {known.shape}, its codes {tensor.shape}.")
         users = self._graph.users(name)
-        new = self._emitter.emit(name, tensor, _wanted(old), users[0][1] if users else 0)
+        recurrent = any(node.kind is OpKind.RECURRENT for node, _ in users)
+        new = self._emitter.emit(name, tensor, _wanted(old), users[0][1] if users else 0, constant=recurrent)
         self._take_place(old, new)
         self._compressed.add(name)
 

@@ -186,7 +186,7 @@ class _Finder:
             return None
         if node is None or not self._is_free(node) or len(node.outputs) != 1:
             return None
-        if node.kind in (OpKind.CONV, OpKind.MATMUL):
+        if node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL):
             return self._outputs(node, behind)
         if node.kind in (OpKind.BATCH_NORM, OpKind.LAYER_NORM):
             return self._affine(node, behind)
@@ -232,6 +232,9 @@ class _Finder:
         if not self._is_own(constant) or len(layout.reduction_axes) != behind + 1 or not layout.channel_axes:
             return None
         if node.kind is OpKind.MATMUL and layout.batch_axes:
+            return None
+        # [inputs, outputs of a group]: no axis is that of all outputs, unless a group is one channel
+        if node.kind is OpKind.CONV_TRANSPOSE and layout.channel_axes == (0,) and constant.shape[1] > 1:
             return None
         return Share(constant, role, inverse, layout)
 

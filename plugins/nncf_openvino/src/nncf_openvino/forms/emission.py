@@ -58,16 +58,22 @@ class Emitter:
     constant: MakeConstant
     unique: Callable[[str], str]
 
-    def emit(self, name: str, tensor: CompressedTensor, wanted: str | None, port: int) -> Any:
+    def emit(self, name: str, tensor: CompressedTensor, wanted: str | None, port: int, constant: bool = False) -> Any:
         """New nodes, not yet connected to users; returns the output that stands for the decompressed constant.
 
         :param name: name of the constant.
         :param wanted: element type that users take; ``None`` when they take any floating-point type.
         :param port: input of its first user.
+        :param constant: whether users take nothing but constants. In models with FakeQuantize the CPU plugin keeps what
+            looks like dequantization from being folded; a Reshape between keeps it from looking like that.
         """
         half = _fits_half(tensor)
         kind = ov.Type.f16 if half else ov.Type.f32
         values = self._values(name, tensor, kind)
+        if constant:
+            own = self._plain(np.array(grouped_shape(tensor), np.int64), f"{name}/own_shape")
+            values = opset1.reshape(values, own, False)
+            values.set_friendly_name(self.unique(f"{name}/as_it_is"))
         values = self._shifted(name, tensor, kind, values)
         scaled = opset1.multiply(values, self._scale(name, tensor, kind))
         scaled.set_friendly_name(self.unique(f"{name}/fq_weights_{port}"))

@@ -117,6 +117,13 @@ def _data(node: ov.Node) -> _Codes | None:
         if found is None or points is None or found.zero_point is not None:
             return None
         return _Codes(found.codes, found.table, points, (*found.parts, node, *_unless_constant(point)))
+    if kind == "Reshape":  # to the shape that it has, see emission
+        found = _data(sources(node)[0].get_node())
+        shape = node.get_output_partial_shape(0)
+        if found is None or found.zero_point is not None or not shape.is_static:
+            return None
+        same = tuple(node.get_output_shape(0)) == tuple(found.codes.shape)
+        return evolve(found, parts=(*found.parts, node)) if same else None
     if kind == "Convert":
         codes = sources(node)[0].get_node()
         if codes.get_type_name() == "Constant" and type_name(codes.get_element_type()) in _FORMATS:
