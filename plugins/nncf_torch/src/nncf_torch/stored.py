@@ -21,6 +21,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from nncf_core.numerics.arrays import nbytes_of, size_of
@@ -90,7 +91,7 @@ def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tupl
     scale = tensor_of(tensor.scale)
     if tensor.scale_format is not None:
         scale = scale.view(torch_dtype(tensor.scale_format))
-    largest = float(scale.to(torch.float32).abs().max()) * _reach(tensor) if scale.numel() else 0.0
+    largest = _largest(scale) * _reach(tensor)
     dtype = torch_dtype(tensor.dtype)
     stored = Stored(
         tensor.format.name,
@@ -289,6 +290,9 @@ def _packed_pairs(codes: torch.Tensor) -> torch.Tensor:
 def _with_signs_flipped(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """Two's complement to codes with an offset, and back."""
     signs = _SIGNS[bits]
+    if len(signs) == 1 and type(codes) is torch.Tensor and codes.device.type == "cpu":
+        # numpy needs no threads, which the workers that compress the next weights have
+        return torch.from_numpy(codes.numpy() ^ np.uint8(signs[0]))
     if len(signs) == 1:
         return codes ^ signs[0]
     return (codes.reshape(-1, len(signs)) ^ torch.tensor(signs, dtype=torch.uint8, device=codes.device)).reshape(-1)
@@ -305,6 +309,14 @@ def _plain_codes(stored: Stored, codes: torch.Tensor) -> torch.Tensor:
     if stored.offset and spare:
         plain[-1] &= 0xFF >> spare
     return plain
+
+
+def _largest(scale: torch.Tensor) -> float:
+    """The largest magnitude of scales."""
+    if not scale.numel():
+        return 0.0
+    low, high = torch.aminmax(scale.to(torch.float32))
+    return max(-float(low), float(high))
 
 
 def _reach(tensor: CompressedTensor) -> float:
