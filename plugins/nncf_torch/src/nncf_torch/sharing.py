@@ -31,7 +31,7 @@ def shared_copy(module: nn.Module) -> nn.Module:
     for owner in module.modules():
         memo.update((id(tensor), tensor.detach().clone()) for tensor in _computed(owner))
         # deepcopy takes twenty times as long for each, and modules have a dozen
-        memo.update((id(hooks), OrderedDict()) for hooks in vars(owner).values() if _is_empty(hooks))
+        memo.update((id(held), type(held)()) for held in vars(owner).values() if _is_empty(held))
         for name in weights_of(owner):
             memo.update((id(part), part) for part in parts_of(owner, name).values())
     try:
@@ -53,7 +53,8 @@ def _computed(owner: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _is_empty(attribute: Any) -> bool:
-    return type(attribute) is OrderedDict and not attribute and not vars(attribute)
+    kind = type(attribute)
+    return kind in (OrderedDict, dict, set) and not attribute and not (kind is OrderedDict and vars(attribute))
 
 
 def _view(parameter: nn.Parameter) -> torch.Tensor:
