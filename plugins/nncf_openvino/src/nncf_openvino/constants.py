@@ -12,7 +12,8 @@ from nncf_openvino.element_types import FLOATS, raw_bytes, type_name
 from nncf_openvino.traversal import bodies, walk
 from nncf_openvino.working import WorkingModel
 
-_SMALL = 1 << 12  # bytes of constants that are not worth being held apart
+SMALL = 1 << 12
+"""Bytes; smaller constants are not worth being held apart, or looked at for others on the same memory."""
 
 
 def constant(working: WorkingModel, raw: np.ndarray, shape: Sequence[int], kind: ov.Type, name: str) -> Constant:
@@ -21,7 +22,7 @@ def constant(working: WorkingModel, raw: np.ndarray, shape: Sequence[int], kind:
     :param working: the model that it is for; holds the memory when that is not the constant's own.
     :param raw: its bytes, one dimension.
     """
-    if working.spool is None or raw.nbytes < _SMALL:
+    if working.spool is None or raw.nbytes < SMALL:
         result = _copied(raw, shape, kind)
     else:
         held = working.spool.put(raw)
@@ -56,7 +57,7 @@ def join_shared(model: ov.Model) -> ov.Model:
         for body in bodies(node):
             join_shared(body.model)
         kind = type_name(node.get_element_type()) if node.get_type_name() == "Constant" else ""
-        if kind not in FLOATS or len(node.shape) < 2 or node.get_byte_size() < _SMALL:
+        if kind not in FLOATS or len(node.shape) < 2 or node.get_byte_size() < SMALL:
             continue
         first = found.setdefault((raw_bytes(node).ctypes.data, kind, tuple(node.shape)), node)
         if first is not node:

@@ -7,7 +7,7 @@ from pathlib import Path
 import openvino as ov
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
-from nncf_openvino.constants import join_shared
+from nncf_openvino.constants import SMALL, join_shared
 from nncf_openvino.ir_file import stored_constants, weights_path
 from nncf_openvino.spool import Spool
 from nncf_openvino.working import WorkingModel
@@ -39,15 +39,17 @@ def open_path(path: Path) -> WorkingModel:
             f"The constant {beyond.name!r} of {path} lies at bytes {beyond.offset} to {end} of {weights.name}, which "
             f"has {size}: the file is truncated or belongs to another model."
         )
-    return WorkingModel(_read(path, weights), Spool())
+    model = _read(path, weights)
+    # OpenVINO is asked about each constant only where the file says that some share their bytes
+    large = [constant.offset for constant in stored if constant.size >= SMALL]
+    return WorkingModel(join_shared(model) if len(set(large)) < len(large) else model, Spool())
 
 
 def _read(path: Path, weights: Path | None) -> ov.Model:
     try:
-        model = ov.Core().read_model(path) if weights is None else ov.Core().read_model(path, weights)
+        return ov.Core().read_model(path) if weights is None else ov.Core().read_model(path, weights)
     except RuntimeError as error:
         raise UnsupportedModelError(f"OpenVINO does not read {path}: {reason_of(error)}") from None
-    return join_shared(model)
 
 
 def reason_of(error: Exception) -> str:
