@@ -14,7 +14,7 @@ from attrs import frozen
 
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
 from nncf_core.gates import gate_layers
-from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait
+from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait, WeightLayout
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_post_training_quantization.attention import (
@@ -58,6 +58,14 @@ class QuantizedWeight:
 
     constant: Constant
     users: tuple[tuple[Node, int], ...]
+
+    @property
+    def layout(self) -> WeightLayout:
+        """What its axes mean to the first of them."""
+        user, index = self.users[0]
+        layout = user.inputs[index].layout
+        assert layout is not None
+        return layout
 
 
 @frozen

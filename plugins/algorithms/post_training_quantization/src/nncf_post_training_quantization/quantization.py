@@ -78,20 +78,17 @@ def transformations(
     first = _first_layers(graph, placement)
     description = "Quantizing weights"
     for weight in context.progress.track(placement.weights, description, len(placement.weights)):
-        user, index = weight.users[0]
-        layout = user.inputs[index].layout
-        assert layout is not None
         half = settings.half_range is OverflowFix.ENABLE or (
-            settings.half_range is OverflowFix.FIRST_LAYER and user.name in first
+            settings.half_range is OverflowFix.FIRST_LAYER and weight.users[0][0].name in first
         )
         if settings.float8 is not None:
             smallest = None
             if setup.integer_biases:
                 shape = weight.constant.shape
                 smallest = smallest_scales(graph, weight.users, shape, quantizers, context)
-            tensor8 = float8.quantized(weight.constant, layout, settings.float8[1], smallest)
+            tensor8 = float8.quantized(weight.constant, weight.layout, settings.float8[1], smallest)
         else:
-            tensor8 = quantized(weight.constant, layout, half, settings.weights)
+            tensor8 = quantized(weight.constant, weight.layout, half, settings.weights)
         if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
             for edit in _bias_corrections(graph, weight.users, error, statistics, settings, context):
@@ -102,11 +99,9 @@ def transformations(
         weight.constant.release()
     if settings.float8 is None:
         for weight in stored_weights(graph, setup, context, settings.weights.request):
-            user, index = weight.users[0]
-            layout = user.inputs[index].layout
-            assert layout is not None
-            tensor8 = quantized(weight.constant, layout, half_range=False, scheme=settings.weights)
-            yield CompressConstant(weight.constant.name, tensor8, f"stored for {user.op_type}", integer_operand=True)
+            tensor8 = quantized(weight.constant, weight.layout, half_range=False, scheme=settings.weights)
+            reason = f"stored for {weight.users[0][0].op_type}"
+            yield CompressConstant(weight.constant.name, tensor8, reason, integer_operand=True)
             weight.constant.release()
     for constant, target in placement.constants:
         values = np.asarray(new_values.get(constant.name, constant.read()), np.float32)
