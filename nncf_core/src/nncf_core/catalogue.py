@@ -32,7 +32,11 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 """Frameworks by backend name."""
 
 ALGORITHMS: Mapping[str, str] = {
+    "awq": "nncf-awq",
+    "gptq": "nncf-weight-refinement",
+    "lora_correction": "nncf-weight-refinement",
     "post_training_quantization": "nncf-post-training-quantization",
+    "scale_estimation": "nncf-weight-refinement",
     "smooth_quant": "nncf-smooth-quant",
     "weight_compression": "nncf-weight-compression",
 }

@@ -1,0 +1,1 @@
+"""Algorithms that improve codes and scales of compressed weights."""
