@@ -13,7 +13,7 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -147,11 +147,16 @@ def save(subject: str, figures: Mapping[str, Figures], setting: Setting) -> None
     temporary.rename(setting.saved)
 
 
+def shown(values: Sequence[float], digits: int = 2) -> str:
+    """A figure of one run, or median, minimum and maximum of several."""
+    return spread(values, digits) if len(values) > 1 else f"{values[0]:.{digits}f}"
+
+
 def row(title: str, figures: Figures, base: float, subject: Subject) -> str:
     """A row of the table of figures."""
     if figures.failure:
         return f"| {title} | not measured: {_escaped(figures.failure)} | | | | | | |"
-    wall, inner, cpu = (spread([getattr(run, name) for run in figures.runs]) for name in ("wall", "inner", "cpu"))
+    wall, inner, cpu = (shown([getattr(run, name) for run in figures.runs]) for name in ("wall", "inner", "cpu"))
     peak = max(run.peak for run in figures.runs) / 1e6
     mark = f" ({figures.note})" if figures.note else ""
     return (
@@ -175,7 +180,7 @@ def ratios(method: str, figures: Mapping[str, Figures], base: float, subject: Su
 
     def times(of: Callable[[Measured], float]) -> str:
         if paired:
-            return spread([of(b) / of(a) for a, b in zip(ours.runs, reference.runs, strict=True)], 1)
+            return shown([of(b) / of(a) for a, b in zip(ours.runs, reference.runs, strict=True)], 1)
         return f"{median(map(of, reference.runs)) / median(map(of, ours.runs)):.1f}"
 
     whole, inner, cpu = times(lambda run: run.wall), times(lambda run: run.inner), times(lambda run: run.cpu)
@@ -251,10 +256,10 @@ def main() -> None:
     lines = [
         "# Benchmarks of weight compression that uses data", "",
         f"Written by `python -m benchmarks.data_aware`. {options.samples} samples calibrate; text is measured on",
-        f"{options.windows} windows of 512 tokens. Runs of each process: {options.runs}, in turn; figures are medians,",
-        "with minimum and maximum in brackets. Both projects compress the same OpenVINO IR, called with the same",
-        "arguments; scores are computed by OpenVINO in float32, without dynamic quantization of activations. Compare",
-        f"ratios rather than seconds.{earlier}", "",
+        f"{options.windows} windows of 512 tokens. Runs of each process: {options.runs}, in turn; of several medians,",
+        "with minimum and maximum in brackets. Both projects compress the same OpenVINO IR, called with the",
+        "same arguments; scores are computed by OpenVINO in float32, without dynamic quantization of activations.",
+        f"Compare ratios rather than seconds.{earlier}", "",
         f"{date}. {machine()}. {versions}.",
     ]  # fmt: skip
     for name in options.subjects:

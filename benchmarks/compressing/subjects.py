@@ -91,9 +91,10 @@ def _perplexity(run: Run, folder: Path, windows: int) -> float:
     total = 0.0
     for window in _spread(_arrays(folder / TOKENS)["evaluation"], WINDOW, windows):
         logits = run({"tokens": window[None]})[0][0, :-1]
-        logits -= logits.max(axis=1, keepdims=True)
-        normalizer = np.log(np.exp(logits).sum(axis=1, dtype=np.float64))
-        total += float((normalizer - logits[np.arange(WINDOW - 1), window[1:]]).sum())
+        # token by token, so that a row of the vocabulary stays in cache
+        for row, token in zip(logits, window[1:], strict=True):
+            row -= row.max()
+            total += float(np.log(np.exp(row).sum(dtype=np.float64)) - row[token])
     return float(np.exp(total / (windows * (WINDOW - 1))))
 
 
