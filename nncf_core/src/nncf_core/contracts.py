@@ -22,7 +22,7 @@ from nncf_core.log import nncf_logger
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import TargetPoint, Transformation
+from nncf_core.transformations import TargetPoint, Training, Transformation
 
 Model: TypeAlias = Any
 """A framework's own model object; only its backend looks inside."""
@@ -39,12 +39,14 @@ class CompressionRequest:
     :param format: name of the number format of the codes, e.g. ``int4``.
     :param group_axis: axis that is divided into groups, ``None`` when it is not.
     :param group_size: elements that share a scale, ``-1`` when the axis is not divided.
+    :param training: how it is to be trained afterwards; ``None``: not at all.
     """
 
     scheme: str
     format: str
     group_axis: int | None = None
     group_size: int = -1
+    training: Training | None = None
 
 
 @runtime_checkable
@@ -182,6 +184,19 @@ class SizingInserter(Protocol):
 
 
 @runtime_checkable
+class TrainingInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``CompressConstant`` with ``training``.
+
+    Others are never asked to: :attr:`Context.refusal` says so in their place.
+    """
+
+    def training_refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Why the constant cannot be trained in this way, with what would work; ``None`` when it can."""
+
+
+@runtime_checkable
 class QuantizingInserter(Protocol):
     """What a target-point inserter has besides when it carries out ``InsertQuantizer``."""
 
@@ -256,7 +271,7 @@ class Context:
     :param progress: where to report progress.
     :param ignored: names of the nodes that the user excluded.
     :param refusal: whether the backend cannot compress a constant in some way, see
-        :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
+        :meth:`TargetPointInserter.refusal` and :meth:`TrainingInserter.training_refusal`; the answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
     :param batch_size: samples in an item of the dataset, as its source says.

@@ -22,7 +22,7 @@ from nncf_core.transformations import (
 )
 from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
-from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
+from nncf_torch.compressed_modules import put_compressed, put_float, put_trained, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
@@ -30,16 +30,19 @@ from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
+from nncf_torch.trained_weights import freeze, prepare
 
 
 def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transformation]) -> ModuleModel:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
     known = places(model.module)
     model.traced = None
+    trained = False
     for transformation in transformations:
         if isinstance(transformation, CompressConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _compressed(model.module, place, transformation)
+            trained |= transformation.training is not None
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
@@ -49,6 +52,8 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             add_bias(model, graph, transformation)
         else:
             _quantize(model, graph, transformation)
+    if trained:
+        freeze(model.module)
     return model
 
 
@@ -62,6 +67,11 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
     tensor = command.tensor
     if tuple(tensor.shape) != place.shape:
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
+    if command.training is not None and place.tensor is not None:
+        trained, parameters = prepare(tensor, command.training, place.name, place.device)
+        for owner, attribute in place.owners:
+            put_trained(owner, attribute, trained, parameters)
+        return place
     quantizer = quantizer_of(tensor) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)

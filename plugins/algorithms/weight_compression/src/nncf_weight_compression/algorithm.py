@@ -16,10 +16,11 @@ from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import CompressConstant
+from nncf_core.transformations import CompressConstant, Training
 from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
 from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, resolve
 from nncf_weight_compression.selection import Assignment, Weight, assign_backup, assign_primary, find_weights
+from nncf_weight_compression.training import trainings
 
 
 class WeightCompression:
@@ -58,13 +59,15 @@ class WeightCompression:
 
         :raises ParameterNotSupportedError: when the backend cannot express a format.
         :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
+        :raises ValidationError: when the rank of adapters is larger than that of a matrix.
         """
         settings = resolve(params)
         assignments = assign(graph, settings, context)
         if not assignments:
             nncf_logger.info("The model has no weight that these settings compress.")
             return
-        _check_backend(assignments, context)
+        trained = trainings(assignments, settings)
+        _check_backend(assignments, trained, context)
         description = f"Compressing weights to {settings.primary.name}"
         tensors = map_tensors(context.executor, (_work(assignment, settings) for assignment in assignments))
         shown = context.progress.track(assignments, description, len(assignments))
@@ -72,7 +75,9 @@ class WeightCompression:
             for assignment, tensor in zip(shown, tensors, strict=True):
                 constant = assignment.weight.constant
                 constant.release()
-                yield CompressConstant(constant.name, tensor, assignment.reason)
+                yield CompressConstant(
+                    constant.name, tensor, assignment.reason, training=trained.get(constant.name)
+                )
 
 
 def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
@@ -117,7 +122,7 @@ def _mix(assignments: list[Assignment], settings: Settings, context: Context) ->
     return [a for a in assignments if a.weight.constant.name not in names], demoted
 
 
-def _check_backend(assignments: Sequence[Assignment], context: Context) -> None:
+def _check_backend(assignments: Sequence[Assignment], trained: Mapping[str, Training], context: Context) -> None:
     """Ask the backend before any work is done."""
     for assignment in assignments:
         constant = assignment.weight.constant
@@ -126,10 +131,11 @@ def _check_backend(assignments: Sequence[Assignment], context: Context) -> None:
             assignment.scheme.format.name,
             assignment.group_axis,
             assignment.group_size,
+            trained.get(constant.name),
         )
         reason = context.refusal(constant, request)
         if reason is not None:
             raise ParameterNotSupportedError(
                 f"Weight {constant.name!r} of node {assignment.weight.node.name!r} cannot be stored as "
-                f"{assignment.scheme.name}: {reason}"
+                f"{assignment.scheme.name}{' and trained' if request.training else ''}: {reason}"
             )
