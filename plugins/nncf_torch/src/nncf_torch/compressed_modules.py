@@ -18,7 +18,17 @@ from torch import nn
 from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
 from nncf_torch.stored import PARTS, Stored, decompress, decompress_rows, is_by_row
-from nncf_torch.trained_weights import TRAINED, TRAINED_PARTS, Trained, names_of_parts, trained_value, trainings_of
+from nncf_torch.trained_weights import (
+    TRAINED,
+    TRAINED_PARTS,
+    Trained,
+    has_own_rows,
+    names_of_parts,
+    trained_parts_of,
+    trained_rows,
+    trained_value,
+    trainings_of,
+)
 
 _WEIGHTS = "_compressed_weights"
 """Attribute of a module: :class:`~nncf_torch.stored.Stored` by name of the weight."""
@@ -177,8 +187,8 @@ def _made_class(base: type[nn.Module], names: tuple[str, ...], trained: tuple[st
     members: dict[str, Any] = {name: _property(name) for name in names} | members_of(base)
     members |= {name: _trained_property(name) for name in trained}
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
-    if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and names == ("weight",):
-        members["forward"] = _look_up
+    if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and "weight" in names + trained:
+        members["forward"] = _look_up if names else _look_up_trained
     title = "Compressed" if names else "Trained"
     return type(f"{title}{base.__name__}", (CompressedModule, base), members)
 
@@ -194,6 +204,19 @@ def _look_up(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
     if self.max_norm is not None or _is_watched() or not is_by_row(stored, parts["codes"]):
         return nn.Embedding.forward(self, input)
     return decompress_rows(stored, parts, input)
+
+
+def _look_up_trained(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
+    """The same of a table that is rounded, where fewer rows are taken than it has."""
+    trained, weight = trainings_of(self)["weight"], self._parameters["weight"]
+    special = self.max_norm is not None or self.scale_grad_by_freq or self.sparse
+    if weight is None or special or _is_watched() or not has_own_rows(trained) or input.numel() >= len(weight):
+        return nn.Embedding.forward(self, input)
+    rows = trained_rows(trained, weight, trained_parts_of(self, "weight"), input)
+    if self.padding_idx is None:
+        return rows
+    # its row gets no gradients
+    return torch.where((input == self.padding_idx).unsqueeze(-1), rows.detach(), rows)
 
 
 def _is_watched() -> bool:

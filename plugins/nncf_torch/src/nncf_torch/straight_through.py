@@ -47,10 +47,15 @@ def scale_of(half_range: torch.Tensor, bits: int, *, signed: bool, half: bool) -
 def zero_point_of(low: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
     """Zero points of groups, float32 integers, of the same shape.
 
+    Those that are no codes become the nearest code; gradients that would bring them back reach them still.
+
     :param low: what code 0 stands for.
     """
-    exact = (-low.to(torch.float32) / scale).clamp(0, 2**bits - 1)
-    return _straight(exact, exact.detach().round())
+    exact, top = -low.to(torch.float32) / scale, 2**bits - 1
+    if exact.requires_grad and torch.is_grad_enabled() and not _is_plain():
+        found: torch.Tensor = _ZeroPoint.apply(exact, top)  # type: ignore[no-untyped-call]
+        return found
+    return exact.clamp(0, top).round()
 
 
 def round_weight(
@@ -76,9 +81,8 @@ def round_weight(
     :param hi: largest code.
     :param grouped_shape: of the weight, with an axis of its own for the elements of a group.
     """
-    plain = torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
     trained = any(tensor is not None and tensor.requires_grad for tensor in (weight, scale, zero_point, b, a))
-    if trained and torch.is_grad_enabled() and not plain:
+    if trained and torch.is_grad_enabled() and not _is_plain():
         result: torch.Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
             weight, scale, zero_point, b, a, lo, hi, grouped_shape
         )
@@ -141,9 +145,33 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return left @ right
 
 
+def _is_plain() -> bool:
+    """Whether only operators that converters know may take part."""
+    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
+
+
 def _straight(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
     """Rounded numbers that pass on their gradient to the exact ones; the difference is exact."""
     return exact + (rounded - exact.detach())
+
+
+class _ZeroPoint(torch.autograd.Function):
+    @staticmethod
+    def forward(exact: torch.Tensor, top: int) -> torch.Tensor:
+        return exact.clamp(0, top).round()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.top = inputs[1]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (exact,) = ctx.saved_tensors
+        # a step goes against the gradient
+        away = ((exact < 0) & (gradient > 0)) | ((exact > ctx.top) & (gradient < 0))
+        return torch.where(away, 0, gradient), None
 
 
 class _StraightThrough(torch.autograd.Function):

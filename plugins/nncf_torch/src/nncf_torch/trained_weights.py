@@ -144,6 +144,26 @@ def trained_value(
     return value.to(weight.dtype)
 
 
+def has_own_rows(trained: Trained) -> bool:
+    """Whether a matrix can be rounded row by row: rows share no scale."""
+    stored = trained.stored
+    return len(stored.shape) == 2 and stored.reduction_axes == (1,) and stored.group_axis in (None, 1)
+
+
+def trained_rows(
+    trained: Trained, weight: torch.Tensor, parts: Mapping[str, torch.Tensor], indices: torch.Tensor
+) -> torch.Tensor:
+    """Rows of a matrix, the same as those of what :func:`trained_value` gives.
+
+    :param indices: integers of any shape.
+    :return: that shape with one more axis.
+    """
+    flat, columns = indices.reshape(-1), trained.stored.shape[1]
+    chosen = {part: value if part == "adapter_a" else value[flat] for part, value in parts.items()}
+    of_rows = trained._replace(stored=trained.stored._replace(shape=(flat.numel(), columns)))
+    return trained_value(of_rows, weight[flat], **chosen).reshape(*indices.shape, columns)
+
+
 def trained_tensor(trained: Trained, weight: torch.Tensor, parts: Mapping[str, torch.Tensor]) -> CompressedTensor:
     """The codes that a weight is rounded to, its scales and its zero points."""
     stored = trained.stored
