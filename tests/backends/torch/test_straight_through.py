@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nncf_torch.straight_through import round_weight, scale_of, zero_point_of
+from nncf_torch.straight_through import round_weight, rounded_to_half, scale_of, zero_point_of
 from tests.backends.torch.models import normal
 
 GROUP = 4
@@ -40,9 +40,7 @@ def value(kind, given, half=False):
     low = given.get("low")
     scale = scale_of(given["half_range"], bits, signed=low is None, half=half)
     zero_point = None if low is None else zero_point_of(low, scale, bits)
-    return round_weight(
-        given["weight"], scale, zero_point, given.get("b"), given.get("a"), lo, hi, (6, 2, GROUP)
-    )
+    return round_weight(given["weight"], scale, zero_point, given.get("b"), given.get("a"), lo, hi, (6, 2, GROUP))
 
 
 class Surrogate:
@@ -136,6 +134,17 @@ def test_scales_are_never_zero_and_keep_their_sign():
     eps = 2.0**-23
     assert scale_of(ranges, 4, signed=True, half=True).tolist() == [eps, eps, eps, -eps, -1.0]
     assert scale_of(ranges, 4, signed=False, half=False).tolist() == [eps, eps, eps, eps, 1.0]
+
+
+def test_float16_is_rounded_to_without_casts_where_compilers_drop_them(monkeypatch):
+    patterns = torch.randint(-(2**31), 2**31, (200_000,), generator=torch.Generator().manual_seed(0)).to(torch.int32)
+    ties = (torch.arange(0, 2**16, dtype=torch.int32) << 13) | 0x3800_1000
+    numbers = torch.cat([patterns, ties, torch.tensor([0, -(2**31)], dtype=torch.int32)]).view(torch.float32)
+    numbers = torch.cat([numbers[numbers.isfinite()], torch.linspace(-1e-4, 1e-4, 10_001), torch.tensor([65519.0])])
+    wanted = numbers.clamp(-65504, 65504).to(torch.float16).to(torch.float32)
+    assert torch.equal(rounded_to_half(numbers), wanted)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(rounded_to_half(numbers), wanted)
 
 
 def test_zero_points_stay_codes():

@@ -166,9 +166,7 @@ def _taken(name: str) -> AttributeError:
     return AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
 
 
-def compressed_class(
-    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = ()
-) -> type[nn.Module]:
+def compressed_class(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = ()) -> type[nn.Module]:
     """A class that is ``base``, but that its weights are decompressed when they are read, or rounded.
 
     :param names: of the weights that are decompressed.

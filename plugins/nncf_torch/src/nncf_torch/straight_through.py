@@ -26,6 +26,8 @@ from torch.autograd.function import once_differentiable
 
 from nncf_core.numerics.scales import EPS
 
+_LARGEST_HALF = 65504.0
+
 _Optional: TypeAlias = torch.Tensor | None
 
 
@@ -41,7 +43,19 @@ def scale_of(half_range: torch.Tensor, bits: int, *, signed: bool, half: bool) -
     # none is zero: values are divided by them
     floor = torch.where(scale < 0, -float(EPS), float(EPS))
     scale = torch.where(scale.abs() < float(EPS), floor, scale)
-    return _straight(scale, scale.detach().to(torch.float16).to(torch.float32)) if half else scale
+    return _straight(scale, rounded_to_half(scale.detach())) if half else scale
+
+
+def rounded_to_half(x: torch.Tensor) -> torch.Tensor:
+    """The nearest numbers of float16, as float32; beyond its range the largest."""
+    x = x.clamp(-_LARGEST_HALF, _LARGEST_HALF)
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return x.to(torch.float16).to(torch.float32)
+    # TorchInductor leaves out a cast that is taken back: halves of the 11th bit go to the even one; below the smallest
+    # exponent the steps stay as wide as there
+    bits = x.view(torch.int32)
+    normal = ((bits + 0xFFF + ((bits >> 13) & 1)) & -0x2000).view(torch.float32)
+    return torch.where(x.abs() < 2.0**-14, (x * 2.0**24).round() / 2.0**24, normal)
 
 
 def zero_point_of(low: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:

@@ -106,9 +106,7 @@ def prepare(
     :param name: of the weight; other weights have other random numbers.
     """
     scale = tensor_of(tensor.scale)
-    trained = Trained(
-        stored_of(tensor), scale.dtype is torch.float16, training.adapter_rank, training.adapter_rank
-    )
+    trained = Trained(stored_of(tensor), scale.dtype is torch.float16, training.adapter_rank, training.adapter_rank)
     shapes = trained.shapes()
     wide = scale.to(device, torch.float32).reshape(shapes["half_range"])
     parts = {"half_range": wide * 2 ** (trained.stored.bits - 1)}

@@ -75,9 +75,7 @@ class WeightCompression:
             for assignment, tensor in zip(shown, tensors, strict=True):
                 constant = assignment.weight.constant
                 constant.release()
-                yield CompressConstant(
-                    constant.name, tensor, assignment.reason, training=trained.get(constant.name)
-                )
+                yield CompressConstant(constant.name, tensor, assignment.reason, training=trained.get(constant.name))
 
 
 def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
