@@ -271,7 +271,8 @@ class Context:
     :param progress: where to report progress.
     :param ignored: names of the nodes that the user excluded.
     :param refusal: whether the backend cannot compress a constant in some way, see
-        :meth:`TargetPointInserter.refusal` and :meth:`TrainingInserter.training_refusal`; the answer names the backends that could, where it is known.
+        :meth:`TargetPointInserter.refusal`, or not train it then, see :meth:`TrainingInserter.training_refusal`; the
+        answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
     :param batch_size: samples in an item of the dataset, as its source says.

@@ -200,7 +200,9 @@ class TestRefusals:
             nncf.compress_weights(program, compression_format=Form.FQ)
 
     def test_ranks_larger_than_a_matrix(self):
-        with pytest.raises(nncf.ValidationError, match=r"lora_adapter_rank is 256.*0\.weight.*\[128, 64\].*Set it to 64"):
+        with pytest.raises(
+            nncf.ValidationError, match=r"lora_adapter_rank is 256.*0\.weight.*\[128, 64\].*Set it to 64"
+        ):
             nncf.compress_weights(sequential(), Mode.INT4_SYM, group_size=16, compression_format=Form.FQ_LORA)
 
     def test_adapters_of_two_kinds(self):
@@ -213,7 +215,9 @@ class TestRefusals:
         from tests.backends.onnx import models
 
         with pytest.raises(nncf.ParameterNotSupportedError, match=r"ONNX models are not trained.*that can: PyTorch"):
-            nncf.compress_weights(models.matmul(models.random(64, 32)), compression_format=form, **settings(Mode.INT8_SYM))
+            nncf.compress_weights(
+                models.matmul(models.random(64, 32)), compression_format=form, **settings(Mode.INT8_SYM)
+            )
 
     @pytest.mark.needs("openvino")
     def test_openvino_names_who_can(self):
@@ -222,7 +226,9 @@ class TestRefusals:
         ops = openvino.opset13
         x = ops.parameter([2, 64], np.float32)
         model = openvino.Model([ops.matmul(x, ops.constant(normal(32, 64).numpy()), False, True)], [x])
-        with pytest.raises(nncf.ParameterNotSupportedError, match=r"OpenVINO models are not trained.*that can: PyTorch"):
+        with pytest.raises(
+            nncf.ParameterNotSupportedError, match=r"OpenVINO models are not trained.*that can: PyTorch"
+        ):
             nncf.compress_weights(model, compression_format=Form.FQ)
 
 
@@ -326,7 +332,9 @@ class TestSaving:
 
     def test_configs_of_other_models(self, trained):
         with pytest.raises(nncf.ValidationError, match="another model"):
-            nncf.torch.load_from_config(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), config_of(trained[0]))
+            nncf.torch.load_from_config(
+                nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), config_of(trained[0])
+            )
         config = config_of(trained[0])
         config["compression_state"][0]["module_config"]["format"] = "int5"
         with pytest.raises(nncf.ValidationError, match="'int5', which is not known"):
@@ -541,9 +549,7 @@ def reader():
 
 
 def divergence(scores, wanted):
-    return functional.kl_div(
-        scores.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="batchmean"
-    )
+    return functional.kl_div(scores.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="batchmean")
 
 
 @pytest.mark.parametrize(

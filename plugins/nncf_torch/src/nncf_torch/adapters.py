@@ -20,8 +20,8 @@ def set_active_rank(model: nn.Module, rank: int | Mapping[str, int]) -> None:
     """Let only the first columns of ``adapter_b``, and rows of ``adapter_a``, take part from now on.
 
     The others keep their values and get no gradients. So one training of several ranks in turn gives adapters that
-    can be cut to any of them (Shears, neural low-rank adapter search, https://arxiv.org/abs/2404.10934); what takes part when
-    the model is stripped is what is stored. ``nncf.torch.get_config`` keeps the ranks. The model is changed in place.
+    can be cut to any of them (neural low-rank adapter search of Shears, https://arxiv.org/abs/2404.10934). What takes
+    part when the model is stripped is stored. ``nncf.torch.get_config`` keeps the ranks. The model is changed in place.
 
     :param model: what ``nncf.compress_weights`` gave for the compression format FQ_LORA_NLS or FQ_LORA.
     :param rank: for all adapters, or by the names of weights, in which case others stay as they are. ``0``: the

@@ -276,7 +276,7 @@ def _trained_property(name: str) -> property:
 
     def read(self: nn.Module) -> torch.Tensor:
         parameters = self._parameters
-        weight = parameters.get(name)
+        weight: torch.Tensor | None = parameters.get(name)
         if weight is None:
             weight = self._buffers[name]
         half_range = parameters[keys[0]]

@@ -33,8 +33,8 @@ def get_config(model: nn.Module) -> dict[str, Any]:
 
     :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
     :return: ``{"compression_state": [...]}``, with an entry for each compressed, rounded or trained weight, each
-        multiplication, each folded normalization, and the quantizers of each module that was quantized. An entry has all names of a
-        shared weight.
+        multiplication, each folded normalization, and the quantizers of each module that was quantized. An entry has
+        all names of a shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)

@@ -4,11 +4,11 @@ A weight ``W``, with or without a product ``B·A`` of two matrices of low rank, 
 
     Ŵ = (clip(round((W + B·A) / s + z), lo, hi) - z) · s
 
-in float32, in groups that share a scale ``s`` and a zero point ``z``. What is trained of a group are ends of its range in
-units of the weight: ``half_range``, half of the width, ``s · 2^(bits - 1)``, and of formats with zero points ``low``, the
-number that code 0 stands for, ``-z · s``. An optimizer such as Adam, whose steps have about the size of the learning
-rate, so moves both at the pace of weights and adapters; zero points as such, which count codes, it would hardly move.
-Multiplying by a power of two is exact, so that the first codes are those that the range was made from.
+in float32, in groups that share a scale ``s`` and a zero point ``z``. What is trained of a group are ends of its
+range in units of the weight: ``half_range``, half of the width, ``s · 2^(bits - 1)``, and of formats with zero points
+``low``, the number that code 0 stands for, ``-z · s``. An optimizer such as Adam, whose steps have about the size of
+the learning rate, so moves both at the pace of weights and adapters; zero points as such, which count codes, it would
+hardly move. Multiplying by a power of two is exact, so that the first codes are those that the range was made from.
 
 Scales are rounded to float16 where that is how they will be stored, and zero points to integers. So training sees what
 will be stored, bit for bit. Gradients go straight through all three roundings (Bengio et al. 2013,
@@ -180,7 +180,7 @@ class _ZeroPoint(torch.autograd.Function):
         ctx.top = inputs[1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (exact,) = ctx.saved_tensors
         # a step goes against the gradient
@@ -199,7 +199,7 @@ class _StraightThrough(torch.autograd.Function):
         ctx.lo, ctx.hi, ctx.grouped_shape = inputs[5:]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[_Optional, ...]:
         weight, scale, zero_point, b, a = ctx.saved_tensors
         to_weight, to_scale, to_zero_point, to_b, to_a, *_ = ctx.needs_input_grad

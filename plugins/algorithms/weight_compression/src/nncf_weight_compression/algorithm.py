@@ -16,11 +16,11 @@ from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import CompressConstant, Training
+from nncf_core.transformations import CompressConstant
 from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
 from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, resolve
 from nncf_weight_compression.selection import Assignment, Weight, assign_backup, assign_primary, find_weights
-from nncf_weight_compression.training import trainings
+from nncf_weight_compression.training import with_training
 
 
 class WeightCompression:
@@ -66,8 +66,7 @@ class WeightCompression:
         if not assignments:
             nncf_logger.info("The model has no weight that these settings compress.")
             return
-        trained = trainings(assignments, settings)
-        _check_backend(assignments, trained, context)
+        _check_backend(assignments, context)
         description = f"Compressing weights to {settings.primary.name}"
         tensors = map_tensors(context.executor, (_work(assignment, settings) for assignment in assignments))
         shown = context.progress.track(assignments, description, len(assignments))
@@ -75,7 +74,7 @@ class WeightCompression:
             for assignment, tensor in zip(shown, tensors, strict=True):
                 constant = assignment.weight.constant
                 constant.release()
-                yield CompressConstant(constant.name, tensor, assignment.reason, training=trained.get(constant.name))
+                yield CompressConstant(constant.name, tensor, assignment.reason, training=assignment.training)
 
 
 def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
@@ -103,7 +102,7 @@ def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignmen
         *assign_backup(others, settings, "embedding, convolution, recurrent or last layer"),
     ]
     order = {weight.constant.name: index for index, weight in enumerate(weights)}
-    return sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name])
+    return with_training(sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name]), settings)
 
 
 def _mix(assignments: list[Assignment], settings: Settings, context: Context) -> tuple[list[Assignment], list[Weight]]:
@@ -120,20 +119,18 @@ def _mix(assignments: list[Assignment], settings: Settings, context: Context) ->
     return [a for a in assignments if a.weight.constant.name not in names], demoted
 
 
-def _check_backend(assignments: Sequence[Assignment], trained: Mapping[str, Training], context: Context) -> None:
+def _check_backend(assignments: Sequence[Assignment], context: Context) -> None:
     """Ask the backend before any work is done."""
     for assignment in assignments:
         constant = assignment.weight.constant
-        request = CompressionRequest(
-            assignment.scheme.name,
-            assignment.scheme.format.name,
-            assignment.group_axis,
-            assignment.group_size,
-            trained.get(constant.name),
-        )
-        reason = context.refusal(constant, request)
+        reason = context.refusal(constant, _request(assignment))
         if reason is not None:
             raise ParameterNotSupportedError(
                 f"Weight {constant.name!r} of node {assignment.weight.node.name!r} cannot be stored as "
-                f"{assignment.scheme.name}{' and trained' if request.training else ''}: {reason}"
+                f"{assignment.scheme.name}{' and trained' if assignment.training else ''}: {reason}"
             )
+
+
+def _request(assignment: Assignment) -> CompressionRequest:
+    scheme, axis, size = assignment.scheme, assignment.group_axis, assignment.group_size
+    return CompressionRequest(scheme.name, scheme.format.name, axis, size, assignment.training)

@@ -75,7 +75,7 @@ SCHEMA: Mapping[str, Any] = {
             "enum": [str(mode) for mode in BackupMode],
         },
         "compression_format": {
-            "description": "Whether weights are stored in low bits, or rounded when they are read, so as to be trained.",
+            "description": "Whether weights are stored in low bits, or rounded when read, so as to be trained.",
             "enum": [str(form) for form in CompressionFormat],
             "default": "dequantize",
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+from attrs import evolve
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import OpKind
@@ -13,8 +15,8 @@ from nncf_weight_compression.selection import Assignment
 _MATRICES = (OpKind.MATMUL, OpKind.EMBEDDING)
 
 
-def trainings(assignments: Sequence[Assignment], settings: Settings) -> Mapping[str, Training]:
-    """How each weight is trained, by name; empty when weights are stored as codes.
+def with_training(assignments: Sequence[Assignment], settings: Settings) -> list[Assignment]:
+    """Assignments with how each weight is trained, where weights are.
 
     Adapters are for the matrices in the primary format; where none is, for all: 8 bits need no help where others have
     fewer.
@@ -22,15 +24,13 @@ def trainings(assignments: Sequence[Assignment], settings: Settings) -> Mapping[
     :raises ValidationError: when the rank of adapters is larger than that of a matrix.
     """
     if not settings.trained:
-        return {}
-    matrices = [a for a in assignments if a.weight.node.kind in _MATRICES] if settings.adapter_rank else []
+        return list(assignments)
+    rank = settings.adapter_rank
+    matrices = [a for a in assignments if a.weight.node.kind in _MATRICES] if rank else []
     matrices = [a for a in matrices if a.scheme is settings.primary] or matrices
-    _check_rank(matrices, settings.adapter_rank)
+    _check_rank(matrices, rank)
     adapted = {a.weight.constant.name for a in matrices}
-    return {
-        name: Training(settings.adapter_rank if name in adapted else 0)
-        for name in (a.weight.constant.name for a in assignments)
-    }
+    return [evolve(a, training=Training(rank if a.weight.constant.name in adapted else 0)) for a in assignments]
 
 
 def _check_rank(matrices: Sequence[Assignment], rank: int) -> None:
