@@ -10,16 +10,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from torch import nn
 from torch.nn import functional
 
 import nncf
 from nncf import CompressionFormat as Form
 from nncf import CompressWeightsMode as Mode
-from nncf_core.numerics.kernels import decompress
-from nncf_core.numerics.packing import unpack
+from nncf_core.numerics.formats import scheme_for
+from nncf_core.numerics.kernels import compress, decompress
+from nncf_core.numerics.packing import pack, unpack
 from nncf_core.pipeline import apply_plan, make_plan
 from nncf_core.plan import Plan
+from nncf_core.registry import registry
+from nncf_core.transformations import CompressConstant, Training
 from tests.backends.digits import images, train
 from tests.backends.torch.models import Convolutions, Functional, Tied, functional_input, normal, seeded, sequential
 from tests.backends.torch.test_forms import constants_of
@@ -172,6 +176,32 @@ class TestAtFirst:
         made(x)[0].sum().backward()
         assert made.weight_hh_l0_half_range.grad.abs().sum() > 0
         assert torch.equal(nncf.strip(made, strip_format=nncf.StripFormat.IN_PLACE)(x)[0], made(x)[0])
+
+    @pytest.mark.parametrize(
+        ("mode", "dtype"),
+        [(Mode.INT8_ASYM, torch.float32), (Mode.INT4_SYM, torch.bfloat16), (Mode.INT4_ASYM, torch.float16)],
+        ids=str,
+    )
+    def test_codes_that_are_not_the_nearest(self, mode, dtype):
+        """Such as GPTQ's; what is rounded to them is changed, and nothing else."""
+        backend, plain = registry().backends["torch"], sequential(dtype)
+        model = backend.builder.open(plain, {})
+        graph = backend.builder.build(model)
+        scheme = scheme_for(mode.value)
+        tensor = compress(graph.constants["0.weight"].read(), scheme, reduction_axes=(1,), group_axis=1, group_size=16)
+        signed, (lo, hi) = tensor.format.signed, (tensor.format.lo, tensor.format.hi)
+        codes = unpack(tensor.codes, tensor.format.bits, 128 * 64, signed).copy()
+        codes[::7] = np.clip(codes[::7].astype(int) + 1, lo, hi)
+        tensor = evolve(tensor, codes=pack(codes, tensor.format.bits))
+        edit = CompressConstant("0.weight", tensor, training=Training(4))
+        made = backend.inserter.apply(model, graph, [edit], {}).module
+        assert constants_of(made)["0.weight"].compressed().codes.tobytes() == tensor.codes.tobytes()
+        values = decompress(tensor).astype(np.float32)
+        assert torch.equal(made[0].weight.detach().float(), torch.from_numpy(values))
+        moved = (made.state_dict()["0.weight"] != plain[0].weight).reshape(-1)
+        assert set(np.flatnonzero(moved.numpy())) <= set(range(0, 128 * 64, 7))
+        assert moved.any()
+        assert not made._modules["0"]._parameters["weight"].requires_grad
 
     def test_a_plan_keeps_how_weights_are_trained(self, tmp_path):
         model, x = sequential(), normal(3, 64)

@@ -10,6 +10,7 @@ from torch import nn
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, Node
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -17,6 +18,7 @@ from nncf_core.transformations import (
     InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    Training,
     Transformation,
     is_extension,
 )
@@ -30,7 +32,7 @@ from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
-from nncf_torch.trained_weights import freeze, prepare
+from nncf_torch.trained_weights import fitted, freeze, prepare
 
 
 def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transformation]) -> ModuleModel:
@@ -68,10 +70,7 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
     if tuple(tensor.shape) != place.shape:
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
     if command.training is not None and place.tensor is not None:
-        trained, parameters = prepare(tensor, command.training, place.name, place.device)
-        for owner, attribute in place.owners:
-            put_trained(owner, attribute, trained, parameters)
-        return place
+        return _trained(place, place.tensor, command.training, tensor)
     quantizer = quantizer_of(tensor) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)
@@ -84,6 +83,18 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
     for owner, attribute in place.owners:
         put_compressed(owner, attribute, stored, parts)
     return Place(place.name, place.owners, None, stored)
+
+
+def _trained(place: Place, weight: torch.Tensor, training: Training, tensor: CompressedTensor) -> Place:
+    trained, parameters = prepare(tensor, training, place.name, place.device)
+    changed = fitted(trained, weight, parameters, tensor)
+    if changed is not None and place.is_parameter:
+        changed = nn.Parameter(changed)
+    for owner, attribute in place.owners:
+        if changed is not None:
+            put_float(owner, attribute, changed, parameter=place.is_parameter)
+        put_trained(owner, attribute, trained, parameters)
+    return Place(place.name, place.owners, weight if changed is None else changed)
 
 
 def _replaced(place: Place, command: ReplaceConstant) -> Place:

@@ -14,11 +14,13 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from nncf_core.numerics.formats import FORMATS
-from nncf_core.numerics.packing import pack
+from nncf_core.numerics.kernels import decompress
+from nncf_core.numerics.packing import pack, unpack
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import Training
 from nncf_torch.stored import Stored, grouped_scale_shape, stored_of
@@ -91,7 +93,8 @@ def freeze(root: nn.Module) -> None:
     for module in root.modules():
         parts = names_of_parts(module)
         for name, parameter in module._parameters.items():
-            if parameter is not None and name not in parts:
+            # those of classes of their own are the very objects of the model that was given
+            if type(parameter) is nn.Parameter and name not in parts:
                 parameter.requires_grad_(False)
 
 
@@ -118,6 +121,23 @@ def prepare(
         parts["adapter_b"] = torch.zeros(shapes["adapter_b"], device=device)
         parts["adapter_a"] = torch.empty(shapes["adapter_a"]).uniform_(-bound, bound, generator=generator).to(device)
     return trained, {part: nn.Parameter(value) for part, value in parts.items()}
+
+
+def fitted(
+    trained: Trained, weight: torch.Tensor, parts: Mapping[str, torch.Tensor], tensor: CompressedTensor
+) -> torch.Tensor | None:
+    """A weight that is rounded to the codes of a tensor; ``None`` when the given one is.
+
+    Codes that are not the nearest, such as GPTQ's, are what some elements would not be rounded to. These become what
+    their codes stand for; in bfloat16, whose steps are as wide as those of 8 bits, the nearest number to that.
+    """
+    found, wanted = trained_tensor(trained, weight, parts), tensor.on_host()
+    if np.array_equal(found.codes, wanted.codes):
+        return None
+    bits, size, signed = trained.stored.bits, weight.numel(), trained.lo < 0
+    moved = unpack(found.codes, bits, size, signed) != unpack(wanted.codes, bits, size, signed)
+    mask = torch.from_numpy(moved.reshape(trained.stored.shape)).to(weight.device)
+    return torch.where(mask, tensor_of(decompress(wanted)).to(weight), weight.detach())
 
 
 def trained_value(
