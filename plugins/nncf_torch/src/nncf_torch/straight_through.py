@@ -128,6 +128,10 @@ def _rounded(
     hi: int,
     grouped_shape: tuple[int, ...],
 ) -> torch.Tensor:
+    if not _is_plain():
+        # in place: no gradients go through these steps themselves
+        values = _scaled(weight, scale, zero_point, b, a, grouped_shape).round_().clamp_(lo, hi)
+        return (values if zero_point is None else values.sub_(zero_point)).mul_(scale).reshape(weight.shape)
     codes = codes_of(weight, scale, zero_point, b, a, lo, hi, grouped_shape)
     values = codes if zero_point is None else codes - zero_point
     return (values * scale).reshape(weight.shape)
@@ -141,10 +145,11 @@ def _scaled(
     a: _Optional,
     grouped_shape: tuple[int, ...],
 ) -> torch.Tensor:
-    """What is rounded to codes."""
+    """What is rounded to codes; a new tensor."""
     total = weight.to(torch.float32)
     if b is not None and a is not None:
-        total = total + _product(b, a)
+        product = _product(b, a)
+        total = total + product if _is_plain() else product.add_(total)
     # divided, not multiplied by the reciprocal: as the numerics do
     scaled = total.reshape(grouped_shape) / scale
     return scaled if zero_point is None else scaled + zero_point
@@ -204,9 +209,9 @@ class _StraightThrough(torch.autograd.Function):
         weight, scale, zero_point, b, a = ctx.saved_tensors
         to_weight, to_scale, to_zero_point, to_b, to_a, *_ = ctx.needs_input_grad
         scaled = _scaled(weight, scale, zero_point, b, a, ctx.grouped_shape)
-        rounded = scaled.round()
-        codes = rounded.clamp(ctx.lo, ctx.hi)
-        inside = rounded == codes
+        codes = scaled.round()
+        inside = (codes >= ctx.lo) & (codes <= ctx.hi)
+        codes.clamp_(ctx.lo, ctx.hi)
         upstream = gradient.to(torch.float32).reshape(ctx.grouped_shape)
         through = (upstream * inside).reshape(weight.shape)
         return (
@@ -230,6 +235,7 @@ def _to_scale(
     zero_point: _Optional,
     scale: torch.Tensor,
 ) -> torch.Tensor:
-    """Equation 3 of LSQ: the error of rounding, or the code at the end of the range."""
-    ends = codes if zero_point is None else codes - zero_point
-    return (upstream * torch.where(inside, codes - scaled, ends)).sum_to_size(scale.shape)
+    """Equation 3 of LSQ: the error of rounding, or the code at the end of the range; takes ``scaled`` and ``codes``."""
+    error = scaled.neg_().add_(codes)
+    ends = codes if zero_point is None else codes.sub_(zero_point)
+    return torch.where(inside, error, ends).mul_(upstream).sum_to_size(scale.shape)
