@@ -52,6 +52,15 @@ def test_the_example_of_statistics_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, check=True)
 
 
+def test_the_example_of_training_runs() -> None:
+    for name in ("nncf_torch", "nncf_weight_compression"):
+        pytest.importorskip(name)
+    (script,) = blocks(ROOT / "docs/torch.md", "python")
+    script += "\nassert losses[-1] < 0.3 * losses[0], losses"
+    script += "\nassert torch.equal(small(data), trained(data))\nassert '0.weight_codes' in small.state_dict()\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
 def test_the_readmes_config_is_valid() -> None:
     pytest.importorskip("nncf_weight_compression")
     import nncf

@@ -75,7 +75,8 @@ def compress_weights(
     :param lora_correction: add low-rank adapters that correct the quantization error.
     :param backup_mode: number format of the other weights (default INT8_ASYM; for MX modes MXFP8_E4M3, for
         FP4 and FP8_E4M3 FP8_E4M3).
-    :param compression_format: form in which compressed weights are put into the model.
+    :param compression_format: form in which compressed weights are put into the model, see
+        :class:`nncf.CompressionFormat`. All but DQ are to be trained, and then brought to it by :func:`nncf.strip`.
     :param advanced_parameters: see :class:`nncf.AdvancedCompressionParameters`.
     :return: a new model of the same kind.
     :raises ParameterNotSupportedError: for combinations that have no meaning, such as a ratio with INT8, and for
@@ -87,6 +88,11 @@ def compress_weights(
     from nncf_core.pipeline import run
     from nncf_core.progress import script_progress
 
+    if lora_correction and compression_format != CompressionFormat.DQ:
+        raise ValidationError(
+            f"lora_correction adds adapters of its own, compression_format {compression_format} trains others: leave "
+            "out one of the two."
+        )
     config = compress_weights_config(
         mode=mode,
         ratio=ratio,

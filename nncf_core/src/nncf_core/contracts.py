@@ -168,6 +168,19 @@ class SizingInserter(Protocol):
 
 
 @runtime_checkable
+class TrainingInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``CompressConstant`` with ``training``.
+
+    Others are never asked to: :attr:`Context.refusal` says so in their place.
+    """
+
+    def training_refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Why the constant cannot be trained in this way, with what would work; ``None`` when it can."""
+
+
+@runtime_checkable
 class QuantizingInserter(Protocol):
     """What a target-point inserter has besides when it carries out ``InsertQuantizer``."""
 
@@ -242,7 +255,8 @@ class Context:
     :param progress: where to report progress.
     :param ignored: names of the nodes that the user excluded.
     :param refusal: whether the backend cannot compress a constant in some way, see
-        :meth:`TargetPointInserter.refusal`; the answer names the backends that could, where it is known.
+        :meth:`TargetPointInserter.refusal`, or not train it then, see :meth:`TrainingInserter.training_refusal`; the
+        answer names the backends that could, where it is known.
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
     :param batch_size: samples in an item of the dataset, as its source says.

@@ -113,8 +113,9 @@ class BackupMode(StrEnum):
 class CompressionFormat(StrEnum):
     """Form in which compressed weights are put into the model.
 
-    ``DQ``: low-bit constants and a decompression subgraph. ``FQ``: fake quantization of float weights.
-    ``FQ_LORA`` and ``FQ_LORA_NLS``: the same with absorbable low-rank adapters.
+    ``DQ``: low-bit constants and a decompression subgraph. ``FQ``: float weights that are rounded when they are read,
+    with trained ranges. ``FQ_LORA`` and ``FQ_LORA_NLS``: the same with low-rank adapters, which are added before
+    rounding; the latter to be trained while fewer of their ranks are active.
     """
 
     DQ = "dequantize"

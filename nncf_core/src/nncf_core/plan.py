@@ -32,6 +32,7 @@ from nncf_core.transformations import (
     PointKind,
     ReplaceConstant,
     TargetPoint,
+    Training,
     Transformation,
 )
 
@@ -249,6 +250,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
         },
         "reason": transformation.reason,
         "integer_operand": transformation.integer_operand,
+        "training": None if transformation.training is None else asdict(transformation.training),
     }
 
 
@@ -277,7 +279,14 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         codebook=_fetch(data["codebook"], arrays),
         **plain,
     )
-    return CompressConstant(data["compress"], tensor, reason, data.get("integer_operand", False))
+    training = data.get("training")
+    return CompressConstant(
+        data["compress"],
+        tensor,
+        reason,
+        data.get("integer_operand", False),
+        None if training is None else Training(**training),
+    )
 
 
 def describe(

@@ -8,7 +8,7 @@ import numpy as np
 from attrs import field, frozen
 
 from nncf_core.graph import Constant, Graph, Node, OpKind, WeightLayout
-from nncf_core.transformations import CompressConstant, TargetPoint, Transformation, point_of
+from nncf_core.transformations import CompressConstant, TargetPoint, Training, Transformation, point_of
 
 
 @frozen
@@ -19,12 +19,14 @@ class CompressionRequest:
     :param format: name of the number format of the codes, e.g. ``int4``.
     :param group_axis: axis that is divided into groups, ``None`` when it is not.
     :param group_size: elements that share a scale, ``-1`` when the axis is not divided.
+    :param training: how it is to be trained afterwards; ``None``: not at all.
     """
 
     scheme: str
     format: str
     group_axis: int | None = None
     group_size: int = -1
+    training: Training | None = None
 
 
 @frozen

@@ -26,6 +26,7 @@ from nncf_core.contracts import (
     Runner,
     SelectiveInserter,
     SizingInserter,
+    TrainingInserter,
     quantizes,
     samples,
     traces,
@@ -220,7 +221,7 @@ class Run:
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:
-            reason = self.backend.inserter.refusal(graph, constant, request, self.options)
+            reason = _refused(self.backend, graph, constant, request, self.options)
             if reason is None:
                 return None
             able = [
@@ -231,6 +232,19 @@ class Run:
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
         return ask
+
+
+def _refused(
+    backend: Backend, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+) -> str | None:
+    """Why a backend cannot compress a constant, or not train it then."""
+    inserter = backend.inserter
+    reason = inserter.refusal(graph, constant, request, options)
+    if reason is not None or request.training is None:
+        return reason
+    if isinstance(inserter, TrainingInserter):
+        return inserter.training_refusal(graph, constant, request, options)
+    return f"{backend.builder.title} models are not trained; compression_format must be dequantize."
 
 
 def _run_fed(run: Runner, names: frozenset[str], feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -247,6 +261,6 @@ def prepared(backend: Backend, model: Model, options: Mapping[str, Any]) -> Mode
 def _can(backend: Backend, graph: Graph, constant: Constant, request: CompressionRequest) -> bool:
     """Whether another backend could store a constant; the graph is not its own, so that it may not know."""
     try:
-        return backend.inserter.refusal(graph, constant, request, {}) is None
+        return _refused(backend, graph, constant, request, {}) is None
     except Exception:
         return False

@@ -41,6 +41,21 @@ class TargetPoint:
 
 
 @frozen
+class Training:
+    """How a compressed constant is to be trained, in a framework that trains.
+
+    It stays in floating point, and is rounded to codes whenever it is read. At first these are the codes of the
+    compressed form. The range of what codes stand for is trained, and so is a product of two matrices of low rank
+    (https://arxiv.org/abs/2106.09685), which is added before rounding: ``round(W + B·A)``. All other parameters of the
+    model are frozen.
+
+    :param adapter_rank: columns of ``B`` and rows of ``A``, over the last two axes of the constant; ``0``: no product.
+    """
+
+    adapter_rank: int = 0
+
+
+@frozen
 class CompressConstant:
     """Replace a constant, for all its users, by its compressed form and what decompresses it.
 
@@ -49,12 +64,15 @@ class CompressConstant:
     :param reason: why this format was chosen, for the report.
     :param integer_operand: whether operators compute with the codes, their other operands being quantized, too. A
         framework that trains keeps the float values then, and rounds them to the codes whenever they are read.
+    :param training: how the constant is to be trained; ``None``: it is stored as codes. Only for backends whose
+        inserter is a :class:`~nncf_core.contracts.TrainingInserter`.
     """
 
     constant: str
     tensor: CompressedTensor
     reason: str = ""
     integer_operand: bool = False
+    training: Training | None = None
 
 
 @frozen

@@ -47,10 +47,6 @@ def test_ratio_zero_means_zero() -> None:
             nncf.ParameterNotSupportedError,
         ),
         (
-            {"mode": nncf.CompressWeightsMode.INT4_SYM, "compression_format": nncf.CompressionFormat.FQ},
-            nncf.ParameterNotSupportedError,
-        ),
-        (
             {"advanced_parameters": AdvancedCompressionParameters(statistics_path="cache")},
             nncf.ParameterNotSupportedError,
         ),

@@ -17,6 +17,7 @@ from nncf_core.testing.backends.editing import EditingTests
 from nncf_core.testing.backends.extracting import ExtractingTests
 from nncf_core.testing.backends.quantizing import QuantizingTests
 from nncf_core.testing.backends.reading import ReadingTests
+from nncf_core.testing.backends.training import TrainingTests
 
 
 class LanguageModel(nn.Module):
@@ -130,7 +131,7 @@ class TestPrograms(BackendConformance):
 
 
 class ModuleConformance(
-    ReadingTests, CompressingTests, EditingTests, QuantizingTests, ExtractingTests, CollectingTests
+    ReadingTests, CompressingTests, EditingTests, QuantizingTests, TrainingTests, ExtractingTests, CollectingTests
 ):
     """All but files: modules are saved as state_dict and config."""
 
@@ -152,7 +153,7 @@ class TestModulesByHooks(ModuleConformance):
         return traced_by("hooks", layers(), convolution())
 
 
-class TestModulesByStructure(ReadingTests, CompressingTests):
+class TestModulesByStructure(ReadingTests, CompressingTests, TrainingTests):
     """Of a model that was not run only weights are known."""
 
     framework = "torch"

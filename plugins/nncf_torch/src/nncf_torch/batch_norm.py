@@ -114,7 +114,7 @@ def _pairs(root: nn.Module, graph: Graph) -> Iterator[_Fold]:
             continue
         ports = [port for user in (before, node) for port in user.inputs if port.constant is not None]
         weight = known.get(f"{layer_path}.weight")
-        if weight is None or weight.tensor is None or weight.rounding is not None:
+        if weight is None or weight.tensor is None or (weight.rounding or weight.trained) is not None:
             continue
         # a layer that runs again elsewhere, or shares its weights, stays as it is
         once = all(

@@ -1,8 +1,9 @@
-"""Modules whose weights are stored compressed.
+"""Modules whose weights are stored compressed, or rounded whenever they are read.
 
 A module gets the tensors of :mod:`nncf_torch.stored` as buffers in place of the parameter, and a class made from its
 own that has a property of the parameter's name, which decompresses. So everything that reads ``module.weight`` works
-as before: the module's own ``forward``, and code elsewhere that takes the weight of another module.
+as before: the module's own ``forward``, and code elsewhere that takes the weight of another module. Weights that are
+trained (:mod:`nncf_torch.trained_weights`) stay parameters; there the property rounds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,17 @@ from torch import nn
 from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
 from nncf_torch.stored import PARTS, Stored, decompress, decompress_rows, is_by_row
+from nncf_torch.trained_weights import (
+    TRAINED,
+    TRAINED_PARTS,
+    Trained,
+    has_own_rows,
+    names_of_parts,
+    trained_parts_of,
+    trained_rows,
+    trained_value,
+    trainings_of,
+)
 
 _WEIGHTS = "_compressed_weights"
 """Attribute of a module: :class:`~nncf_torch.stored.Stored` by name of the weight."""
@@ -36,22 +48,19 @@ def parts_of(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
 
 def put_compressed(module: nn.Module, name: str, stored: Stored, parts: Mapping[str, torch.Tensor]) -> None:
     """Let a module hold a weight in this form, in place of what it held under the name."""
-    if name in weights_of(module):
-        _drop(module, name)
-    drop_rounding(module, name)
+    _make_plain(module, name)
     module._parameters.pop(name, None)
     module._buffers.pop(name, None)
     module._non_persistent_buffers_set.discard(name)
-    _refill(module, {**weights_of(module), name: stored})
+    module.__dict__[_WEIGHTS] = {**weights_of(module), name: stored}
+    _reclass(module)
     for part, tensor in parts.items():
         module.register_buffer(f"{name}_{part}", tensor)
 
 
 def put_float(module: nn.Module, name: str, tensor: torch.Tensor, *, parameter: bool) -> None:
     """Let a module hold a weight as a parameter, or as a buffer, in place of what it held under the name."""
-    if name in weights_of(module):
-        _drop(module, name)
-    drop_rounding(module, name)
+    _make_plain(module, name)
     if name in module._parameters or parameter:
         # by setattr: recurrent modules keep a list of their weights, too
         setattr(module, name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False))
@@ -60,22 +69,40 @@ def put_float(module: nn.Module, name: str, tensor: torch.Tensor, *, parameter: 
         module.register_buffer(name, tensor, persistent=persistent)
 
 
-def _drop(module: nn.Module, name: str) -> None:
-    for part in PARTS:
-        module._buffers.pop(f"{name}_{part}", None)
-    _refill(module, {key: stored for key, stored in weights_of(module).items() if key != name})
+def put_trained(module: nn.Module, name: str, trained: Trained, parts: Mapping[str, nn.Parameter]) -> None:
+    """Let a weight of a module, which stays as it is, be rounded whenever it is read."""
+    _make_plain(module, name)
+    module.__dict__[TRAINED] = {**trainings_of(module), name: trained}
+    _reclass(module)
+    for part, parameter in parts.items():
+        module.register_parameter(f"{name}_{part}", parameter)
 
 
-def _refill(module: nn.Module, weights: Mapping[str, Stored]) -> None:
-    base = uncompressed_class(module)
-    module.__dict__[_WEIGHTS] = dict(weights)
-    if weights:
+def _make_plain(module: nn.Module, name: str) -> None:
+    """Let a weight be neither decompressed nor rounded."""
+    drop_rounding(module, name)
+    for kind, found, held, parts in (
+        (_WEIGHTS, weights_of(module), module._buffers, PARTS),
+        (TRAINED, trainings_of(module), module._parameters, TRAINED_PARTS),
+    ):
+        if name in found:
+            for part in parts:
+                held.pop(f"{name}_{part}", None)
+            module.__dict__[kind] = {key: value for key, value in found.items() if key != name}
+            _reclass(module)
+
+
+def _reclass(module: nn.Module) -> None:
+    """Give a module the class for the weights that it holds."""
+    base, weights, trained = uncompressed_class(module), weights_of(module), trainings_of(module)
+    if weights or trained:
         forget_list(module)
-        module.__class__ = compressed_class(base, tuple(weights))
-    else:
-        del module.__dict__[_WEIGHTS]
-        module.__class__ = base
-        make_list(module)
+        module.__class__ = compressed_class(base, tuple(weights), tuple(trained))
+        return
+    for kind in (_WEIGHTS, TRAINED):
+        module.__dict__.pop(kind, None)
+    module.__class__ = base
+    make_list(module)
 
 
 def uncompressed_class(module: nn.Module) -> type[nn.Module]:
@@ -95,23 +122,31 @@ class CompressedModule(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle is told how
         state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
-        return _made_anew, (self._uncompressed_class, tuple(weights_of(self))), state
+        return _made_anew, (self._uncompressed_class, tuple(weights_of(self)), tuple(trainings_of(self))), state
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         # .half() and the like mean the weight, not what it is stored in
         before = {key: self._buffers[key] for key in self._stored_buffers()}
+        ranges = {key: self._parameters[key] for key in names_of_parts(self) if key in self._parameters}
+        exact = {key: None if tensor is None else tensor.data for key, tensor in ranges.items()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for key, tensor in before.items():
             after = self._buffers[key]
             if tensor is not None and after is not None and after.dtype != tensor.dtype:
                 self._buffers[key] = tensor.to(after.device)
+        for key, data in exact.items():
+            parameter = self._parameters[key]
+            if data is not None and parameter is not None and parameter.dtype != data.dtype:
+                # small steps would be lost in fewer bits
+                parameter.data = data.to(parameter.device)
         weights = weights_of(self)
         empty = {name: fn(torch.empty(0, dtype=stored.dtype)) for name, stored in weights.items()}
         changed = {name: stored._replace(dtype=empty[name].dtype) for name, stored in weights.items()}
-        self.__dict__[_WEIGHTS] = {
-            name: stored._replace(clipped=stored.clipped or stored.dtype != weights[name].dtype)
-            for name, stored in changed.items()
-        }
+        if weights:
+            self.__dict__[_WEIGHTS] = {
+                name: stored._replace(clipped=stored.clipped or stored.dtype != weights[name].dtype)
+                for name, stored in changed.items()
+            }
         return self
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -131,27 +166,33 @@ def _taken(name: str) -> AttributeError:
     return AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
 
 
-def compressed_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    """A class that is ``base``, but that its weights of these names are decompressed when they are read."""
-    key = base, names
+def compressed_class(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = ()) -> type[nn.Module]:
+    """A class that is ``base``, but that its weights are decompressed when they are read, or rounded.
+
+    :param names: of the weights that are decompressed.
+    :param trained: of those that are rounded.
+    """
+    key = base, names, trained
     if key not in _CLASSES:
-        _CLASSES[key] = _made_class(base, names)
+        _CLASSES[key] = _made_class(base, names, trained)
     return _CLASSES[key]
 
 
-_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
+_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...], tuple[str, ...]], type[nn.Module]] = {}
 
 
-def _made_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+def _made_class(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...]) -> type[nn.Module]:
     members: dict[str, Any] = {name: _property(name) for name in names} | members_of(base)
+    members |= {name: _trained_property(name) for name in trained}
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
-    if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and names == ("weight",):
-        members["forward"] = _look_up
-    return type(f"Compressed{base.__name__}", (CompressedModule, base), members)
+    if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and "weight" in names + trained:
+        members["forward"] = _look_up if names else _look_up_trained
+    title = "Compressed" if names else "Trained"
+    return type(f"{title}{base.__name__}", (CompressedModule, base), members)
 
 
-def _made_anew(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
-    cls = compressed_class(base, names)
+def _made_anew(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = ()) -> nn.Module:
+    cls = compressed_class(base, names, trained)
     return cls.__new__(cls)
 
 
@@ -161,6 +202,19 @@ def _look_up(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
     if self.max_norm is not None or _is_watched() or not is_by_row(stored, parts["codes"]):
         return nn.Embedding.forward(self, input)
     return decompress_rows(stored, parts, input)
+
+
+def _look_up_trained(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
+    """The same of a table that is rounded, where fewer rows are taken than it has."""
+    trained, weight = trainings_of(self)["weight"], self._parameters["weight"]
+    special = self.max_norm is not None or self.scale_grad_by_freq or self.sparse
+    if weight is None or special or _is_watched() or not has_own_rows(trained) or input.numel() >= len(weight):
+        return nn.Embedding.forward(self, input)
+    rows = trained_rows(trained, weight, trained_parts_of(self, "weight"), input)
+    if self.padding_idx is None:
+        return rows
+    # its row gets no gradients
+    return torch.where((input == self.padding_idx).unsqueeze(-1), rows.detach(), rows)
 
 
 def _is_watched() -> bool:
@@ -215,3 +269,20 @@ def _property(name: str) -> property:
         raise _taken(name)
 
     return property(read, write, doc="The decompressed weight.")
+
+
+def _trained_property(name: str) -> property:
+    trainings, keys = TRAINED, tuple(f"{name}_{part}" for part in TRAINED_PARTS)
+
+    def read(self: nn.Module) -> torch.Tensor:
+        parameters = self._parameters
+        weight: torch.Tensor | None = parameters.get(name)
+        if weight is None:
+            weight = self._buffers[name]
+        half_range = parameters[keys[0]]
+        assert weight is not None
+        assert half_range is not None
+        rest = [parameters.get(key) for key in keys[1:]]
+        return trained_value(self.__dict__[trainings][name], weight, half_range, *rest)
+
+    return property(read, doc="The rounded weight.")

@@ -13,7 +13,7 @@ from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.batch_norm import FoldedBatchNorm, put_folded
-from nncf_torch.compressed_modules import put_compressed
+from nncf_torch.compressed_modules import put_compressed, put_trained
 from nncf_torch.edited_modules import Multiplication, add_multiplication, multiplications_of
 from nncf_torch.places import places
 from nncf_torch.quantizers import PointQuantizer, is_quantized, let_quantize, quantizers_of
@@ -21,9 +21,10 @@ from nncf_torch.rounded_weights import Rounding, held, hold, put_rounding
 from nncf_torch.sharing import shared_copy
 from nncf_torch.stored import PARTS, Stored
 from nncf_torch.tensors import dtype_name, torch_dtype
+from nncf_torch.trained_weights import Trained, freeze
 
 _STATE = "compression_state"
-_WEIGHT, _MULTIPLICATION = "CompressedWeight", "Multiplication"
+_WEIGHT, _TRAINED, _MULTIPLICATION = "CompressedWeight", "TrainedWeight", "Multiplication"
 _FOLDED, _ROUNDED, _QUANTIZED = "FoldedBatchNorm", "RoundedWeight", "QuantizedModule"
 
 
@@ -31,13 +32,13 @@ def get_config(model: nn.Module) -> dict[str, Any]:
     """What compression did to a model: JSON data that :func:`load_from_config` does again to a new one.
 
     :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
-    :return: ``{"compression_state": [...]}``, with an entry for each compressed or rounded weight, each multiplication,
-        each folded normalization, and the quantizers of each module that was quantized. An entry has all names of a
-        shared weight.
+    :return: ``{"compression_state": [...]}``, with an entry for each compressed, rounded or trained weight, each
+        multiplication, each folded normalization, and the quantizers of each module that was quantized. An entry has
+        all names of a shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)
-    entries = (_folded, _weights, _rounded, _multiplications, _quantized)
+    entries = (_folded, _weights, _trained, _rounded, _multiplications, _quantized)
     return {_STATE: [entry for kind in entries for entry in kind(model)]}
 
 
@@ -55,6 +56,7 @@ def load_from_config(model: nn.Module, config: Mapping[str, Any], example_input:
     if not isinstance(entries, list):
         raise ValidationError(f"The config has no list {_STATE!r}; nncf.torch.get_config(model) makes one.")
     result = shared_copy(model)
+    kinds = set()
     for index, entry in enumerate(entries):
         where = f"config.{_STATE}[{index}]"
         try:
@@ -62,10 +64,13 @@ def load_from_config(model: nn.Module, config: Mapping[str, Any], example_input:
             if kind not in _PLACES:
                 raise ValidationError(f"{where}: unknown kind {kind!r}.")
             _PLACES[kind](result, names, values)
+            kinds.add(kind)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             if isinstance(error, ValidationError):
                 raise
             raise ValidationError(f"{where} does not fit the model: {error}") from None
+    if _TRAINED in kinds:
+        freeze(result)
     return result
 
 
@@ -76,18 +81,38 @@ def _weights(model: nn.Module) -> Iterator[dict[str, Any]]:
         if stored is None:
             continue
         names = [f"{paths[id(owner)]}.{name}".lstrip(".") for owner, name in place.owners]
-        plain = {
-            **stored._asdict(),
-            "shape": list(stored.shape),
-            "dtype": dtype_name(stored.dtype),
-            "reduction_axes": list(stored.reduction_axes),
-        }
         parts = {name: _described(part) for name, part in place.parts.items()}
         yield {
             "hook_names_in_model": names,
             "module_cls_name": _WEIGHT,
-            "module_config": {**plain, "parts": parts},
+            "module_config": {**_plain(stored), "parts": parts},
         }
+
+
+def _plain(stored: Stored) -> dict[str, Any]:
+    return {
+        **stored._asdict(),
+        "shape": list(stored.shape),
+        "dtype": dtype_name(stored.dtype),
+        "reduction_axes": list(stored.reduction_axes),
+    }
+
+
+def _trained(model: nn.Module) -> Iterator[dict[str, Any]]:
+    paths = {id(module): path for path, module in model.named_modules()}
+    for place in places(model).values():
+        trained = place.trained
+        if trained is not None:
+            yield {
+                "hook_names_in_model": [f"{paths[id(owner)]}.{name}".lstrip(".") for owner, name in place.owners],
+                "module_cls_name": _TRAINED,
+                "module_config": {
+                    **_plain(trained.stored),
+                    "half": trained.half,
+                    "rank": trained.rank,
+                    "active_rank": trained.active_rank,
+                },
+            }
 
 
 def _rounded(model: nn.Module) -> Iterator[dict[str, Any]]:
@@ -161,17 +186,36 @@ def _empty(values: Mapping[str, Any], device: torch.device) -> torch.Tensor:
 
 
 def _place_weight(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
-    fields = {name: values[name] for name in Stored._fields}
-    fields |= {"shape": tuple(fields["shape"]), "reduction_axes": tuple(fields["reduction_axes"])}
-    stored = Stored(**{**fields, "dtype": torch_dtype(values["dtype"])})
-    if stored.format not in FORMATS or not set(values["parts"]) <= set(PARTS):
-        raise ValidationError(f"The config of {names[0]!r} has the format {stored.format!r}, which is not known.")
+    stored = _stored(names, values)
+    if not set(values["parts"]) <= set(PARTS):
+        raise ValidationError(f"The config of {names[0]!r} has parts that are not known: {list(values['parts'])}.")
     owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
     tensors = [getattr(owner, attribute) for owner, attribute in owners]
     _check_shapes(names, tensors, stored.shape)
     parts = {name: _empty(part, tensors[0].device) for name, part in values["parts"].items()}
     for owner, attribute in owners:
         put_compressed(owner, attribute, stored, parts)
+
+
+def _place_trained(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    rank, active = int(values["rank"]), int(values["active_rank"])
+    trained = Trained(_stored(names, values), bool(values["half"]), rank, active)
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
+    tensors = [getattr(owner, attribute) for owner, attribute in owners]
+    _check_shapes(names, tensors, trained.stored.shape)
+    device = tensors[0].device
+    parts = {part: nn.Parameter(torch.zeros(shape, device=device)) for part, shape in trained.shapes().items()}
+    for owner, attribute in owners:
+        put_trained(owner, attribute, trained, parts)
+
+
+def _stored(names: list[str], values: Mapping[str, Any]) -> Stored:
+    fields = {name: values[name] for name in Stored._fields}
+    fields |= {"shape": tuple(fields["shape"]), "reduction_axes": tuple(fields["reduction_axes"])}
+    stored = Stored(**{**fields, "dtype": torch_dtype(values["dtype"])})
+    if stored.format not in FORMATS:
+        raise ValidationError(f"The config of {names[0]!r} has the format {stored.format!r}, which is not known.")
+    return stored
 
 
 def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
@@ -225,6 +269,7 @@ def _check_shapes(names: list[str], tensors: list[torch.Tensor], shape: tuple[in
 
 _PLACES = {
     _WEIGHT: _place_weight,
+    _TRAINED: _place_trained,
     _MULTIPLICATION: _place_multiplication,
     _FOLDED: _place_folded,
     _ROUNDED: _place_rounding,

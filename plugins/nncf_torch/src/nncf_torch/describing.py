@@ -60,6 +60,9 @@ def _module_graph(model: ModuleModel) -> Graph:
 
 def way_of(model: ModuleModel) -> str:
     """How the module's graph is made: ``export``, ``hooks`` or ``structure``."""
+    if model.trace == "export" and any(place.trained is not None for place in places(model.module).values()):
+        # the steps of rounding would stand between a weight and its layer
+        return "hooks"
     if model.trace != "auto":
         return model.trace
     # watching a run takes a tenth of the time of torch.export, and needs nothing of the model but that it runs

@@ -47,7 +47,7 @@ def build(model: GraphModel, names: Callable[[fx.Node, dict[str, int]], str] | N
         "torch",
         list(describe.nodes(named_nodes(model, constants, names))),
         {name: constant_of(model, constant) for name, constant in constants.items()},
-        {"trace": "export"},
+        {"trace": "export", "model": "program"},
         describe.outputs(model),
     )
 

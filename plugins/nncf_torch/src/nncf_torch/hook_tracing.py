@@ -36,6 +36,7 @@ from nncf_torch.recurrent import forget_list, make_list
 from nncf_torch.rounded_weights import held
 from nncf_torch.running import on_device, run_module
 from nncf_torch.tensors import dtype_name
+from nncf_torch.trained_weights import trainings_of
 
 _NOT_NODES = {
     "__bool__", "__contains__", "__format__", "__get__", "__hash__", "__len__", "__repr__", "__set__", "__setitem__",
@@ -337,14 +338,14 @@ def build(model: ModuleModel) -> Graph:
 
 @contextmanager
 def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Tensor]) -> Iterator[None]:
-    """While this lasts, compressed weights are attributes that hold decompressed values.
+    """While this lasts, compressed and trained weights are attributes that hold the values that are computed with.
 
     :param values: by the owner's id and the weight's name.
     """
-    changed = [owner for owner in module.modules() if weights_of(owner)]
+    changed = [owner for owner in module.modules() if weights_of(owner) or trainings_of(owner)]
     classes = [type(owner) for owner in changed]
     for owner in changed:
-        names = list(weights_of(owner))
+        names = [*weights_of(owner), *trainings_of(owner)]
         owner.__class__ = uncompressed_class(owner)
         for name in names:
             owner.__dict__[name] = values[id(owner), name]
@@ -353,7 +354,7 @@ def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Ten
         yield
     finally:
         for owner, cls in zip(changed, classes, strict=True):
-            for name in weights_of(owner):
+            for name in (*weights_of(owner), *trainings_of(owner)):
                 owner.__dict__.pop(name, None)
             forget_list(owner)
             owner.__class__ = cls

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
+from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -26,6 +27,18 @@ class TorchTargetPointInserter:
         self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
     ) -> str | None:
         """``None``: every format can be stored for every weight."""
+        return None
+
+    def training_refusal(
+        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
+    ) -> str | None:
+        """Integers of 2 to 8 bits can be trained, in modules."""
+        number_format = FORMATS.get(request.format)
+        if number_format is None or number_format.family != "integer":
+            integers = ", ".join(name for name, known in FORMATS.items() if known.family == "integer")
+            return f"the PyTorch backend trains {integers}, not {request.format}; choose a mode with one of these."
+        if graph.properties.get("model") == "program":
+            return "programs are not trained; give the torch.nn.Module that this one was made from."
         return None
 
     def stored_bytes(

@@ -10,6 +10,7 @@ from torch import nn
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, Node
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -17,12 +18,13 @@ from nncf_core.transformations import (
     InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    Training,
     Transformation,
     is_extension,
 )
 from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
-from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
+from nncf_torch.compressed_modules import put_compressed, put_float, put_trained, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
@@ -30,16 +32,19 @@ from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.stored import encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
+from nncf_torch.trained_weights import fitted, freeze, prepare
 
 
 def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transformation]) -> ModuleModel:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
     known = places(model.module)
     model.traced = None
+    trained = False
     for transformation in transformations:
         if isinstance(transformation, CompressConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _compressed(model.module, place, transformation)
+            trained |= transformation.training is not None
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
@@ -49,6 +54,8 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             add_bias(model, graph, transformation)
         else:
             _quantize(model, graph, transformation)
+    if trained:
+        freeze(model.module)
     return model
 
 
@@ -62,6 +69,8 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
     tensor = command.tensor
     if tuple(tensor.shape) != place.shape:
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
+    if command.training is not None and place.tensor is not None:
+        return _trained(place, place.tensor, command.training, tensor)
     quantizer = quantizer_of(tensor) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)
@@ -74,6 +83,18 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
     for owner, attribute in place.owners:
         put_compressed(owner, attribute, stored, parts)
     return Place(place.name, place.owners, None, stored)
+
+
+def _trained(place: Place, weight: torch.Tensor, training: Training, tensor: CompressedTensor) -> Place:
+    trained, parameters = prepare(tensor, training, place.name, place.device)
+    changed = fitted(trained, weight, parameters, tensor)
+    if changed is not None and place.is_parameter:
+        changed = nn.Parameter(changed)
+    for owner, attribute in place.owners:
+        if changed is not None:
+            put_float(owner, attribute, changed, parameter=place.is_parameter)
+        put_trained(owner, attribute, trained, parameters)
+    return Place(place.name, place.owners, weight if changed is None else changed)
 
 
 def _replaced(place: Place, command: ReplaceConstant) -> Place:

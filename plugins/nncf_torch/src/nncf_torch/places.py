@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from nncf_torch.compressed_modules import parts_of, weights_of
 from nncf_torch.rounded_weights import Rounding, codes_of, held, parts_of_roundings, roundings_of
 from nncf_torch.stored import PARTS, Stored, decode, stored_bytes
 from nncf_torch.tensors import array_of, dtype_name, numpy_of, resident_of
+from nncf_torch.trained_weights import Trained, names_of_parts, trained_parts_of, trained_tensor, trainings_of
 
 
 @frozen(eq=False)
@@ -39,6 +40,12 @@ class Place:
         """Which integers its values are rounded to when they are read."""
         owner, attribute = self.owners[0]
         return roundings_of(owner).get(attribute)
+
+    @property
+    def trained(self) -> Trained | None:
+        """How its values are rounded when they are read, where that is trained."""
+        owner, attribute = self.owners[0]
+        return trainings_of(owner).get(attribute)
 
     @property
     def parts(self) -> dict[str, torch.Tensor]:
@@ -88,7 +95,7 @@ def places(model: nn.Module) -> dict[str, Place]:
 
 
 def _held(owner: nn.Module) -> Iterator[tuple[str, torch.Tensor | None, Stored | None]]:
-    of_roundings = parts_of_roundings(owner)
+    of_roundings = parts_of_roundings(owner) | names_of_parts(owner)
     for attribute, parameter in owner._parameters.items():
         if parameter is not None and attribute not in of_roundings:
             yield attribute, parameter, None
@@ -118,6 +125,8 @@ def constant_of(place: Place) -> Constant:
             owner, attribute = place.owners[0]
             parts = held(owner, attribute)
             return rounded_constant(name, tensor, *parts, rounding)
+        if place.trained is not None:
+            return trained_constant(name, tensor, trained_parts_of(*place.owners[0]), place.trained)
         return float_constant(name, tensor)
     return compressed_constant(place.name, stored, place.parts)
 
@@ -162,6 +171,27 @@ def rounded_constant(
         compressed=codes,
         compressed_format=rounding.format,
         granularity=("per tensor" if rounding.axis is None else "per channel") + ", rounded when read",
+        stored_as_float=True,
+    )
+
+
+def trained_constant(name: str, tensor: torch.Tensor, parts: Mapping[str, torch.Tensor], trained: Trained) -> Constant:
+    """What algorithms see of a weight that is rounded when it is read, and trained."""
+
+    def codes() -> CompressedTensor:
+        return trained_tensor(trained, tensor, parts)
+
+    stored = trained.stored
+    shared = "per channel" if stored.group_size == -1 else f"group size {stored.group_size}"
+    return Constant(
+        name,
+        dtype_name(tensor.dtype),
+        tuple(tensor.shape),
+        lambda: decompress(codes()),
+        stored_bytes=stored_bytes({"float": tensor, **parts}),
+        compressed=codes,
+        compressed_format=stored.format,
+        granularity=f"{shared}, rounded when read",
         stored_as_float=True,
     )
 

@@ -88,21 +88,7 @@ def grouped_scale_shape(scale_shape: tuple[int, ...], group_axis: int | None) ->
 
 def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tuple[Stored, dict[str, torch.Tensor]]:
     """The tensors of a compressed weight, on a device; nothing of what lies there already passes through the CPU."""
-    scale = tensor_of(tensor.scale)
-    if tensor.scale_format is not None:
-        scale = scale.view(torch_dtype(tensor.scale_format))
-    largest = _largest(scale) * _reach(tensor)
-    dtype = torch_dtype(tensor.dtype)
-    stored = Stored(
-        tensor.format.name,
-        tensor.format.bits,
-        tuple(tensor.shape),
-        dtype,
-        tuple(tensor.reduction_axes),
-        tensor.group_axis,
-        tensor.group_size,
-        clipped=largest * abs(tensor.global_scale or 1.0) > torch.finfo(dtype).max,
-    )
+    stored, scale = stored_of(tensor), _scales_of(tensor)
     broadcast = grouped_scale_shape(tuple(scale.shape), tensor.group_axis)
     scale = scale.reshape(broadcast)
     if scale.dtype is torch.float8_e8m0fnu:
@@ -119,6 +105,27 @@ def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tupl
     if tensor.global_scale is not None:
         parts["global_scale"] = torch.tensor(tensor.global_scale, dtype=torch.float32)
     return stored, {name: part.to(device) for name, part in parts.items()}
+
+
+def stored_of(tensor: CompressedTensor) -> Stored:
+    """What the tensors of a compressed weight will mean."""
+    dtype = torch_dtype(tensor.dtype)
+    largest = _largest(_scales_of(tensor)) * _reach(tensor)
+    return Stored(
+        tensor.format.name,
+        tensor.format.bits,
+        tuple(tensor.shape),
+        dtype,
+        tuple(tensor.reduction_axes),
+        tensor.group_axis,
+        tensor.group_size,
+        clipped=largest * abs(tensor.global_scale or 1.0) > torch.finfo(dtype).max,
+    )
+
+
+def _scales_of(tensor: CompressedTensor) -> torch.Tensor:
+    scale = tensor_of(tensor.scale)
+    return scale if tensor.scale_format is None else scale.view(torch_dtype(tensor.scale_format))
 
 
 def decode(stored: Stored, parts: Mapping[str, torch.Tensor]) -> CompressedTensor:

@@ -16,6 +16,7 @@ from nncf_torch.layouts import conv_layout, conv_transpose_layout, embedding_lay
 from nncf_torch.naming import node_name
 from nncf_torch.places import Place, constant_of, places
 from nncf_torch.tensors import dtype_name
+from nncf_torch.trained_weights import trainings_of
 
 _CONV: Mapping[type[nn.Module], str] = {nn.Conv1d: "conv1d", nn.Conv2d: "conv2d", nn.Conv3d: "conv3d"}
 _CONV_TRANSPOSE: Mapping[type[nn.Module], str] = {
@@ -110,4 +111,4 @@ def unrecognised(model: nn.Module, graph: Graph) -> list[str]:
 
 
 def _in_compressed(place: Place) -> bool:
-    return any(name in weights_of(owner) for owner, name in place.owners)
+    return any(name in weights_of(owner) or name in trainings_of(owner) for owner, name in place.owners)

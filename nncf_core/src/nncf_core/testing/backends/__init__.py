@@ -9,12 +9,20 @@ from nncf_core.testing.backends.extracting import ExtractingTests
 from nncf_core.testing.backends.files import FileTests
 from nncf_core.testing.backends.quantizing import QuantizingTests
 from nncf_core.testing.backends.reading import ReadingTests
+from nncf_core.testing.backends.training import TrainingTests
 
 __all__ = ["BackendConformance"]
 
 
 class BackendConformance(
-    ReadingTests, CompressingTests, EditingTests, QuantizingTests, ExtractingTests, CollectingTests, FileTests
+    ReadingTests,
+    CompressingTests,
+    EditingTests,
+    QuantizingTests,
+    TrainingTests,
+    ExtractingTests,
+    CollectingTests,
+    FileTests,
 ):
     """Everything that is expected of a backend.
 

@@ -21,6 +21,7 @@ from nncf_core.transformations import CompressConstant
 from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
 from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, resolve
 from nncf_weight_compression.selection import Assignment, Weight, assign_backup, assign_primary, find_weights
+from nncf_weight_compression.training import with_training
 
 
 class WeightCompression:
@@ -70,6 +71,7 @@ class WeightCompression:
 
         :raises ParameterNotSupportedError: when the backend cannot express a format.
         :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
+        :raises ValidationError: when the rank of adapters is larger than that of a matrix.
         """
         settings = resolve(params)
         assignments = assign(graph, settings, context)
@@ -84,7 +86,7 @@ class WeightCompression:
             for assignment, tensor in zip(shown, tensors, strict=True):
                 constant = assignment.weight.constant
                 constant.release()
-                yield CompressConstant(constant.name, tensor, assignment.reason)
+                yield CompressConstant(constant.name, tensor, assignment.reason, training=assignment.training)
 
 
 def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
@@ -112,7 +114,7 @@ def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignmen
         *assign_backup(others, settings, "embedding, convolution, recurrent or last layer"),
     ]
     order = {weight.constant.name: index for index, weight in enumerate(weights)}
-    return sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name])
+    return with_training(sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name]), settings)
 
 
 def _mix(assignments: list[Assignment], settings: Settings, context: Context) -> tuple[list[Assignment], list[Weight]]:
@@ -137,10 +139,10 @@ def _check_backend(assignments: Sequence[Assignment], context: Context) -> None:
         if reason is not None:
             raise ParameterNotSupportedError(
                 f"Weight {constant.name!r} of node {assignment.weight.node.name!r} cannot be stored as "
-                f"{assignment.scheme.name}: {reason}"
+                f"{assignment.scheme.name}{' and trained' if assignment.training else ''}: {reason}"
             )
 
 
 def _request(assignment: Assignment) -> CompressionRequest:
-    scheme = assignment.scheme
-    return CompressionRequest(scheme.name, scheme.format.name, assignment.group_axis, assignment.group_size)
+    scheme, axis, size = assignment.scheme, assignment.group_axis, assignment.group_size
+    return CompressionRequest(scheme.name, scheme.format.name, axis, size, assignment.training)

@@ -20,6 +20,7 @@ from nncf_core.parameters import (
 )
 
 _INT8_MODES = (CompressWeightsMode.INT8_ASYM, CompressWeightsMode.INT8_SYM, CompressWeightsMode.INT8)
+_WITH_ADAPTERS = (CompressionFormat.FQ_LORA, CompressionFormat.FQ_LORA_NLS)
 _INT8_ONLY_DEFAULTS = ("all_layers", "sensitivity_metric", "backup_mode")
 
 
@@ -73,7 +74,11 @@ SCHEMA: Mapping[str, Any] = {
             "description": "Number format of the weights that do not get the primary one.",
             "enum": [str(mode) for mode in BackupMode],
         },
-        "compression_format": {"enum": [str(form) for form in CompressionFormat], "default": "dequantize"},
+        "compression_format": {
+            "description": "Whether weights are stored in low bits, or rounded when read, so as to be trained.",
+            "enum": [str(form) for form in CompressionFormat],
+            "default": "dequantize",
+        },
         "advanced_parameters": {
             "description": "See nncf.AdvancedCompressionParameters.",
             "type": "object",
@@ -89,6 +94,8 @@ class Settings:
     :param primary: scheme of the ratio-defining weights.
     :param backup: scheme of the others; ``None`` leaves them as they are.
     :param group_size: group size of the primary scheme.
+    :param trained: whether weights stay in floating point, and are rounded when they are read, so as to be trained.
+    :param adapter_rank: rank of what is added to matrices before they are rounded; ``0``: nothing is.
     """
 
     primary: Scheme
@@ -101,6 +108,8 @@ class Settings:
     fallback: GroupSizeFallbackMode
     min_adjusted_group_size: int
     codebook: np.ndarray | None
+    trained: bool = False
+    adapter_rank: int = 0
 
 
 def resolve(params: WeightCompressionParameters) -> Settings:
@@ -149,6 +158,8 @@ def resolve(params: WeightCompressionParameters) -> Settings:
         fallback=fallback,
         min_adjusted_group_size=advanced.min_adjusted_group_size,
         codebook=_codebook(params),
+        trained=params.compression_format is not CompressionFormat.DQ,
+        adapter_rank=advanced.lora_adapter_rank if params.compression_format in _WITH_ADAPTERS else 0,
     )
 
 
@@ -169,11 +180,6 @@ def _check_data_aware(params: WeightCompressionParameters) -> None:
         raise ParameterNotSupportedError(
             f"sensitivity_metric {metric} needs statistics of activations, which the algorithm "
             "weight_compression does not use; leave it out or set it to weight_quantization_error."
-        )
-    if params.compression_format != CompressionFormat.DQ:
-        raise ParameterNotSupportedError(
-            f"compression_format {params.compression_format} is not supported by the algorithm "
-            "weight_compression; leave it out or set it to dequantize."
         )
     if params.advanced_parameters.statistics_path is not None:
         raise ParameterNotSupportedError(

@@ -12,6 +12,7 @@ from nncf_core.graph import Constant, Graph, Node, OpKind, WeightLayout
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.formats import Scheme
 from nncf_core.parameters import GroupSizeFallbackMode
+from nncf_core.transformations import Training
 from nncf_weight_compression.parameters import Settings
 
 _KINDS = (OpKind.MATMUL, OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.EMBEDDING, OpKind.RECURRENT)
@@ -32,12 +33,13 @@ class Weight:
 
 @frozen
 class Assignment:
-    """How one weight is to be compressed, and why."""
+    """How one weight is to be compressed, and why; and whether it is to be trained then."""
 
     weight: Weight
     scheme: Scheme
     group_size: int
     reason: str
+    training: Training | None = None
 
     @property
     def group_axis(self) -> int | None:

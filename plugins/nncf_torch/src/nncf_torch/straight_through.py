@@ -1,0 +1,241 @@
+"""Rounding of weights to low-bit integers and back, to train with.
+
+A weight ``W``, with or without a product ``B·A`` of two matrices of low rank, becomes
+
+    Ŵ = (clip(round((W + B·A) / s + z), lo, hi) - z) · s
+
+in float32, in groups that share a scale ``s`` and a zero point ``z``. What is trained of a group are ends of its
+range in units of the weight: ``half_range``, half of the width, ``s · 2^(bits - 1)``, and of formats with zero points
+``low``, the number that code 0 stands for, ``-z · s``. An optimizer such as Adam, whose steps have about the size of
+the learning rate, so moves both at the pace of weights and adapters; zero points as such, which count codes, it would
+hardly move. Multiplying by a power of two is exact, so that the first codes are those that the range was made from.
+
+Scales are rounded to float16 where that is how they will be stored, and zero points to integers. So training sees what
+will be stored, bit for bit. Gradients go straight through all three roundings (Bengio et al. 2013,
+https://arxiv.org/abs/1308.3432) where nothing is clipped, and reach ``s`` and ``z`` as in LSQ (Esser et al. 2020,
+https://arxiv.org/abs/1902.08153, equations 2 and 3) and LSQ+ (https://arxiv.org/abs/2004.09576), without the factor by
+which LSQ makes gradients smaller: optimizers that divide by their size undo it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from nncf_core.numerics.scales import EPS
+
+_LARGEST_HALF = 65504.0
+
+_Optional: TypeAlias = torch.Tensor | None
+
+
+def scale_of(half_range: torch.Tensor, bits: int, *, signed: bool, half: bool) -> torch.Tensor:
+    """Scales of groups, float32, of the same shape.
+
+    :param half_range: half of the width of the range. In formats without zero points its sign is that of the scale.
+    :param signed: whether a sign counts.
+    :param half: whether scales are rounded to float16.
+    """
+    scale = half_range.to(torch.float32) / 2 ** (bits - 1)
+    scale = scale if signed else scale.abs()
+    # none is zero: values are divided by them
+    floor = torch.where(scale < 0, -float(EPS), float(EPS))
+    scale = torch.where(scale.abs() < float(EPS), floor, scale)
+    return _straight(scale, rounded_to_half(scale.detach())) if half else scale
+
+
+def rounded_to_half(x: torch.Tensor) -> torch.Tensor:
+    """The nearest numbers of float16, as float32; beyond its range the largest."""
+    x = x.clamp(-_LARGEST_HALF, _LARGEST_HALF)
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return x.to(torch.float16).to(torch.float32)
+    # TorchInductor leaves out a cast that is taken back: halves of the 11th bit go to the even one; below the smallest
+    # exponent the steps stay as wide as there
+    bits = x.view(torch.int32)
+    normal = ((bits + 0xFFF + ((bits >> 13) & 1)) & -0x2000).view(torch.float32)
+    return torch.where(x.abs() < 2.0**-14, (x * 2.0**24).round() / 2.0**24, normal)
+
+
+def zero_point_of(low: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
+    """Zero points of groups, float32 integers, of the same shape.
+
+    Those that are no codes become the nearest code; gradients that would bring them back reach them still.
+
+    :param low: what code 0 stands for.
+    """
+    exact, top = -low.to(torch.float32) / scale, 2**bits - 1
+    if exact.requires_grad and torch.is_grad_enabled() and not _is_plain():
+        found: torch.Tensor = _ZeroPoint.apply(exact, top)  # type: ignore[no-untyped-call]
+        return found
+    return exact.clamp(0, top).round()
+
+
+def round_weight(
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: _Optional,
+    b: _Optional,
+    a: _Optional,
+    lo: int,
+    hi: int,
+    grouped_shape: tuple[int, ...],
+) -> torch.Tensor:
+    """``Ŵ`` in float32, of the shape of the weight.
+
+    The backward pass computes anew what it needs, so that nothing of a weight's size is kept for it but the weight.
+
+    :param weight: of any floating-point type.
+    :param scale: float32, it broadcasts against ``grouped_shape``.
+    :param zero_point: of the same shape; ``None`` where there is none.
+    :param b: ``[…, rows, rank]``, float32; ``None`` where nothing is added.
+    :param a: ``[…, rank, columns]``.
+    :param lo: smallest code.
+    :param hi: largest code.
+    :param grouped_shape: of the weight, with an axis of its own for the elements of a group.
+    """
+    trained = any(tensor is not None and tensor.requires_grad for tensor in (weight, scale, zero_point, b, a))
+    if trained and torch.is_grad_enabled() and not _is_plain():
+        result: torch.Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
+            weight, scale, zero_point, b, a, lo, hi, grouped_shape
+        )
+        return result
+    return _rounded(weight, scale, zero_point, b, a, lo, hi, grouped_shape)
+
+
+def codes_of(
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: _Optional,
+    b: _Optional,
+    a: _Optional,
+    lo: int,
+    hi: int,
+    grouped_shape: tuple[int, ...],
+) -> torch.Tensor:
+    """The codes, float32 integers of the grouped shape; for the parameters see :func:`round_weight`."""
+    return _scaled(weight, scale, zero_point, b, a, grouped_shape).round().clamp(lo, hi)
+
+
+def _rounded(
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: _Optional,
+    b: _Optional,
+    a: _Optional,
+    lo: int,
+    hi: int,
+    grouped_shape: tuple[int, ...],
+) -> torch.Tensor:
+    if not _is_plain():
+        # in place: no gradients go through these steps themselves
+        values = _scaled(weight, scale, zero_point, b, a, grouped_shape).round_().clamp_(lo, hi)
+        return (values if zero_point is None else values.sub_(zero_point)).mul_(scale).reshape(weight.shape)
+    codes = codes_of(weight, scale, zero_point, b, a, lo, hi, grouped_shape)
+    values = codes if zero_point is None else codes - zero_point
+    return (values * scale).reshape(weight.shape)
+
+
+def _scaled(
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: _Optional,
+    b: _Optional,
+    a: _Optional,
+    grouped_shape: tuple[int, ...],
+) -> torch.Tensor:
+    """What is rounded to codes; a new tensor."""
+    total = weight.to(torch.float32)
+    if b is not None and a is not None:
+        product = _product(b, a)
+        total = total + product if _is_plain() else product.add_(total)
+    # divided, not multiplied by the reciprocal: as the numerics do
+    scaled = total.reshape(grouped_shape) / scale
+    return scaled if zero_point is None else scaled + zero_point
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The product of two matrices in float32, whatever autocast is for."""
+    device = left.device.type
+    if not torch.is_autocast_enabled(device):
+        return left @ right
+    with torch.autocast(device, enabled=False):
+        return left @ right
+
+
+def _is_plain() -> bool:
+    """Whether only operators that converters know may take part."""
+    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
+
+
+def _straight(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """Rounded numbers that pass on their gradient to the exact ones; the difference is exact."""
+    return exact + (rounded - exact.detach())
+
+
+class _ZeroPoint(torch.autograd.Function):
+    @staticmethod
+    def forward(exact: torch.Tensor, top: int) -> torch.Tensor:
+        return exact.clamp(0, top).round()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.top = inputs[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (exact,) = ctx.saved_tensors
+        # a step goes against the gradient
+        away = ((exact < 0) & (gradient > 0)) | ((exact > ctx.top) & (gradient < 0))
+        return torch.where(away, 0, gradient), None
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(*inputs: Any) -> torch.Tensor:
+        return _rounded(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs[:5])
+        ctx.lo, ctx.hi, ctx.grouped_shape = inputs[5:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[_Optional, ...]:
+        weight, scale, zero_point, b, a = ctx.saved_tensors
+        to_weight, to_scale, to_zero_point, to_b, to_a, *_ = ctx.needs_input_grad
+        scaled = _scaled(weight, scale, zero_point, b, a, ctx.grouped_shape)
+        codes = scaled.round()
+        inside = (codes >= ctx.lo) & (codes <= ctx.hi)
+        codes.clamp_(ctx.lo, ctx.hi)
+        upstream = gradient.to(torch.float32).reshape(ctx.grouped_shape)
+        through = (upstream * inside).reshape(weight.shape)
+        return (
+            through.to(weight.dtype) if to_weight else None,
+            _to_scale(upstream, scaled, codes, inside, zero_point, scale) if to_scale else None,
+            # z · s is taken from all values, and put back by the code where that follows
+            (-scale * torch.where(inside, 0, upstream)).sum_to_size(scale.shape) if to_zero_point else None,
+            _product(through, a.transpose(-1, -2)) if to_b else None,
+            _product(b.transpose(-1, -2), through) if to_a else None,
+            None,
+            None,
+            None,
+        )
+
+
+def _to_scale(
+    upstream: torch.Tensor,
+    scaled: torch.Tensor,
+    codes: torch.Tensor,
+    inside: torch.Tensor,
+    zero_point: _Optional,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    """Equation 3 of LSQ: the error of rounding, or the code at the end of the range; takes ``scaled`` and ``codes``."""
+    error = scaled.neg_().add_(codes)
+    ends = codes if zero_point is None else codes.sub_(zero_point)
+    return torch.where(inside, error, ends).mul_(upstream).sum_to_size(scale.shape)
