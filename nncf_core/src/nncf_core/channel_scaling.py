@@ -114,7 +114,7 @@ class ChannelScaling:
     def after(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
         """What all who take a tensor multiply by the factors; ``None`` when one of them cannot."""
         found: list[Share] = []
-        consumers = self.graph.consumers(tensor)
+        consumers = self._takers(tensor)
         for node in consumers:
             share = self._operand(node, tensor, behind)
             if share is None:
@@ -125,7 +125,7 @@ class ChannelScaling:
     def layers(self, tensor: str, behind: int, context: Context) -> tuple[tuple[TargetPoint, ...], tuple[Share, ...]]:
         """The layers that take a tensor: where to divide what they take, and what undoes that."""
         found: dict[TargetPoint, Share] = {}
-        consumers = self.graph.consumers(tensor)
+        consumers = self._takers(tensor)
         for node in consumers:
             share = self._operand(node, tensor, behind)
             if share is not None and share.role is Role.INPUTS:
@@ -175,7 +175,11 @@ class ChannelScaling:
         return next((shares for shares in found if shares is not None), None)
 
     def _passed_on(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
-        return self.before(tensor, behind) if len(self.graph.consumers(tensor)) == 1 else None
+        return self.before(tensor, behind) if len(self._takers(tensor)) == 1 else None
+
+    def _takers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that look at the elements of a tensor."""
+        return tuple(node for node in self.graph.consumers(tensor) if node.kind is not OpKind.SHAPE_OF)
 
     def _operand(self, node: Node, tensor: str, behind: int) -> Share | None:
         """What a node multiplies one of its operands by."""

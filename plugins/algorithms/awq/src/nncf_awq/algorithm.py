@@ -76,7 +76,7 @@ class Awq:
             return
         if params.percent_to_apply != PERCENT:
             context.note("AWQ scales all channels as far as it helps: percent_to_apply has no effect.")
-        places = find(graph, context, settings)
+        places = find(graph, context, settings, products=_uses_data(params, context))
         factors: dict[str, list[np.ndarray]] = {}
         gains: dict[str, list[str]] = {}
         scaled: list[float] = []
@@ -113,17 +113,15 @@ class Awq:
     ) -> Iterator[tuple[Place, Choice | None]]:
         """Factors for each tensor, in order, the work spread over the executor."""
         from nncf_awq.choice import Rounding, choose
-        from nncf_awq.moments import Moments
 
-        moments = None if _uses_data(params, context) else Moments(graph)
+        data = _uses_data(params, context)
 
         def call(place: Place) -> Call:
             assert settings.scheme is not None
-            square = moments.of(place.tensor) if moments is not None else _seen(statistics, place)
+            square = _seen(statistics, place) if data else None
             channels = _channels(place.weights[0])
-            if not fits(place.shares, channels) or (square is not None and square.size not in (1, channels)):
+            if not fits(place.shares, channels) or (square is not None and square.size != channels):
                 return Call(_nothing, ())
-            square = None if square is None or square.size == 1 else square
             exact = any(share.constant.dtype not in ("float32", "float64") for share in place.shares)
             rounding = Rounding(settings.scheme, place.group_size, settings.codebook)
             return Call(choose, (place.weights, square, rounding, settings.exponents, exact))
@@ -146,8 +144,8 @@ def _seen(statistics: Statistics, place: Place) -> np.ndarray:
     square = statistics[_request(place)]
     if not np.isfinite(square).all():
         raise ValidationError(
-            f"The tensor {place.tensor!r} holds NaN or infinite values for some items of the dataset; look at the data, "
-            "or leave out the nodes that take it with an ignored scope."
+            f"The tensor {place.tensor!r} holds NaN or infinite values for some items of the dataset; look at the "
+            "data, or leave out the nodes that take it with an ignored scope."
         )
     return square
 
@@ -175,7 +173,7 @@ def _scaled(constant: Constant, factors: Sequence[np.ndarray]) -> np.ndarray:
     product = factors[0]
     for factor in factors[1:]:
         product = product * factor
-    return np.multiply(constant.read().astype(wide), product.astype(wide))
+    return np.asarray(constant.read() * product.astype(wide), wide)
 
 
 def _tell(context: Context, tensors: int, gains: list[float], products: int, left_out: Mapping[str, str]) -> None:

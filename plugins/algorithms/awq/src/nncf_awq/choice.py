@@ -1,9 +1,13 @@
 """The factors of a tensor's channels: those with which the weights lose least when they are rounded.
 
-The loss of a layer's output by a weight ``W`` that is rounded as ``Q(s·W)/s`` is ``Σ_i E[x_i²] Σ_o (Q(s·W)/s - W)²_oi``,
-as for channels that are independent of each other, summed over the layers that take the tensor. Candidates are those of
-Lin et al. 2023 (https://arxiv.org/abs/2306.00978, section 3.2 and the authors' code), ``s = r^α / w^(δ(1-α))`` with ``r``
-the roots of ``E[x²]`` and ``w`` the mean magnitude of the weights of a channel.
+The loss of a layer's output by a weight ``W`` that is rounded as ``Q(s·W)/s`` is
+``Σ_i E[x_i²] Σ_o (Q(s·W)/s - W)²_oi``, as for channels that are independent of each other, summed over the layers that
+take the tensor. Candidates are those of Lin et al. 2023 (https://arxiv.org/abs/2306.00978, section 3.2 and the authors'
+code), ``s = r^α / w^(δ(1-α))`` with ``r`` the roots of ``E[x²]`` and ``w`` the magnitude of the weights of a channel.
+
+Without data, ``r`` is taken for ``1 / w^2.25``: training makes the weights of a channel small whose activations are
+large. By measurement that tells more of activations than the constants before the layer, from which their size could be
+estimated.
 """
 
 from __future__ import annotations
@@ -20,15 +24,18 @@ from nncf_core.numerics.kernels import compress, decompress
 _ROWS = 128
 """Outputs that a loss is looked at for, spread over all layers that take the tensor."""
 
-_ROWS_OF_MEANS = 1024
+_ROWS_OF_MAGNITUDES = 1024
 
 _BALANCES = (0.0, 0.5, 1.0)
 """How far ``s`` evens out weights: δ."""
 
+_GUESS = -2.25
+"""Power of ``w`` that ``r`` is taken for without data. On SmolLM2-135M a power of -1.75 loses more."""
+
 _COARSE = 8  # exponents that are looked at first
 
 _FLOOR = 1 / 16
-"""Channels that move less than this share of the median count as moving so much: they may move more on other data."""
+"""Channels that are smaller than this share of the median count as so large: they may move more on other data."""
 
 
 @frozen
@@ -67,37 +74,35 @@ def choose(
     """The best factors, of geometric mean 1; ``None`` when none are better than ones, or a weight is not finite.
 
     :param shares: the weights.
-    :param square: ``E[x²]`` of each channel, of any scale; ``None`` where it is not known.
+    :param square: ``E[x²]`` of each channel; ``None`` without data.
     :param exponents: ``α`` to choose from, ascending.
     :param powers_of_two: whether factors must change no digit of a number.
     """
     rows = np.concatenate([_rows(share, max(_ROWS // len(shares), 1)) for share in shares])
-    sums = [_rows(share, _ROWS_OF_MEANS) for share in shares]
-    mean = sum(np.abs(part).sum(axis=0, dtype=np.float64) for part in sums) / sum(len(part) for part in sums)
+    magnitudes = [_magnitude(_rows(share, _ROWS_OF_MAGNITUDES)) for share in shares]
     for share in shares:
         share.constant.release()
-    if not (np.isfinite(rows).all() and np.isfinite(mean).all() and mean.max() > 0):
+    if not (np.isfinite(rows).all() and all(np.isfinite(each).all() for each in magnitudes)):
         return None  # who compresses the weight says what is wrong with it
-    mean = np.maximum(mean, _FLOOR * np.median(mean[mean > 0]))
-    square = np.ones(mean.size) if square is None else floored(square)
-    search = _Search(rows, mean, square, rounding, powers_of_two)
+    # layers count alike, whatever the size of their weights
+    magnitude = np.exp2(np.mean([np.log2(floored(each)) for each in magnitudes], axis=0))
+    reach = magnitude**_GUESS if square is None else floored(np.sqrt(square))
+    search = _Search(rows, magnitude, reach**2, rounding, powers_of_two)
     factors, loss = search.best(exponents)
-    plain = search.loss(np.ones(mean.size))
+    plain = search.loss(np.ones(magnitude.size))
     return Choice(factors, plain / loss if loss > 0 else np.inf) if loss < plain else None
 
 
-def floored(square: np.ndarray) -> np.ndarray:
-    """Mean squares of channels of which none counts as (nearly) at rest."""
-    moving = square[square > 0]
-    if not moving.size:
-        return np.ones(square.size)
-    return np.maximum(square, _FLOOR**2 * np.median(moving))
+def floored(sizes: np.ndarray) -> np.ndarray:
+    """Sizes of channels, none of which is (nearly) zero beside the others."""
+    positive = sizes[sizes > 0]
+    return np.maximum(sizes, _FLOOR * np.median(positive)) if positive.size else np.ones(sizes.size)
 
 
 @frozen
 class _Search:
     rows: np.ndarray
-    mean: np.ndarray
+    magnitude: np.ndarray
     square: np.ndarray
     rounding: Rounding
     powers_of_two: bool
@@ -122,7 +127,7 @@ class _Search:
 
     def factors(self, exponent: float, balance: float) -> np.ndarray:
         """The candidate, of geometric mean 1."""
-        logarithm = exponent / 2 * np.log2(self.square) - balance * (1 - exponent) * np.log2(self.mean)
+        logarithm = exponent / 2 * np.log2(self.square) - balance * (1 - exponent) * np.log2(self.magnitude)
         logarithm -= logarithm.mean()
         return np.asarray(np.exp2(np.rint(logarithm) if self.powers_of_two else logarithm))
 
@@ -143,3 +148,8 @@ def _rows(share: Share, limit: int) -> np.ndarray:
     matrix = matrix.reshape(-1, matrix.shape[-1])
     step = -(-len(matrix) // limit)
     return np.ascontiguousarray(matrix[::step], np.float32)
+
+
+def _magnitude(rows: np.ndarray) -> np.ndarray:
+    """How large the weights of each input channel are, ``(mean √|w|)²``: few large ones say less of a channel."""
+    return np.asarray(np.square(np.sqrt(np.abs(rows)).mean(axis=0, dtype=np.float64)))

@@ -55,15 +55,18 @@ class Places:
     left_out: dict[str, str] = field(factory=dict)
 
 
-def find(graph: Graph, context: Context, settings: Settings) -> Places:
+def find(graph: Graph, context: Context, settings: Settings, products: bool = True) -> Places:
     """Tensors that are taken by layers whose weights will have few bits, and by nothing that could not undo a factor.
 
     Such are weights of matrix products but the last one, as ``weight_compression`` chooses them. Where neither a layer
     before nor a normalization can take in factors, an operator of its own may divide what one layer takes.
+
+    :param products: whether there may be such operators.
     """
     scaling = ChannelScaling(graph, context.ignored, through_products=True)
     chosen, left_out = _weights(graph, context.ignored, settings)
-    places = tuple(_places(graph, context, scaling, chosen, settings))
+    every = _places(graph, context, scaling, chosen)
+    places = tuple(place for place in every if products or place.product is None)
     reached = {share.constant.name for place in places for share in place.weights}
     for name in chosen:
         if name not in reached:
@@ -71,9 +74,7 @@ def find(graph: Graph, context: Context, settings: Settings) -> Places:
     return Places(places, left_out)
 
 
-def _places(
-    graph: Graph, context: Context, scaling: ChannelScaling, chosen: dict[str, int], settings: Settings
-) -> Iterator[Place]:
+def _places(graph: Graph, context: Context, scaling: ChannelScaling, chosen: dict[str, int]) -> Iterator[Place]:
     for node, port in tensors(graph):
         tensor = port.tensor
         if scaling.axes_behind(node, tensor) != 0:
@@ -139,5 +140,3 @@ def _group_size(constant: Constant, reduction_axes: tuple[int, ...], settings: S
     while size >= _SMALLEST_GROUP and channels % size:
         size //= 2
     return size if size >= _SMALLEST_GROUP else None
-
-
