@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import nncf
-from nncf_core.pipeline import run
+from nncf_core.pipeline import make_plan, run
 from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
 
 WIDTH, HIDDEN = 64, 96
@@ -68,6 +68,7 @@ def block() -> Block:
                 norm.weight.copy_(size)
                 for layer in layers:
                     layer.weight /= size**0.7
+            module.second.bias.normal_()
             for giver, taker in ((module.up, module.down), (module.wide, module.narrow)):
                 size = torch.exp(1.5 * torch.randn(HIDDEN))
                 giver.weight *= size[:, None]
@@ -81,14 +82,20 @@ def samples(count: int, seed: int) -> list[np.ndarray]:
     return [generator.normal(size=(1, 12, WIDTH)).astype(np.float32) for _ in range(count)]
 
 
+def section(data: bool) -> dict[str, Any]:
+    """Of AWQ alone. Without data the dataset only serves to trace a module."""
+    return {
+        "algorithm": "awq",
+        "mode": "int4_asym",
+        "group_size": GROUP,
+        "prefer_data_aware_scaling": data,
+    }
+
+
 def changed(framework: str, data: bool) -> tuple[Any, Any, list[Any]]:
     """The model, what AWQ alone makes of it, and the entries of the plan."""
     model, items = network(block(), samples(6, 0), framework)
-    config = {"compression": {"algorithm": "awq", "mode": "int4_asym", "group_size": GROUP}}
-    if data:
-        result = run(config, model, dataset=nncf.Dataset(items))
-    else:
-        result = run({**config, "backend_params": {"example_input": items[0]}}, model)
+    result = run({"compression": section(data)}, model, dataset=nncf.Dataset(items))
     return model, result.model, list(result.plan.entries)
 
 
@@ -109,11 +116,7 @@ def test_what_is_computed_stays(framework: str, data: bool) -> None:
 def test_factors_are_the_same_everywhere(data: bool) -> None:
     def factors(framework: str) -> list[np.ndarray]:
         model, items = network(block(), samples(6, 0), framework)
-        config = {"compression": {"algorithm": "awq", "mode": "int4_asym", "group_size": GROUP}}
-        from nncf_core.pipeline import make_plan
-
-        options = {} if data else {"backend_params": {"example_input": items[0]}}
-        plan, _ = make_plan({**config, **options}, model, dataset=nncf.Dataset(items) if data else None)
+        plan, _ = make_plan({"compression": section(data)}, model, dataset=nncf.Dataset(items))
         found = [edit.value for _, edits in plan.steps for edit in edits if hasattr(edit, "value")]
         return sorted((np.sort(np.abs(value), axis=None) for value in found), key=lambda v: (v.size, v.sum()))
 

@@ -135,10 +135,15 @@ def test_the_same_bytes_whatever_the_threads() -> None:
     assert found[0] == found[1]
 
 
-def test_data_that_are_not_finite() -> None:
-    proto = gated()
+def test_activations_that_are_not_finite() -> None:
+    nodes = [
+        node("Mul", ["x", "gamma"], ["n"], "scale"),
+        node("MatMul", ["n", "w"], ["a"], "layer"),
+        node("MatMul", ["a", "head"], ["y"], "head"),
+    ]
+    proto = model(nodes, {"gamma": spread(32), "w": random(32, 32), "head": random(32, 8)}, ["n", 32])
     data = [np.full((2, 32), 3e38, np.float32)]
-    with pytest.raises(nncf.ValidationError, match="holds NaN or infinite values"):
+    with pytest.raises(nncf.ValidationError, match=r"'n' holds NaN or infinite values"):
         run({"compression": SECTION}, proto, dataset=nncf.Dataset(data))
 
 
