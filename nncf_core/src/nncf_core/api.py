@@ -157,6 +157,21 @@ def compress_weights_config(
     return {"compression": sections if len(sections) > 1 else main}
 
 
+def _checked_scope(scope: object) -> IgnoredScope:
+    if not isinstance(scope, IgnoredScope):
+        raise ValidationError(f"ignored_scope is {scope!r}; give nncf.IgnoredScope(names=[...]), or patterns or types.")
+    return scope
+
+
+def _check_method(name: str, wanted: bool) -> None:
+    from nncf_core.registry import registry
+
+    if wanted and name not in registry().algorithms:
+        raise ParameterNotSupportedError(
+            f"{name}=True needs the algorithm {name!r}, which no installed plugin provides; leave it out."
+        )
+
+
 def _awq_section(
     main: Mapping[str, Any], advanced: AdvancedCompressionParameters | None, subset_size: int
 ) -> dict[str, Any]:
@@ -173,21 +188,6 @@ def _awq_section(
         if main["advanced_parameters"].get(name) is not None:
             own[name] = main["advanced_parameters"][name]
     return {"algorithm": "awq", **shared, **own}
-
-
-def _checked_scope(scope: object) -> IgnoredScope:
-    if not isinstance(scope, IgnoredScope):
-        raise ValidationError(f"ignored_scope is {scope!r}; give nncf.IgnoredScope(names=[...]), or patterns or types.")
-    return scope
-
-
-def _check_method(name: str, wanted: bool) -> None:
-    from nncf_core.registry import registry
-
-    if wanted and name not in registry().algorithms:
-        raise ParameterNotSupportedError(
-            f"{name}=True needs the algorithm {name!r}, which no installed plugin provides; leave it out."
-        )
 
 
 def _traces(model: Any) -> bool:
