@@ -190,7 +190,7 @@ def test_what_no_installed_plugin_provides_says_so() -> None:
         (nncf.ValidationError, lambda: nncf.quantize_with_accuracy_control(object(), data, data, print)),
         (
             nncf.ParameterNotSupportedError,
-            lambda: nncf.compress_weights(object(), mode="int4_sym", awq=True),
+            lambda: nncf.compress_weights(object(), mode="int4_sym", lora_correction=True),
         ),
     ):
         with pytest.raises(kind, match="no installed plugin provides"):

@@ -156,7 +156,7 @@ def compress_weights_config(
         main["advanced_parameters"] = unstructure(advanced_parameters)
     if ignored_scope is not None:
         main["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
-    before = [{"algorithm": "awq"}] if awq else []
+    before = [_awq_section(main, advanced_parameters, subset_size)] if awq else []
     flags = {"scale_estimation": scale_estimation, "gptq": gptq, "lora_correction": lora_correction}
     after = [{"algorithm": name} for name, wanted in flags.items() if wanted]
     sections = [*before, main, *after]
@@ -190,6 +190,24 @@ def _check_method(name: str, wanted: bool) -> None:
         raise ParameterNotSupportedError(
             f"{name}=True needs the algorithm {name!r}, which no installed plugin provides; leave it out."
         )
+
+
+def _awq_section(
+    main: Mapping[str, Any], advanced: AdvancedCompressionParameters | None, subset_size: int
+) -> dict[str, Any]:
+    """The section of ``awq``, which is to know what the main section will do to the weights."""
+    from nncf_core.advanced import AdvancedAWQParameters
+    from nncf_core.structuring import unstructure
+
+    shared = {name: main[name] for name in ("mode", "group_size", "all_layers", "ignored_scope") if name in main}
+    if advanced is None:
+        return {"algorithm": "awq", **shared, "subset_size": min(AdvancedAWQParameters().subset_size, subset_size)}
+    own = unstructure(advanced.awq_params)
+    own["subset_size"] = min(own["subset_size"], subset_size)
+    for name in ("codebook", "statistics_path"):
+        if main["advanced_parameters"].get(name) is not None:
+            own[name] = main["advanced_parameters"][name]
+    return {"algorithm": "awq", **shared, **own}
 
 
 def _traces(model: Any) -> bool:

@@ -260,6 +260,7 @@ class Context:
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
     :param batch_size: samples in an item of the dataset, as its source says.
+    :param has_data: whether statistics can be asked for.
     :param takes_multiplication: see :meth:`SelectiveInserter.takes_multiplication`.
     :param takes_bias: see :meth:`BiasInserter.takes_bias`.
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
@@ -276,6 +277,7 @@ class Context:
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
     batch_size: int = 1
+    has_data: bool = True
     takes_multiplication: Callable[[TargetPoint], bool] = lambda _point: True
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part

@@ -46,6 +46,7 @@ class OpKind(Enum):
     CONCAT = "Concat"
     SPLIT = "Split"
     SHAPE_ONLY = "ShapeOnly"
+    SHAPE_OF = "ShapeOf"  # looks at no element
     CAST = "Cast"
     QUANTIZE = "Quantize"
     DEQUANTIZE = "Dequantize"

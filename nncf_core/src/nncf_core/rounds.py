@@ -148,6 +148,7 @@ class Run:
             self._refusal(graph),
             self._setup,
             1 if self.dataset is None else self.dataset.get_batch_size() or 1,
+            self.dataset is not None or step.statistics_path is not None,
             partial(self._takes_multiplication, model, graph),
             partial(self._takes_bias, model, graph),
             partial(self._part, model),

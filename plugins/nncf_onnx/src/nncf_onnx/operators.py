@@ -40,6 +40,7 @@ _KINDS: Mapping[OpKind, str] = {
     OpKind.SPLIT: "Split",
     OpKind.SHAPE_ONLY: "Reshape Transpose Squeeze Unsqueeze Flatten Slice Expand Tile Identity DepthToSpace "
     "SpaceToDepth Dropout",
+    OpKind.SHAPE_OF: "Shape Size",
     OpKind.CAST: "Cast CastLike",
     OpKind.QUANTIZE: "QuantizeLinear DynamicQuantizeLinear",
     OpKind.DEQUANTIZE: "DequantizeLinear",

@@ -37,6 +37,7 @@ _KINDS: Mapping[OpKind, str] = {
         "Reshape Transpose Squeeze Unsqueeze Slice StridedSlice Broadcast Tile Identity DepthToSpace SpaceToDepth "
         "ShuffleChannels"
     ),
+    OpKind.SHAPE_OF: "ShapeOf",
     OpKind.CAST: "Convert ConvertLike",
     OpKind.QUANTIZE: "FakeQuantize FakeConvert",
     OpKind.CONTROL_FLOW: "If Loop TensorIterator",

@@ -13,4 +13,6 @@ NNCF_HOOK_API = 1
 @hookimpl
 def nncf_algorithms() -> Iterable[Algorithm]:
     """AWQ."""
-    return []
+    from nncf_awq.algorithm import Awq
+
+    return [Awq()]

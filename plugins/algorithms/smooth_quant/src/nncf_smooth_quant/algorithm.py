@@ -65,6 +65,7 @@ class SmoothQuant:
 
         :raises ValidationError: when a range is not finite.
         """
+        from nncf_core.channel_scaling import fits
         from nncf_smooth_quant.choice import Ranges, choose
 
         factors: dict[str, list[np.ndarray]] = {}
@@ -80,7 +81,7 @@ class SmoothQuant:
                     f"The tensor {tensor.tensor!r} holds NaN or infinite values for some items of the dataset; look at "
                     "the data, or leave out the nodes that take it with an ignored scope."
                 )
-            if not _fits(tensor, ranges.low.size):
+            if not fits((*tensor.before, *tensor.after), ranges.low.size):
                 continue
             chosen, gain = choose(tensor, ranges, params.alpha(tensor.kind))
             if gain <= (1 if tensor.after else _WORTH_A_PRODUCT):
@@ -125,16 +126,3 @@ def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> li
         for tensor in find(graph, context, setup, inserting)
         if (alpha := params.alpha(tensor.kind)) is None or alpha >= 0
     ]
-
-
-def _fits(tensor: Scalable, channels: int) -> bool:
-    """Whether all constants have as many channels as the statistics have."""
-    ones = np.ones(channels)
-    for share in (*tensor.before, *tensor.after):
-        try:
-            broadcast = np.broadcast_shapes(share.constant.shape, share.factors(ones).shape)
-        except ValueError:
-            return False
-        if share.layout is not None and broadcast != share.constant.shape:
-            return False
-    return True

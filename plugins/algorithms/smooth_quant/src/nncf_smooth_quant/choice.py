@@ -17,7 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 from attrs import frozen
 
-from nncf_smooth_quant.scaling import Role, Scalable, Share
+from nncf_core.channel_scaling import Role, Share
+from nncf_smooth_quant.scaling import Scalable
 
 _FLOORS = (2.0**-10, 2.0**-7, 2.0**-4)
 """Smallest factors, relative to the largest: channels that hardly ever move need no range of their own."""

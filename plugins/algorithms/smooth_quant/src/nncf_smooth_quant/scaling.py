@@ -1,63 +1,17 @@
-"""Factors for channels, and the constants that take them in without any change of what a network computes."""
+"""Tensors of activations whose channels may be scaled, and are worth it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from enum import Enum
+from collections.abc import Iterable
 
-import numpy as np
 from attrs import frozen
 
-from nncf_core.contracts import Context, is_excluded
+from nncf_core.channel_scaling import ChannelScaling, Role, Share, tensors
+from nncf_core.contracts import Context
 from nncf_core.gates import gate_layers
-from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
+from nncf_core.graph import Graph, Node, OpKind, Port
 from nncf_core.hardware import QuantizationSetup
-from nncf_core.transformations import PointKind, TargetPoint, point_of
-
-
-class Role(Enum):
-    """Which axes of a constant the channels are."""
-
-    OUTPUTS = "output channels of a weight"
-    INPUTS = "input channels of a weight"
-    ELEMENTS = "elements of an operand"
-
-
-@frozen
-class Share:
-    """What a constant takes in.
-
-    :param inverse: whether it is divided by the factors rather than multiplied.
-    :param layout: of a weight.
-    :param behind: of an operand: number of axes behind that of the channels.
-    """
-
-    constant: Constant
-    role: Role
-    inverse: bool
-    layout: WeightLayout | None = None
-    behind: int = 0
-
-    def factors(self, channels: np.ndarray) -> np.ndarray:
-        """What the constant is multiplied by, so shaped that it broadcasts against it.
-
-        :param channels: a factor for each channel of the activations.
-        """
-        values = 1 / channels if self.inverse else channels
-        if self.layout is None:
-            return values.reshape(-1, *[1] * self.behind)
-        shape = self.constant.shape
-        kept = (*self.layout.batch_axes, *self.layout.channel_axes)
-        if self.role is Role.OUTPUTS:
-            return values.reshape([size if axis in kept else 1 for axis, size in enumerate(shape)])
-        axis = self.layout.reduction_axes[0]
-        groups = values.size // shape[axis]
-        # [outputs, inputs of a group]: groups follow one another along the outputs
-        outputs = int(np.prod([shape[a] for a in kept])) if groups > 1 else 1
-        matrix = np.repeat(values.reshape(groups, -1), outputs // groups, axis=0)
-        sizes = [shape[a] if groups > 1 else 1 for a in kept]
-        spread = matrix.reshape(*sizes, shape[axis], *[1] * (len(shape) - len(kept) - 1))
-        return np.moveaxis(spread, range(spread.ndim), (*kept, axis, *self.layout.reduction_axes[1:]))
+from nncf_core.transformations import TargetPoint, point_of
 
 
 @frozen
@@ -90,9 +44,9 @@ def find(
     :param setup: says whose results are quantized, too.
     :param inserting: kinds of layers that get an operator of their own where no constant can divide what they take.
     """
-    finder = _Finder(graph, context.ignored, gate_layers(graph))
+    finder, gates = ChannelScaling(graph, context.ignored), gate_layers(graph)
     results = {op_type for op_type, operator in setup.operators.items() if operator.needs_result}
-    for node, port in _tensors(graph):
+    for node, port in tensors(graph):
         behind = finder.axes_behind(node, port.tensor)
         if behind is None:
             continue
@@ -100,7 +54,7 @@ def find(
         after = finder.after(port.tensor, behind) or ()
         worth_it = any(share.role is Role.INPUTS for share in after)
         if node is not None and node.op_type in results:
-            worth_it |= bool(after) or finder.is_quantized_result(node, port, setup)
+            worth_it |= bool(after) or _is_quantized_result(graph, node, port, setup, gates)
         before = finder.before(port.tensor, behind) if worth_it else None
         if before and (after or context.takes_multiplication(point_of(graph, port.tensor))):
             yield Scalable(port.tensor, kind, axis, before, after, behind=behind)
@@ -110,167 +64,15 @@ def find(
                 yield Scalable(port.tensor, kind, axis, (), after, points, behind)
 
 
-def _tensors(graph: Graph) -> Iterator[tuple[Node | None, Port]]:
-    """Tensors of activations with their producers, which inputs of the network lack, in graph order."""
-    seen: set[str] = set()
-    for node in graph:
-        for port in node.inputs:
-            if port.constant is None and port.tensor not in seen and graph.producer(port.tensor) is None:
-                seen.add(port.tensor)
-                yield None, port
-        for port in node.outputs:
-            yield node, port
-
-
-@frozen
-class _Finder:
-    graph: Graph
-    ignored: frozenset[str]
-    gates: frozenset[str]
-
-    def axes_behind(self, producer: Node | None, tensor: str) -> int | None:
-        """Axes behind the channels of a tensor: those of a kernel, or none before and after matrix products."""
-        for user in (*self.graph.consumers(tensor), *([] if producer is None else [producer])):
-            if user.kind is OpKind.CONV and user.weights:
-                _, weight = user.weights[0]
-                assert weight.layout is not None
-                return len(weight.layout.reduction_axes) - 1
-            if user.kind is OpKind.MATMUL and user.weights:
-                return 0
-        return None
-
-    def is_quantized_result(self, node: Node, port: Port, setup: QuantizationSetup) -> bool:
-        """Whether a layer's result is quantized for its own sake, and taken in floating point."""
-        constants = [self.graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
-        if setup.whole or not constants or node.name in self.gates:
-            return False
-        if not all(setup.pays(node, constant.shape) for constant in constants):
-            return False
-        known = [setup.of(user) for user in self.graph.consumers(port.tensor)]
-        # a layer takes integers, and so does what alone takes the result, if anything does
-        integer = any(user is not None and (user.needs_weight or len(known) == 1) for user in known)
-        fused = any(user.op_type in setup.fused for user in self.graph.consumers(port.tensor))
-        return bool(known) and not integer and not fused
-
-    def after(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
-        """What all who take a tensor multiply by the factors; ``None`` when one of them cannot."""
-        found: list[Share] = []
-        consumers = self.graph.consumers(tensor)
-        for node in consumers:
-            share = self._operand(node, tensor, behind)
-            if share is None:
-                return None
-            found.append(share)
-        return tuple(found) if found and len({node.name for node in consumers}) == len(found) else None
-
-    def layers(self, tensor: str, behind: int, context: Context) -> tuple[tuple[TargetPoint, ...], tuple[Share, ...]]:
-        """The layers that take a tensor: where to divide what they take, and what undoes that."""
-        found: dict[TargetPoint, Share] = {}
-        consumers = self.graph.consumers(tensor)
-        for node in consumers:
-            share = self._operand(node, tensor, behind)
-            if share is not None and share.role is Role.INPUTS:
-                index = next(i for i, port in enumerate(node.inputs) if port.tensor == tensor)
-                found[TargetPoint(node.name, PointKind.INPUT, index)] = share
-        everyone = len(found) == len(consumers) > 1 and tensor not in self.graph.outputs
-        source = point_of(self.graph, tensor)
-        if everyone and source.kind is PointKind.OUTPUT and context.takes_multiplication(source):
-            return (source,), tuple(found.values())
-        found = {point: share for point, share in found.items() if context.takes_multiplication(point)}
-        return tuple(found), tuple(found.values())
-
-    def before(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
-        """What divides a tensor by the factors; ``None`` when nothing can."""
-        node = self.graph.producer(tensor)
-        if tensor in self.graph.outputs:
-            return None
-        if node is None or not self._is_free(node) or len(node.outputs) != 1:
-            return None
-        if node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL):
-            return self._outputs(node, behind)
-        if node.kind in (OpKind.BATCH_NORM, OpKind.LAYER_NORM):
-            return self._affine(node, behind)
-        activations = [port for port in node.inputs if port.tensor and port.constant is None]
-        if len(activations) != 1:
-            return None
-        if node.kind is OpKind.RELU or (node.kind in (OpKind.MAX_POOL, OpKind.AVERAGE_POOL) and behind):
-            return self._passed_on(activations[0].tensor, behind)
-        if node.kind not in (OpKind.ADD, OpKind.SUBTRACT, OpKind.MULTIPLY, OpKind.DIVIDE) or len(node.inputs) != 2:
-            return None
-        position = next(i for i, port in enumerate(node.inputs) if port.constant is not None)
-        own = self._elements(node.inputs[position], behind, inverse=node.kind is not OpKind.DIVIDE)
-        if own is None or (node.kind is OpKind.DIVIDE and position == 0):
-            return None
-        if node.kind in (OpKind.MULTIPLY, OpKind.DIVIDE):
-            return (own,)
-        rest = self._passed_on(activations[0].tensor, behind)
-        return None if rest is None else (own, *rest)
-
-    def _passed_on(self, tensor: str, behind: int) -> tuple[Share, ...] | None:
-        return self.before(tensor, behind) if len(self.graph.consumers(tensor)) == 1 else None
-
-    def _operand(self, node: Node, tensor: str, behind: int) -> Share | None:
-        """What a node multiplies one of its operands by."""
-        if not self._is_free(node) or sum(port.tensor == tensor for port in node.inputs) != 1:
-            return None
-        if node.kind in (OpKind.CONV, OpKind.MATMUL):
-            position = next(i for i, port in enumerate(node.inputs) if port.tensor == tensor)
-            if len(node.weights) != 1 or node.weights[0][0] < position or _transposed(node):
-                return None
-            return self._weight(node, behind, Role.INPUTS, inverse=False)
-        constants = [port for port in node.inputs if port.constant is not None]
-        if node.kind is OpKind.MULTIPLY and len(node.inputs) == 2 and len(constants) == 1:
-            return self._elements(constants[0], behind, inverse=False)
-        return None
-
-    def _weight(self, node: Node, behind: int, role: Role, inverse: bool) -> Share | None:
-        _, port = node.weights[0]
-        layout = port.layout
-        assert port.constant is not None
-        assert layout is not None
-        constant = self.graph.constants[port.constant]
-        if not self._is_own(constant) or len(layout.reduction_axes) != behind + 1 or not layout.channel_axes:
-            return None
-        if node.kind is OpKind.MATMUL and layout.batch_axes:
-            return None
-        # [inputs, outputs of a group]: no axis is that of all outputs, unless a group is one channel
-        if node.kind is OpKind.CONV_TRANSPOSE and layout.channel_axes == (0,) and constant.shape[1] > 1:
-            return None
-        return Share(constant, role, inverse, layout)
-
-    def _outputs(self, node: Node, behind: int) -> tuple[Share, ...] | None:
-        """What a layer divides its output channels by: the weight and whatever is added."""
-        if len(node.weights) != 1:
-            return None
-        weight = self._weight(node, behind, Role.OUTPUTS, inverse=True)
-        added = [port for port in node.inputs if port.constant is not None and port.layout is None]
-        shares = (weight, *(self._elements(port, 0, inverse=True) for port in added))
-        return None if any(share is None for share in shares) else tuple(s for s in shares if s is not None)
-
-    def _affine(self, node: Node, behind: int) -> tuple[Share, ...] | None:
-        """What a normalization divides its result by: the scale and the shift that it ends with."""
-        own = node.inputs[1:3]
-        batch = node.kind is OpKind.BATCH_NORM
-        if node.inputs[0].constant is not None or not own or own[0].constant is None or batch != bool(behind):
-            return None
-        shares = [self._elements(port, 0, inverse=True) for port in own if port.tensor]
-        return None if any(share is None for share in shares) else tuple(s for s in shares if s is not None)
-
-    def _elements(self, port: Port, behind: int, inverse: bool) -> Share | None:
-        constant = None if port.constant is None else self.graph.constants[port.constant]
-        if constant is None or not self._is_own(constant) or port.shape is None:
-            return None
-        # a transpose between the constant and its user would turn the axes around
-        if tuple(port.shape) != constant.shape:
-            return None
-        return Share(constant, Role.ELEMENTS, inverse, behind=behind)
-
-    def _is_own(self, constant: Constant) -> bool:
-        return constant.is_float and constant.size > 0 and len(self.graph.users(constant.name)) == 1
-
-    def _is_free(self, node: Node) -> bool:
-        return not node.scope and not is_excluded(node, self.ignored)
-
-
-def _transposed(node: Node) -> bool:
-    return bool(node.attributes.get("transA", 0) or node.attributes.get("transpose_a", False))
+def _is_quantized_result(graph: Graph, node: Node, port: Port, setup: QuantizationSetup, gates: frozenset[str]) -> bool:
+    """Whether a layer's result is quantized for its own sake, and taken in floating point."""
+    constants = [graph.constants[weight.constant] for _, weight in node.weights if weight.constant is not None]
+    if setup.whole or not constants or node.name in gates:
+        return False
+    if not all(setup.pays(node, constant.shape) for constant in constants):
+        return False
+    known = [setup.of(user) for user in graph.consumers(port.tensor)]
+    # a layer takes integers, and so does what alone takes the result, if anything does
+    integer = any(user is not None and (user.needs_weight or len(known) == 1) for user in known)
+    fused = any(user.op_type in setup.fused for user in graph.consumers(port.tensor))
+    return bool(known) and not integer and not fused
