@@ -267,6 +267,8 @@ class Context:
         tensors in the graph, see :meth:`TargetPointInserter.runner`.
     :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
         told twice in a run counts once.
+    :param has_data: whether statistics of activations can be had: there is a dataset, or a file of statistics. An
+        algorithm that works with and without them chooses by this.
     """
 
     executor: Executor | None = None
@@ -279,6 +281,7 @@ class Context:
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
     note: Callable[[str], None] = nncf_logger.info
+    has_data: bool = False
 
 
 @runtime_checkable

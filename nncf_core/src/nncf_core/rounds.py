@@ -43,7 +43,7 @@ from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
 from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step
-from nncf_core.statistics import Statistics
+from nncf_core.statistics import Statistics, file_in
 from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -129,6 +129,7 @@ class Run:
             partial(self._takes_bias, model, graph),
             partial(self._part, model),
             self._note,
+            has_data=self.dataset is not None or _has_statistics(step),
         )
 
     def _note(self, text: str) -> None:
@@ -209,6 +210,11 @@ class Run:
             return f"{reason} Installed backends that can: {', '.join(able)}." if able else reason
 
         return ask
+
+
+def _has_statistics(step: Step) -> bool:
+    """Whether an earlier run left statistics of the step's first round."""
+    return step.statistics_path is not None and file_in(step.statistics_path, step.algorithm.name, 0).exists()
 
 
 def _run_fed(run: Runner, names: frozenset[str], feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
