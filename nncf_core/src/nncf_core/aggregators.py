@@ -15,6 +15,7 @@ from attrs import Factory, define
 
 from nncf_core.distributions import Distribution, Ordered
 from nncf_core.errors import ValidationError
+from nncf_core.grams import CrossGram, Gram
 from nncf_core.histograms import LeastErrorRange, LeastErrorSymmetricRange
 from nncf_core.reductions import MATRIX_REDUCTIONS, REDUCTIONS, Reduction, columns, reduced, samples
 
@@ -271,6 +272,8 @@ def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     for reduction, function in MATRIX_REDUCTIONS.items():
         yield f"mean_{reduction}", partial(_Mean, function)
     yield "mean_mean_square", partial(_Mean, _mean_square)
+    yield "gram", Gram
+    yield "cross_gram", CrossGram
     yield "tensors", Tensors
     yield "least_error_range", LeastErrorRange
     yield "least_error_symmetric_range", LeastErrorSymmetricRange

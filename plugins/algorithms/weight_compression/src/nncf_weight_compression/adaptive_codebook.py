@@ -14,8 +14,8 @@ from nncf_core.contracts import Context
 from nncf_core.graph import Graph
 from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.many import map_tensors
+from nncf_core.refining import layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_weight_compression.activations import activations_of
 from nncf_weight_compression.codebook_fitting import Adaptive, Histogram, histogram_of, table_for
 from nncf_weight_compression.selection import Assignment, Weight
 
@@ -23,9 +23,8 @@ from nncf_weight_compression.selection import Assignment, Weight
 def importance_requests(weights: Sequence[Weight], graph: Graph) -> Iterator[StatisticsRequest]:
     """``E[x²]`` of every input channel of the layers that take the weights."""
     for weight in weights:
-        for activation in activations_of(graph, weight):
-            if not activation.node.scope:
-                yield StatisticsRequest(activation.point, "mean_square", activation.axis)
+        for taken in layer_inputs(graph, weight.constant.name):
+            yield StatisticsRequest(taken.point, "mean_square", taken.axis)
 
 
 def fit_tables(

@@ -11,12 +11,12 @@ import numpy as np
 
 from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, OpKind
 from nncf_core.numerics.kernels import quantization_error, quantization_noise
 from nncf_core.numerics.many import map_tensors
 from nncf_core.parameters import SensitivityMetric
+from nncf_core.refining import LayerInput, layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_weight_compression.activations import Activation, activations_of
 from nncf_weight_compression.selection import Weight
 
 _STATISTICS: Mapping[SensitivityMetric, str] = {
@@ -57,25 +57,20 @@ def requests_for(weights: Sequence[Weight], metric: SensitivityMetric, graph: Gr
     """
     if not needs_data(metric):
         return []
-    return [
-        _request(activation, metric)
-        for weight in weights
-        for activation in activations_of(graph, weight)
-        if not activation.node.scope
-    ]
+    return [_request(each, metric, graph) for weight in weights for each in layer_inputs(graph, weight.constant.name)]
 
 
-def _request(activation: Activation, metric: SensitivityMetric) -> StatisticsRequest:
+def _request(taken: LayerInput, metric: SensitivityMetric, graph: Graph) -> StatisticsRequest:
     if metric is SensitivityMetric.HESSIAN_INPUT_ACTIVATION:
-        return StatisticsRequest(activation.point, _STATISTICS[metric])
-    shape = activation.port.shape
+        return StatisticsRequest(taken.point, _STATISTICS[metric])
+    shape = next(port.shape for port in graph.node(taken.node).inputs if port.tensor == taken.tensor)
     if shape is not None and len(shape) < 2:
         raise ValidationError(
             f"sensitivity_metric {metric} looks at how the input of a layer varies over its rows; the input "
-            f"{activation.port.tensor!r} of node {activation.node.name!r} has shape {list(shape)}, so no rows. Exclude "
-            "the node with ignored_scope, or set sensitivity_metric to weight_quantization_error."
+            f"{taken.tensor!r} of node {taken.node!r} has shape {list(shape)}, so no rows. Exclude the node with "
+            "ignored_scope, or set sensitivity_metric to weight_quantization_error."
         )
-    return StatisticsRequest(activation.point, _STATISTICS[metric], activation.axis)
+    return StatisticsRequest(taken.point, _STATISTICS[metric], taken.axis)
 
 
 def sensitivities(
@@ -115,11 +110,12 @@ def sensitivities(
 
 
 def _input_of(weight: Weight, metric: SensitivityMetric, graph: Graph, statistics: Statistics) -> float:
+    users = [node for node, _ in graph.users(weight.constant.name) if node.kind is OpKind.MATMUL]
+    if any(node.scope for node in users):
+        return inf
     found = [0.0]
-    for activation in activations_of(graph, weight):
-        if activation.node.scope:
-            return inf
-        value = float(statistics[_request(activation, metric)])
+    for taken in layer_inputs(graph, weight.constant.name):
+        value = float(statistics[_request(taken, metric, graph)])
         found.append(2 * value if metric is SensitivityMetric.HESSIAN_INPUT_ACTIVATION else value)
     return max(found)
 
