@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.many import map_tensors
 from nncf_core.refining import layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_weight_compression.codebook_fitting import Adaptive, Histogram, histogram_of, table_for
+from nncf_weight_compression.codebook_fitting import Adaptive, Histogram, histogram_of, losses_of, tables_for
 from nncf_weight_compression.selection import Assignment, Weight
 
 
@@ -31,20 +32,37 @@ def fit_tables(
     assignments: Sequence[Assignment], adaptive: Adaptive, graph: Graph, statistics: Statistics, context: Context
 ) -> dict[str, np.ndarray]:
     """A table for each of the weights, by the constant's name; float32, increasing."""
-    calls = (_work(assignment, graph, statistics) for assignment in assignments)
-    histograms = map_tensors(context.executor, calls)
-    families: dict[object, list[str]] = {}
+    families: dict[object, list[Assignment]] = {}
     joined: dict[object, Histogram] = {}
-    shown = context.progress.track(assignments, "Fitting codebooks", len(assignments))
-    with closing(histograms):
-        for assignment, histogram in zip(shown, histograms, strict=True):
-            constant = assignment.weight.constant
-            constant.release()
-            family = family_of(assignment) if adaptive.across_blocks else constant.name
-            families.setdefault(family, []).append(constant.name)
-            joined[family] = joined[family] + histogram if family in joined else histogram
-    tables = {family: table_for(histogram, adaptive) for family, histogram in joined.items()}
-    return {name: tables[family] for family, names in families.items() for name in names}
+    works = _works(assignments, histogram_of, graph, statistics)
+    for assignment, histogram in _done(works, assignments, "Fitting codebooks", context):
+        family = family_of(assignment) if adaptive.across_blocks else assignment.weight.constant.name
+        families.setdefault(family, []).append(assignment)
+        joined[family] = joined[family] + histogram if family in joined else histogram
+    tables = {family: tables_for(histogram, adaptive) for family, histogram in joined.items()}
+    _settle(tables, families, graph, statistics, context)
+    return {each.weight.constant.name: tables[family][0] for family, members in families.items() for each in members}
+
+
+def _settle(
+    tables: dict[object, tuple[np.ndarray, ...]],
+    families: Mapping[object, Sequence[Assignment]],
+    graph: Graph,
+    statistics: Statistics,
+    context: Context,
+) -> None:
+    """Choose among tables that histograms cannot tell apart by what they really lose."""
+    open_ones = {family: candidates for family, candidates in tables.items() if len(candidates) > 1}
+    members = [(family, each) for family in open_ones for each in families[family]]
+    works = chain.from_iterable(
+        _works([each], partial(losses_of, tables=tables[family]), graph, statistics) for family, each in members
+    )
+    losses = {family: np.zeros(len(candidates)) for family, candidates in open_ones.items()}
+    done = _done(works, [each for _, each in members], "Comparing codebooks", context)
+    for (family, _), (_, loss) in zip(members, done, strict=True):
+        losses[family] += loss
+    for family, candidates in open_ones.items():
+        tables[family] = (candidates[int(losses[family].argmin())],)
 
 
 def family_of(assignment: Assignment) -> object:
@@ -54,17 +72,33 @@ def family_of(assignment: Assignment) -> object:
     return (*names, weight.constant.shape, weight.layout, assignment.group_size)
 
 
-def _work(assignment: Assignment, graph: Graph, statistics: Statistics) -> tuple[Any, Array]:
-    weight = assignment.weight
-    work = partial(
-        histogram_of,
-        reduction_axes=weight.layout.reduction_axes,
-        group_axis=assignment.group_axis,
-        group_size=assignment.group_size,
-        importance=_importance(weight, graph, statistics),
-        name=weight.constant.name,
-    )
-    return work, weight.constant.array()
+def _works(
+    assignments: Sequence[Assignment], function: Callable[..., Any], graph: Graph, statistics: Statistics
+) -> Iterator[tuple[Any, Array]]:
+    """Calls of a function with each weight, for :func:`~nncf_core.numerics.many.map_tensors`."""
+    for assignment in assignments:
+        weight = assignment.weight
+        work = partial(
+            function,
+            reduction_axes=weight.layout.reduction_axes,
+            group_axis=assignment.group_axis,
+            group_size=assignment.group_size,
+            importance=_importance(weight, graph, statistics),
+            name=weight.constant.name,
+        )
+        yield work, weight.constant.array()
+
+
+def _done(
+    works: Iterable[tuple[Any, Array]], assignments: Sequence[Assignment], title: str, context: Context
+) -> Iterator[tuple[Assignment, Any]]:
+    """The results of calls, in order; weights are given back after theirs."""
+    results = map_tensors(context.executor, works)
+    shown = context.progress.track(assignments, title, len(assignments))
+    with closing(results):
+        for assignment, result in zip(shown, results, strict=True):
+            assignment.weight.constant.release()
+            yield assignment, result
 
 
 def _importance(weight: Weight, graph: Graph, statistics: Statistics) -> np.ndarray | None:

@@ -11,6 +11,7 @@ own number format can hold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from nncf_core.errors import ValidationError
 from nncf_core.numerics.arrays import Array, to_host
 from nncf_core.numerics.blocks import LARGEST, blocks_of
 from nncf_core.numerics.formats import SCHEMES
+from nncf_core.numerics.kernels import compress, decompress
 from nncf_core.numerics.layout import layout_of
 
 _POINTS = np.linspace(-1, 1, 4097)
@@ -29,7 +31,7 @@ _POINTS = np.linspace(-1, 1, 4097)
 
 _DOUBT = 3 * 2.0**-11
 """By how much root mean square errors of two tables may be wrong, together: ``u`` is off by half the distance of two
-points, and by the rounding of scales to float16, and the distance to the nearest value grows as slowly as ``u``."""
+points, and by the rounding of scales to float16, and the distance to the nearest value changes no faster than ``u``."""
 
 _FINE = 513
 """Values between -1 and 1 to choose from where the number format has more."""
@@ -56,7 +58,7 @@ class Adaptive:
     :param value_type: one of :data:`VALUE_TYPES`.
     :param count: number of a table's values, 2 to 256.
     :param across_blocks: whether weights at the same place of repeated blocks share a table.
-    :param start: tables that a fitted one must be better than.
+    :param start: tables of the value type that a fitted one must be better than.
     """
 
     value_type: str
@@ -81,9 +83,14 @@ class Adaptive:
                 f"advanced_parameters.codebook has shape {list(codebook.shape)}, but {where}.num_elements is {count}: "
                 "leave the codebook out, or give as many values in a row."
             )
-        known = np.array(SCHEMES["cb4"].codebook, np.float32)
-        start = [] if codebook is None else [codebook]
-        return cls(value_type, count, across_blocks, (*start, *([known] if known.size <= count else [])))
+        known = [np.array(SCHEMES["cb4"].codebook, np.float32), *([] if codebook is None else [codebook])]
+        start = [table for table in known if table.size <= count and _holds(value_type, table)]
+        return cls(value_type, count, across_blocks, tuple(start))
+
+
+def _holds(value_type: str, table: np.ndarray) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):  # then it does not
+        return np.array_equal(table.astype(_TYPES[value_type]).astype(np.float32), table)
 
 
 @frozen
@@ -108,7 +115,7 @@ def histogram_of(
     group_axis: int | None = None,
     group_size: int = -1,
     importance: np.ndarray | None = None,
-    executor: object = None,
+    executor: Executor | None = None,
     name: str = "",
 ) -> Histogram:
     """The histogram of a weight.
@@ -137,26 +144,58 @@ def histogram_of(
     return Histogram(mass, highest)
 
 
-def table_for(histogram: Histogram, adaptive: Adaptive) -> np.ndarray:
-    """The best table that there is for a histogram; -1, the largest ``u`` and, of three values, 0 are in it, rounded.
+def tables_for(histogram: Histogram, adaptive: Adaptive) -> tuple[np.ndarray, ...]:
+    """The best table that there is for a histogram; or two, when it cannot tell which is better.
 
-    It is a table to start with unless the fitted one is better beyond doubt.
+    Of a fitted one -1, the largest ``u`` and, of three values or more, 0 are values, rounded.
     """
     total = histogram.mass.sum()
     if total == 0 or not np.isfinite(total):  # zeros alone: any table will do
         histogram, total = Histogram(np.full(_POINTS.size, 1.0), 1.0), float(_POINTS.size)
     mass = histogram.mass / total
-    start = [(error_of(_relative(table), mass), table) for table in adaptive.start]
-    tables = [
-        found
-        for peak, levels in _levels(adaptive.value_type)
-        if (found := _fit(mass, histogram, levels, peak, adaptive))
+    fits = [
+        _fit(mass, histogram.highest, levels, peak, adaptive.count) for peak, levels in _levels(adaptive.value_type)
     ]
-    error, table = min(tables, key=lambda found: found[0])
-    least = min(start, key=lambda found: found[0], default=None)
-    if least is not None and np.sqrt(error) + _DOUBT > np.sqrt(least[0]):
-        table = least[1]
-    return table
+    error, fitted = min(fits, key=lambda fit: fit[0])
+    start = [(error_of(_relative(table), mass), table) for table in adaptive.start]
+    if not start:
+        return (fitted,)
+    least, known = min(start, key=lambda fit: fit[0])
+    ahead = np.sqrt(least) - np.sqrt(error)
+    return (known, fitted) if abs(ahead) <= _DOUBT else (fitted if ahead > 0 else known,)
+
+
+def losses_of(
+    weight: Array,
+    *,
+    tables: Sequence[np.ndarray],
+    reduction_axes: Sequence[int],
+    group_axis: int | None = None,
+    group_size: int = -1,
+    importance: np.ndarray | None = None,
+    executor: Executor | None = None,
+    name: str = "",
+) -> np.ndarray:
+    """What each table really loses, with the scales and codes that the weight will have; arguments as above."""
+    values, losses = to_host(weight), []
+    for table in tables:
+        tensor = compress(
+            values,
+            SCHEMES["codebook"],
+            reduction_axes=reduction_axes,
+            group_axis=group_axis,
+            group_size=group_size,
+            codebook=table,
+            executor=executor,
+            name=name,
+        )
+        error = decompress(tensor, np.float32)
+        np.subtract(error, values, out=error, casting="unsafe")
+        np.square(error, out=error)
+        others = tuple(axis for axis in range(error.ndim) if axis != reduction_axes[0])
+        sums = error.sum(axis=others, dtype=np.float64)
+        losses.append(float(sums.sum() if importance is None else sums @ importance))
+    return np.array(losses)
 
 
 def error_of(levels: np.ndarray, mass: np.ndarray) -> float:
@@ -189,15 +228,12 @@ def _levels(value_type: str) -> tuple[tuple[float, np.ndarray], ...]:
     return tuple((float(peak), values[np.abs(values) <= peak] / peak) for peak in peaks)
 
 
-def _fit(
-    mass: np.ndarray, histogram: Histogram, levels: np.ndarray, peak: float, adaptive: Adaptive
-) -> tuple[float, np.ndarray]:
-    """The best table among levels, and its error."""
+def _fit(mass: np.ndarray, highest: float, levels: np.ndarray, peak: float, count: int) -> tuple[float, np.ndarray]:
+    """The error of the best table among levels, and the table."""
     zero = int(np.searchsorted(levels, 0.0))
-    above = levels[zero:]
-    last = zero + int(np.abs(above - max(histogram.highest, 0.0)).argmin())
+    last = zero + int(np.abs(levels[zero:] - max(highest, 0.0)).argmin())
     levels = levels[: last + 1]
-    chosen = levels[choose(_costs(levels, mass), zero, adaptive.count)]
+    chosen = levels[choose(_costs(levels, mass), zero, count)]
     return error_of(chosen, mass), (chosen * peak).astype(np.float32)
 
 
