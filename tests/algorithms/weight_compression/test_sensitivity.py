@@ -26,10 +26,12 @@ from nncf_core.pipeline import make_plan
 from nncf_core.refining import layer_inputs
 from nncf_core.statistics import Statistics
 from nncf_core.transformations import PointKind
+from nncf_weight_compression.algorithm import WeightCompression
 from nncf_weight_compression.mixed_precision import requests_for, sensitivities
+from nncf_weight_compression.parameters import WeightCompressionParameters
 from nncf_weight_compression.selection import Weight
 from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
-from tests.algorithms.weight_compression.graphs import MATMUL, ROWS, constant, graph, random, weighted
+from tests.algorithms.weight_compression.graphs import MATMUL, ROWS, constant, graph, language_model, random, weighted
 
 frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
 INT4 = nncf.CompressWeightsMode.INT4_SYM
@@ -180,6 +182,27 @@ def test_the_model_runs() -> None:
     done = nncf.compress_weights(model, mode=INT4, ratio=0.5, group_size=32, dataset=nncf.Dataset(items))
     wanted, found = outputs(model, samples()), outputs(done, samples())
     assert np.abs(found - wanted).max() < 0.3 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"ratio": 0.5}, {"ratio": 0.7, "sensitivity_metric": Metric.HESSIAN_INPUT_ACTIVATION}]
+)
+def test_what_is_planned_is_what_is_done(arguments: dict[str, Any]) -> None:
+    x = {f"layer{i}.in": random(1, 5, 64, seed=i, scale=1 + i % 3) for i in range(4)}
+    model, algorithm = language_model(), WeightCompression()
+    params = WeightCompressionParameters(mode=INT4, group_size=32, **arguments)
+    context, statistics = Context(has_data=True), Statistics()
+    for request in algorithm.requests(model, params, context, 0):
+        tensor = model.node(request.target.node).inputs[request.target.port].tensor
+        statistics.aggregator(request).update(x[tensor])
+    planned = algorithm.planned(model, statistics, params, context)
+    edits = list(algorithm.transformations(model, statistics, params, context, 0))
+    assert [plan.constant.name for plan in planned] == [edit.constant for edit in edits]
+    for plan, edit in zip(planned, edits, strict=True):
+        tensor = edit.tensor
+        found = (tensor.format.name, tensor.group_axis, tensor.group_size)
+        assert (plan.request.format, plan.request.group_axis, plan.request.group_size) == found
+    assert {plan.request.format for plan in planned} == {"int4", "uint8"}
 
 
 def scores(model: Graph, weights: Sequence[Weight], metric: Metric, x: dict[str, np.ndarray]) -> dict[str, float]:
