@@ -57,7 +57,7 @@ AGGREGATIONS = {
     "mean_no_outliers": mean_no_outliers,
     "median_no_outliers": median_no_outliers,
 }
-MATRICES = ("mean_mean_variance", "mean_max_variance", "mean_channel_abs_max")  # see test_matrix_statistics.py
+ROWS_APART = ("mean_mean_variance", "mean_max_variance", "mean_channel_abs_max")  # see test_matrix_statistics.py
 RANGES = ("least_error_range", "least_error_symmetric_range")  # see test_histograms.py
 
 
@@ -85,7 +85,7 @@ AGGREGATORS = {kind: made for kind, made in aggregators.AGGREGATORS.items() if k
 
 kinds = pytest.mark.parametrize("kind", sorted(AGGREGATORS))
 reducing = pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {"tensors"}))
-any_kind = st.sampled_from(sorted({*AGGREGATORS} - {"tensors", *MATRICES}))
+any_kind = st.sampled_from(sorted({*AGGREGATORS} - {"tensors", *ROWS_APART}))
 
 
 @st.composite
@@ -127,7 +127,7 @@ def assert_same(kind, found, wanted):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {*RANGES, *MATRICES}))
+@pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {*RANGES, *ROWS_APART}))
 @settings(max_examples=20, deadline=None)
 @given(stream=streams())
 def test_value_is_numpys(kind, stream):
