@@ -125,6 +125,7 @@ def test_tables(value_type: str, count: int) -> None:
     assert (np.diff(table) > 0).all()
     assert table[0] == -np.abs(table).max()
     assert count == 2 or 0 in table
+    assert not np.signbit(table[table == 0]).any()
     assert len(table) == count or count > 16
     if count == 16:
         again = fitted(weight.copy(), value_type=value_type, count=count)

@@ -223,7 +223,7 @@ def _levels(value_type: str) -> tuple[tuple[float, np.ndarray], ...]:
     if dtype.itemsize > 1:
         return ((1.0, np.unique(np.linspace(-1, 1, _FINE).astype(dtype).astype(np.float64))),)
     codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
-    values = np.unique(codes[np.isfinite(codes)])  # -0 is 0
+    values = np.unique(codes[np.isfinite(codes)] + 0.0)  # -0 is 0
     peaks = values[(values >= 2) & (values < 4)]
     return tuple((float(peak), values[np.abs(values) <= peak] / peak) for peak in peaks)
 
