@@ -24,7 +24,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 FRAMEWORKS = ("onnx", "openvino", "torch")
 
 SUPPORTED: Mapping[Mode, Sequence[str]] = {
-    **{mode: FRAMEWORKS for mode in Mode if mode is not Mode.ADAPTIVE_CODEBOOK},
+    **dict.fromkeys(Mode, FRAMEWORKS),
     Mode.INT3_SYM: tuple(framework for framework in FRAMEWORKS if framework != "onnx"),
 }
 """Which frameworks express a mode."""
@@ -121,6 +121,10 @@ def result(framework: str, dtype: torch.dtype, **settings: Any) -> dict[tuple[An
     return found
 
 
+WEIGHTS_ALONE = nncf.SensitivityMetric.WEIGHT_QUANTIZATION_ERROR
+"""With PyTorch's example the default would look at activations."""
+
+
 def settings_of(mode: Mode) -> dict[str, Any]:
     advanced: dict[str, Any] = {}
     if mode is Mode.CODEBOOK:
@@ -134,12 +138,15 @@ def settings_of(mode: Mode) -> dict[str, Any]:
 CASES = [
     pytest.param({**settings_of(mode), **more}, id="-".join([mode.value, *map(str, more.values())]))
     for mode in SUPPORTED
+    if mode is not Mode.ADAPTIVE_CODEBOOK  # fitted to the example, too, which PyTorch alone has
     for more in (
         [{}] if mode.value.startswith(("int8", "mx", "nv", "e2")) else [{"group_size": 32}, {"group_size": -1}]
     )
 ] + [
     pytest.param({"mode": Mode.INT4_ASYM, "group_size": 16, "all_layers": True}, id="all layers"),
-    pytest.param({"mode": Mode.INT4_SYM, "group_size": 32, "ratio": 0.5}, id="half"),
+    pytest.param(
+        {"mode": Mode.INT4_SYM, "group_size": 32, "ratio": 0.5, "sensitivity_metric": WEIGHTS_ALONE}, id="half"
+    ),
     pytest.param({"mode": Mode.INT4_SYM, "group_size": 32, "backup_mode": nncf.BackupMode.NONE}, id="no backup"),
 ]
 

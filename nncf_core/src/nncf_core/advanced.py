@@ -164,7 +164,12 @@ class AdvancedLoraCorrectionParameters:
 
 @define
 class AdvancedAdaptiveCodebookParameters:
-    """Codebooks that are fitted to the weights."""
+    """Codebooks that are fitted to the weights.
+
+    :param value_type: number format of a table's values.
+    :param across_blocks: whether weights at the same place of repeated blocks share a table.
+    :param num_elements: number of a table's values.
+    """
 
     value_type: str = "f8e4m3"
     across_blocks: bool = False
@@ -175,7 +180,7 @@ class AdvancedAdaptiveCodebookParameters:
 class AdvancedCompressionParameters:
     """Advanced parameters of :func:`nncf.compress_weights`.
 
-    :param statistics_path: folder of cached statistics.
+    :param statistics_path: folder of statistics, read where they are there and written where not.
     :param lora_adapter_rank: rank of absorbable adapters.
     :param group_size_fallback_mode: what to do where the group size does not divide the channels.
     :param min_adjusted_group_size: smallest group size that ADJUST may choose.

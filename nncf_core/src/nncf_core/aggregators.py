@@ -17,7 +17,7 @@ from nncf_core.distributions import Distribution, Ordered
 from nncf_core.errors import ValidationError
 from nncf_core.grams import CrossGram, Gram
 from nncf_core.histograms import LeastErrorRange, LeastErrorSymmetricRange
-from nncf_core.reductions import REDUCTIONS, Reduction, columns, reduced, samples
+from nncf_core.reductions import MATRIX_REDUCTIONS, REDUCTIONS, Reduction, columns, reduced, samples
 
 
 class Aggregator(Protocol):
@@ -256,6 +256,10 @@ def kind_of(aggregation: str, reduction: str) -> str:
     return "abs_max" if (aggregation, reduction) == ("max", "abs_max") else f"{aggregation}_{reduction}"
 
 
+def _mean_square(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
+    return reduced(np.mean, np.square(x, dtype=np.float64), axis)
+
+
 def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     unused = REDUCTIONS["mean"]  # these look at the elements themselves
     yield "mean", partial(_Moment, unused)
@@ -265,6 +269,9 @@ def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     for aggregation, made in _AGGREGATIONS.items():
         for reduction, function in REDUCTIONS.items():
             yield kind_of(aggregation, reduction), partial(made, function)
+    for reduction, function in MATRIX_REDUCTIONS.items():
+        yield f"mean_{reduction}", partial(_Mean, function)
+    yield "mean_mean_square", partial(_Mean, _mean_square)
     yield "gram", Gram
     yield "cross_gram", CrossGram
     yield "tensors", Tensors
@@ -283,6 +290,7 @@ def has_probability(kind: str) -> bool:
 
 _PER_SAMPLE = {kind_of(aggregation, reduction) for aggregation in _AGGREGATIONS for reduction in REDUCTIONS}
 _PER_SAMPLE -= {"min", "max", "abs_max"}
+_PER_SAMPLE |= {"mean_mean_square", *(f"mean_{reduction}" for reduction in MATRIX_REDUCTIONS)}
 
 
 def is_per_sample(kind: str) -> bool:

@@ -67,7 +67,8 @@ def compress_weights(
     :param ignored_scope: nodes whose weights are left as they are.
     :param all_layers: whether embeddings and the last layer get the primary format too (default: no).
     :param dataset: calibration data, for data-aware methods; backends that trace a model do so on its first item.
-    :param sensitivity_metric: how the weights that get the backup format are chosen.
+    :param sensitivity_metric: how the weights that get the backup format are chosen; by default, with a dataset
+        MAX_ACTIVATION_VARIANCE, without WEIGHT_QUANTIZATION_ERROR.
     :param subset_size: number of samples of ``dataset`` to use.
     :param awq: correct weights with AWQ.
     :param scale_estimation: estimate scales by minimising the layers' output error.

@@ -260,7 +260,6 @@ class Context:
     :param quantization_setup: see :meth:`QuantizingInserter.quantization_setup`; raises UnsupportedBackendError when
         the backend cannot insert quantizers.
     :param batch_size: samples in an item of the dataset, as its source says.
-    :param has_data: whether statistics can be asked for.
     :param takes_multiplication: see :meth:`SelectiveInserter.takes_multiplication`.
     :param takes_bias: see :meth:`BiasInserter.takes_bias`.
     :param part: runs what lies between points of the model so far; arrays go in and out by ``str(target_point)``, see
@@ -268,6 +267,8 @@ class Context:
         tensors in the graph, see :meth:`TargetPointInserter.runner`.
     :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
         told twice in a run counts once.
+    :param has_data: whether statistics of activations can be had: there is a dataset, or a file of statistics. An
+        algorithm that works with and without them chooses by this.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
     """
 
@@ -277,11 +278,11 @@ class Context:
     refusal: Callable[[Constant, CompressionRequest], str | None] = lambda _constant, _request: None
     quantization_setup: Callable[[str], QuantizationSetup] = lambda _device: QuantizationSetup()
     batch_size: int = 1
-    has_data: bool = True
     takes_multiplication: Callable[[TargetPoint], bool] = lambda _point: True
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
     note: Callable[[str], None] = nncf_logger.info
+    has_data: bool = False
     planned: tuple[PlannedConstant, ...] = ()
 
 

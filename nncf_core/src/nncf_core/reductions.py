@@ -159,3 +159,57 @@ REDUCTIONS: Mapping[str, Reduction] = {
     "abs_quantile": _abs_quantile,
 }
 """Reductions of a sample by name."""
+
+
+def _rows_apart(x: np.ndarray, axis: int | None) -> tuple[np.ndarray, int]:
+    """A tensor in a float type that numpy computes with, and the axis of its last two that is not the channels'.
+
+    :raises ValidationError: when it has fewer than two axes, or the channels are not one of the last two.
+    """
+    if x.ndim < 2:
+        raise ValidationError(
+            f"Statistics of rows and channels were asked for a tensor of shape {x.shape}; it needs two axes or more."
+        )
+    channels = x.ndim - 1 if axis is None else _checked(x, axis)
+    if channels < x.ndim - 2:
+        raise ValidationError(
+            f"Statistics of rows and channels along axis {axis} were asked for a tensor of shape {x.shape}; channels "
+            "must be one of its last two axes."
+        )
+    wide = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+    return wide, 2 * x.ndim - 3 - channels
+
+
+def _variances(x: np.ndarray, axis: int | None) -> np.ndarray:
+    """Variance over the rows, of each channel of each matrix."""
+    wide, rows = _rows_apart(x, axis)
+    mean = wide.mean(axis=rows, keepdims=True, dtype=np.float64).astype(wide.dtype)
+    apart = np.subtract(wide, mean)
+    return np.asarray(np.square(apart, out=apart).mean(axis=rows, dtype=np.float64))
+
+
+def _mean_variance(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
+    return np.asarray(_variances(x, axis).mean())
+
+
+def _max_variance(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
+    return np.asarray(_variances(x, axis).max())
+
+
+def _channel_abs_max(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
+    wide, rows = _rows_apart(x, axis)
+    largest = np.maximum(np.abs(wide.min(axis=rows)), np.abs(wide.max(axis=rows)))
+    return np.asarray(largest.mean(dtype=np.float64))
+
+
+MATRIX_REDUCTIONS: Mapping[str, Reduction] = {
+    "mean_variance": _mean_variance,
+    "max_variance": _max_variance,
+    "channel_abs_max": _channel_abs_max,
+}
+"""Reductions of a sample to one number, by what is looked at along the rows of its matrices.
+
+The last two axes are rows and channels; ``axis`` is that of the channels, by default the last. ``mean_variance`` and
+``max_variance`` are the mean and the largest of the channels' variances, ``channel_abs_max`` is the mean of their
+largest magnitudes.
+"""

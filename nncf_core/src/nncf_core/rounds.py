@@ -46,7 +46,7 @@ from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
 from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step, refined_steps
-from nncf_core.statistics import Statistics
+from nncf_core.statistics import Statistics, file_in
 from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -148,11 +148,11 @@ class Run:
             self._refusal(graph),
             self._setup,
             1 if self.dataset is None else self.dataset.get_batch_size() or 1,
-            self.dataset is not None or step.statistics_path is not None,
             partial(self._takes_multiplication, model, graph),
             partial(self._takes_bias, model, graph),
             partial(self._part, model),
             self._note,
+            has_data=self.dataset is not None or _has_statistics(step),
         )
 
     def _note(self, text: str) -> None:
@@ -246,6 +246,11 @@ def _refused(
     if isinstance(inserter, TrainingInserter):
         return inserter.training_refusal(graph, constant, request, options)
     return f"{backend.builder.title} models are not trained; compression_format must be dequantize."
+
+
+def _has_statistics(step: Step) -> bool:
+    """Whether an earlier run left statistics of the step's first round."""
+    return step.statistics_path is not None and file_in(step.statistics_path, step.algorithm.name, 0).exists()
 
 
 def _run_fed(run: Runner, names: frozenset[str], feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

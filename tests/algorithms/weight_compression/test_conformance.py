@@ -15,6 +15,9 @@ class TestWeightCompression(AlgorithmConformance):
             {"mode": "int8_sym"},
             {"mode": "int4_sym", "group_size": 16, "all_layers": True},
             {"mode": "int4_asym", "ratio": 0.5, "group_size": 16, "backup_mode": "none"},
+            {"mode": "int4_sym", "ratio": 0.5, "group_size": 16, "sensitivity_metric": "hessian_input_activation"},
+            {"mode": "int4_sym", "ratio": 0.4, "group_size": -1, "sensitivity_metric": "weight_quantization_error"},
+            {"mode": "adaptive_codebook", "ratio": 0.8, "all_layers": True},
             {"mode": "nf4", "group_size": 64, "advanced_parameters": adjust},
             {"mode": "mxfp4", "advanced_parameters": {"group_size_fallback_mode": "ignore"}},
         ]

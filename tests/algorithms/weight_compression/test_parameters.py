@@ -38,14 +38,7 @@ def test_ratio_zero_means_zero() -> None:
         ({"mode": nncf.CompressWeightsMode.MXFP4, "group_size": 64}, nncf.ValidationError),
         ({"mode": nncf.CompressWeightsMode.NVFP4, "group_size": 32}, nncf.ValidationError),
         ({"mode": nncf.CompressWeightsMode.CODEBOOK}, nncf.ValidationError),
-        ({"mode": nncf.CompressWeightsMode.ADAPTIVE_CODEBOOK}, nncf.ParameterNotSupportedError),
-        (
-            {
-                "mode": nncf.CompressWeightsMode.INT4_SYM,
-                "sensitivity_metric": nncf.SensitivityMetric.MAX_ACTIVATION_VARIANCE,
-            },
-            nncf.ParameterNotSupportedError,
-        ),
+        ({"sensitivity_metric": nncf.SensitivityMetric.MAX_ACTIVATION_VARIANCE}, nncf.ParameterNotSupportedError),
         (
             {"advanced_parameters": AdvancedCompressionParameters(statistics_path="cache")},
             nncf.ParameterNotSupportedError,
@@ -69,6 +62,26 @@ def test_refused(params: dict[str, object], error: type[Exception]) -> None:
 def test_int8_accepts_the_neutral_values() -> None:
     assert settings(ratio=1.0, group_size=-1).group_size == -1
     assert settings(ratio=0, group_size=0).group_size == -1
+
+
+def test_the_default_metric_depends_on_data() -> None:
+    params = WeightCompressionParameters(mode=nncf.CompressWeightsMode.INT4_SYM, ratio=0.5)
+    assert resolve(params).metric is nncf.SensitivityMetric.WEIGHT_QUANTIZATION_ERROR
+    assert resolve(params, has_data=True).metric is nncf.SensitivityMetric.MAX_ACTIVATION_VARIANCE
+    own = settings(sensitivity_metric=nncf.SensitivityMetric.HESSIAN_INPUT_ACTIVATION, mode="int4_sym", ratio=0.5)
+    assert own.metric is nncf.SensitivityMetric.HESSIAN_INPUT_ACTIVATION
+    assert own.mixed
+
+
+def test_statistics_in_files_are_for_modes_that_mix() -> None:
+    advanced = AdvancedCompressionParameters(statistics_path="cache")
+    assert settings(mode=nncf.CompressWeightsMode.INT4_SYM, advanced_parameters=advanced).ratio == 1
+
+
+def test_adaptive_codebooks() -> None:
+    found = settings(mode=nncf.CompressWeightsMode.ADAPTIVE_CODEBOOK)
+    assert (found.primary.name, found.group_size, found.backup.name) == ("codebook", -1, "int8_asym")
+    assert (found.adaptive.value_type, found.adaptive.count, found.adaptive.across_blocks) == ("f8e4m3", 16, False)
 
 
 def test_a_codebook_is_taken_from_the_advanced_parameters() -> None:

@@ -7,6 +7,7 @@ import nncf
 from nncf_core.advanced import AdvancedCompressionParameters
 from nncf_core.contracts import CompressionRequest, Context
 from nncf_core.graph import Constant, Graph, OpKind, WeightLayout
+from nncf_core.statistics import Statistics
 from nncf_weight_compression.algorithm import WeightCompression, assign
 from nncf_weight_compression.parameters import WeightCompressionParameters, resolve
 from nncf_weight_compression.selection import largest_power_of_two_divisor
@@ -16,7 +17,7 @@ from tests.algorithms.weight_compression.graphs import CONV, ROWS, graph, langua
 def formats(model: Graph, ignored: frozenset[str] = frozenset(), **params: object) -> dict[str, tuple[str, int]]:
     """Scheme and group size by constant."""
     settings = resolve(WeightCompressionParameters(**params))
-    found = assign(model, settings, Context(ignored=ignored))
+    found = assign(model, settings, Context(ignored=ignored), Statistics())
     return {a.weight.constant.name: (a.scheme.name, a.group_size) for a in found}
 
 
@@ -206,7 +207,7 @@ def test_a_format_that_the_backend_cannot_express_is_refused_before_any_work() -
         return f"no {request.format} in groups of {request.group_size} here" if request.scheme == "int4_sym" else None
 
     params = WeightCompressionParameters(mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64)
-    edits = WeightCompression().transformations(language_model(), None, params, Context(refusal=refuse), 0)
+    edits = WeightCompression().transformations(language_model(), Statistics(), params, Context(refusal=refuse), 0)
     with pytest.raises(nncf.ParameterNotSupportedError, match=r"'w0' of node 'layer0'.*no int4 in groups of 64 here"):
         next(edits)
 

@@ -7,7 +7,7 @@ import pytest
 import slow_twin
 
 from nncf_core.errors import ValidationError
-from nncf_core.numerics.kernels import quantization_error
+from nncf_core.numerics.kernels import quantization_error, quantization_noise
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -25,6 +25,19 @@ from nncf_core.numerics.kernels import quantization_error
 def test_same_as_slow_twin(dtype, shape, axes):
     weight = np.random.default_rng(5).standard_normal(shape).astype(np.dtype(dtype))
     assert quantization_error(weight, axes) == pytest.approx(slow_twin.quantization_error(weight, axes), rel=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((6, 50), (1,)), ((2, 20, 3), (1,)), ((3, 4, 5), (0, 2))])
+def test_the_norm_of_all_errors(shape, axes):
+    weight = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    lo, hi = weight.min(axis=axes, keepdims=True).clip(max=0), weight.max(axis=axes, keepdims=True).clip(min=0)
+    scale = (hi - lo) / 255
+    zero = np.rint(-lo / scale)
+    error = (np.rint(weight / scale + zero).clip(0, 255) - zero) * scale - weight
+    wanted = np.linalg.norm(error.astype(np.float64))
+    assert quantization_noise(weight, axes) == pytest.approx(wanted, rel=1e-4)
+    strict = pytest.importorskip("array_api_strict")
+    assert quantization_noise(strict.asarray(weight), axes) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_huge_errors_are_infinite():

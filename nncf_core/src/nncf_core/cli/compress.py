@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_MODES = [
-    str(mode)
-    for mode in CompressWeightsMode
-    if mode not in (CompressWeightsMode.INT8, CompressWeightsMode.ADAPTIVE_CODEBOOK)
-]
+_MODES = [str(mode) for mode in CompressWeightsMode if mode is not CompressWeightsMode.INT8]
 
 _OPTIONS = {
     r"The config is not valid\. compression\.": "",
@@ -114,7 +110,7 @@ _work_dir_option = click.option(
     "--sensitivity-metric",
     type=click.Choice([str(m) for m in SensitivityMetric], case_sensitive=False),
     metavar="METRIC",
-    help="How weights for the backup format are chosen.  [default: weight_quantization_error]",
+    help="How weights for the backup format are chosen.  [default: by the data, else weight_quantization_error]",
 )
 @click.option(
     "--group-size-fallback",

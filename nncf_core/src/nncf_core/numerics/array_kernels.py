@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,11 +112,24 @@ def decompress(tensor: CompressedTensor, dtype: DTypeLike | None = None) -> np.n
 
 def quantization_error(weight: Array, reduction_axes: Sequence[int] | int, name: str = "") -> float:
     """See :func:`nncf_core.numerics.kernels.quantization_error`; sums differ in their last bits."""
+    worst, _, length = _squared_errors(weight, reduction_axes, name)
+    return worst / length
+
+
+def quantization_noise(weight: Array, reduction_axes: Sequence[int] | int, name: str = "") -> float:
+    """See :func:`nncf_core.numerics.kernels.quantization_noise`; sums differ in their last bits."""
+    _, total, _ = _squared_errors(weight, reduction_axes, name)
+    return sqrt(total)
+
+
+def _squared_errors(weight: Array, reduction_axes: Sequence[int] | int, name: str) -> tuple[float, float, int]:
+    """The largest sum of squared errors of a channel, that of all, and the elements of a channel."""
     source = _Source(weight, layout_of(tuple(weight.shape), reduction_axes, name=name), name)
     scheme, space, xp = SCHEMES["int8_asym"], source.space, source.space.xp
     grid = grid_for(scheme)
     rule, table = ScaleRule(scheme, grid, space, wide=True), ArrayGrid(grid, space)
     worst = xp.zeros((1,), dtype=xp.float64, device=space.device)
+    everything = xp.zeros((1,), dtype=xp.float64, device=space.device)
     for band, lo, hi in source.bands(magnitude=False):
         scales, total = rule(lo, hi), xp.zeros(lo.shape, dtype=xp.float64, device=space.device)
         factor, zero = scales.factor[:, None, :], scales.zero_point
@@ -125,8 +139,9 @@ def quantization_error(weight: Array, reduction_axes: Sequence[int] | int, name:
             error = (table.round(exact / factor, zero) - zero[:, None, :]) * factor - exact
             total = total + xp.sum(error * error, axis=1, dtype=xp.float64)
         worst = xp.maximum(worst, xp.max(total))
+        everything = everything + xp.sum(total)
     source.check()
-    return float(worst[0]) / source.layout.length
+    return float(worst[0]), float(everything[0]), source.layout.length
 
 
 class _Source:

@@ -183,7 +183,26 @@ def quantization_error(
         from nncf_core.numerics import array_kernels
 
         return array_kernels.quantization_error(weight, reduction_axes, name)
-    source = np.asarray(weight)
+    total, length = _squared_errors(np.asarray(weight), reduction_axes, executor, name)
+    return float(total.max() / length)
+
+
+def quantization_noise(
+    weight: Array, reduction_axes: Sequence[int] | int, executor: Executor | None = None, name: str = ""
+) -> float:
+    """The Frobenius norm of what ``int8_asym`` without groups loses; otherwise as :func:`quantization_error`."""
+    if is_foreign(weight):
+        from nncf_core.numerics import array_kernels
+
+        return array_kernels.quantization_noise(weight, reduction_axes, name)
+    total, _ = _squared_errors(np.asarray(weight), reduction_axes, executor, name)
+    return float(np.sqrt(total.sum()))
+
+
+def _squared_errors(
+    source: np.ndarray, reduction_axes: Sequence[int] | int, executor: Executor | None, name: str
+) -> tuple[np.ndarray, int]:
+    """Sums of squared errors, ``(units, inner)`` in float64, and the elements of each."""
     check_dtype(source.dtype, name)
     layout = layout_of(source.shape, reduction_axes, name=name)
     executor = executor if layout.size >= _INLINE else None
@@ -203,7 +222,7 @@ def quantization_error(
         raise bad_element(source, name) from None
     for index, piece in enumerate(pieces):  # in order: sums of floats depend on it
         total[piece.first_unit : piece.last_unit] += sums[index]
-    return float(total.max() / layout.length)
+    return total, layout.length
 
 
 def _pieces_end_with_bytes(layout: Layout, pieces: list[Piece]) -> bool:

@@ -1,4 +1,4 @@
-"""Data-free weight compression (NNCF's ``compress_weights`` without a dataset)."""
+"""Weight compression, round to nearest (NNCF's ``compress_weights``)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar
+
+import numpy as np
 
 from nncf_core.contracts import CompressionRequest, Context
 from nncf_core.errors import ParameterNotSupportedError
@@ -18,9 +20,17 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.refining import PlannedConstant, layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import CompressConstant
-from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
+from nncf_weight_compression.adaptive_codebook import fit_tables, importance_requests
+from nncf_weight_compression.mixed_precision import least_sensitive, needs_data, requests_for, sensitivities
 from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, resolve
-from nncf_weight_compression.selection import Assignment, Weight, assign_backup, assign_primary, find_weights
+from nncf_weight_compression.selection import (
+    Assignment,
+    Weight,
+    assign_backup,
+    assign_primary,
+    find_weights,
+    warn_of_misfits,
+)
 from nncf_weight_compression.training import with_training
 
 
@@ -28,7 +38,8 @@ class WeightCompression:
     """Weights in low-bit formats, round to nearest.
 
     Ratio-defining weights get the primary format, a part of them the backup format when ``ratio`` is below
-    1; embeddings, convolutions, recurrent layers and the head get the backup format.
+    1; embeddings, convolutions, recurrent layers and the head get the backup format. Data is needed where the
+    sensitivity metric looks at activations, and used where codebooks are fitted.
     """
 
     name: ClassVar[str] = "weight_compression"
@@ -45,8 +56,20 @@ class WeightCompression:
     def requests(
         self, graph: Graph, params: WeightCompressionParameters, context: Context, round_index: int
     ) -> Sequence[StatisticsRequest]:
-        """No statistics."""
-        return ()
+        """What the sensitivity metric and the fitting of codebooks look at in the inputs of layers."""
+        settings = resolve(params, context.has_data)
+        found: list[StatisticsRequest] = []
+        if not (settings.mixed and needs_data(settings.metric)) and settings.adaptive is None:
+            return found
+        assignments = assign_primary(find_weights(graph, context.ignored, settings), settings)
+        # before the model runs on data
+        _check_backend(assignments, context)
+        weights = [each.weight for each in assignments if each.scheme is settings.primary]
+        if settings.mixed:
+            found += requests_for(weights, settings.metric, graph)
+        if settings.adaptive is not None and context.has_data:
+            found += importance_requests(weights, graph)
+        return found
 
     def planned(
         self, graph: Graph, statistics: Statistics, params: WeightCompressionParameters, context: Context
@@ -56,7 +79,7 @@ class WeightCompression:
             PlannedConstant(
                 a.weight.constant, a.weight.layout, _request(a), layer_inputs(graph, a.weight.constant.name)
             )
-            for a in assign(graph, resolve(params), context)
+            for a in assign(graph, resolve(params, context.has_data), context, statistics)
         )
 
     def transformations(
@@ -73,14 +96,15 @@ class WeightCompression:
         :raises InvalidGroupSizeError: when the group size does not divide a weight's channels.
         :raises ValidationError: when the rank of adapters is larger than that of a matrix.
         """
-        settings = resolve(params)
-        assignments = assign(graph, settings, context)
+        settings = resolve(params, context.has_data)
+        assignments = assign(graph, settings, context, statistics)
         if not assignments:
             nncf_logger.info("The model has no weight that these settings compress.")
             return
         _check_backend(assignments, context)
+        tables = _tables(assignments, settings, graph, statistics, context)
         description = f"Compressing weights to {settings.primary.name}"
-        tensors = map_tensors(context.executor, (_work(assignment, settings) for assignment in assignments))
+        tensors = map_tensors(context.executor, (_work(each, tables) for each in assignments))
         shown = context.progress.track(assignments, description, len(assignments))
         with closing(tensors):
             for assignment, tensor in zip(shown, tensors, strict=True):
@@ -89,7 +113,19 @@ class WeightCompression:
                 yield CompressConstant(constant.name, tensor, assignment.reason, training=assignment.training)
 
 
-def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[CompressedTensor], Array]:
+def _tables(
+    assignments: Sequence[Assignment], settings: Settings, graph: Graph, statistics: Statistics, context: Context
+) -> dict[str, np.ndarray]:
+    """The codebooks of the weights in the primary format, by the constant's name."""
+    primary = [each for each in assignments if each.scheme is settings.primary]
+    if settings.adaptive is not None:
+        return fit_tables(primary, settings.adaptive, graph, statistics, context)
+    if settings.codebook is None:
+        return {}
+    return {each.weight.constant.name: settings.codebook for each in primary}
+
+
+def _work(assignment: Assignment, tables: Mapping[str, np.ndarray]) -> tuple[TensorWork[CompressedTensor], Array]:
     weight = assignment.weight
     work = partial(
         compress,
@@ -97,17 +133,18 @@ def _work(assignment: Assignment, settings: Settings) -> tuple[TensorWork[Compre
         reduction_axes=weight.layout.reduction_axes,
         group_axis=assignment.group_axis,
         group_size=assignment.group_size,
-        codebook=settings.codebook if assignment.scheme is settings.primary else None,
+        codebook=tables.get(weight.constant.name),
         name=weight.constant.name,
     )
     return work, weight.constant.array()
 
 
-def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignment]:
+def assign(graph: Graph, settings: Settings, context: Context, statistics: Statistics) -> list[Assignment]:
     """The format and group size of every weight that is compressed, in graph order."""
     weights = find_weights(graph, context.ignored, settings)
     primary = assign_primary(weights, settings)
-    kept, demoted = _mix(primary, settings, context)
+    warn_of_misfits(weights, settings)
+    kept, demoted = _mix(primary, settings, graph, statistics, context)
     others = [weight for weight in weights if not weight.ratio_defining]
     backup = [
         *assign_backup(demoted, settings, "sensitive to the primary format"),
@@ -117,15 +154,19 @@ def assign(graph: Graph, settings: Settings, context: Context) -> list[Assignmen
     return with_training(sorted([*kept, *backup], key=lambda a: order[a.weight.constant.name]), settings)
 
 
-def _mix(assignments: list[Assignment], settings: Settings, context: Context) -> tuple[list[Assignment], list[Weight]]:
+def _mix(
+    assignments: list[Assignment], settings: Settings, graph: Graph, statistics: Statistics, context: Context
+) -> tuple[list[Assignment], list[Weight]]:
     """The assignments that stay, and the weights that go to the backup format."""
     if settings.ratio >= 1 or settings.uniform:
         return assignments, []
     candidates = [a.weight for a in assignments if a.scheme is settings.primary]
     sizes = {weight.constant.name: weight.constant.size for weight in candidates}
     # with ratio 0 no weight need be read
-    errors = weight_quantization_error(candidates, context) if settings.ratio > 0 else dict.fromkeys(sizes, 0.0)
-    chosen = least_sensitive(errors, sizes, settings.ratio)
+    scores = dict.fromkeys(sizes, 0.0)
+    if settings.mixed:
+        scores = sensitivities(candidates, settings.metric, graph, statistics, context)
+    chosen = least_sensitive(scores, sizes, settings.ratio)
     demoted = [weight for weight in candidates if weight.constant.name not in chosen]
     names = {weight.constant.name for weight in demoted}
     return [a for a in assignments if a.weight.constant.name not in names], demoted

@@ -10,7 +10,7 @@ from attrs import Factory, frozen
 
 from nncf_core.advanced import AdvancedCompressionParameters
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
-from nncf_core.numerics.formats import Scheme, scheme_for
+from nncf_core.numerics.formats import SCHEMES, Scheme, scheme_for
 from nncf_core.parameters import (
     BackupMode,
     CompressionFormat,
@@ -18,6 +18,7 @@ from nncf_core.parameters import (
     GroupSizeFallbackMode,
     SensitivityMetric,
 )
+from nncf_weight_compression.codebook_fitting import Adaptive
 
 _INT8_MODES = (CompressWeightsMode.INT8_ASYM, CompressWeightsMode.INT8_SYM, CompressWeightsMode.INT8)
 _WITH_ADAPTERS = (CompressionFormat.FQ_LORA, CompressionFormat.FQ_LORA_NLS)
@@ -41,7 +42,7 @@ class WeightCompressionParameters:
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
-    "description": "Compression of weights to a low-bit number format, without data.",
+    "description": "Compression of weights to a low-bit number format.",
     "properties": {
         "mode": {
             "description": "Number format of the weights; in all but the INT8 modes the primary one.",
@@ -66,10 +67,16 @@ SCHEMA: Mapping[str, Any] = {
             "default": False,
         },
         "sensitivity_metric": {
-            "description": "How the weights that get the backup format are chosen.",
+            "description": "How the weights that get the backup format are chosen. By default "
+            "max_activation_variance where there is data, else weight_quantization_error.",
             "enum": [str(metric) for metric in SensitivityMetric],
         },
-        "subset_size": {"type": "integer", "minimum": 1, "default": 128},
+        "subset_size": {
+            "description": "Samples of the dataset that statistics are collected on, at most.",
+            "type": "integer",
+            "minimum": 1,
+            "default": 128,
+        },
         "backup_mode": {
             "description": "Number format of the weights that do not get the primary one.",
             "enum": [str(mode) for mode in BackupMode],
@@ -96,6 +103,9 @@ class Settings:
     :param group_size: group size of the primary scheme.
     :param trained: whether weights stay in floating point, and are rounded when they are read, so as to be trained.
     :param adapter_rank: rank of what is added to matrices before they are rounded; ``0``: nothing is.
+    :param metric: what decides which weights keep the primary scheme; without meaning when all do.
+    :param codebook: the user's table; ``None`` when there is none, or tables are fitted.
+    :param adaptive: how tables are fitted; ``None`` when they are not.
     """
 
     primary: Scheme
@@ -107,30 +117,32 @@ class Settings:
     uniform: bool
     fallback: GroupSizeFallbackMode
     min_adjusted_group_size: int
+    metric: SensitivityMetric
     codebook: np.ndarray | None
     trained: bool = False
     adapter_rank: int = 0
+    adaptive: Adaptive | None = None
+
+    @property
+    def mixed(self) -> bool:
+        """Whether weights have to be told apart by their sensitivity."""
+        return not self.uniform and 0 < self.ratio < 1
 
 
-def resolve(params: WeightCompressionParameters) -> Settings:
+def resolve(params: WeightCompressionParameters, has_data: bool = False) -> Settings:
     """Fill in defaults and check the combination.
 
+    :param has_data: whether there are statistics of activations to be had.
     :raises ParameterNotSupportedError: for a combination that has no meaning or is not supported.
     :raises ValidationError: for a value out of range.
     """
     mode, advanced = params.mode, params.advanced_parameters
-    if mode == CompressWeightsMode.ADAPTIVE_CODEBOOK:
-        raise ParameterNotSupportedError(
-            "Mode adaptive_codebook is not supported by the algorithm weight_compression; use codebook with "
-            "advanced_parameters.codebook, or cb4."
-        )
     uniform = mode in _INT8_MODES
     if uniform:
         _check_int8(params)
     if params.ratio is not None and not 0 <= params.ratio <= 1:
         raise ValidationError(f"ratio is {params.ratio}; it must lie between 0 and 1.")
-    _check_data_aware(params)
-    primary = scheme_for(str(mode))
+    primary = _primary_scheme(mode)
     group_size = primary.default_group_size if params.group_size is None else params.group_size
     if group_size == 0 and uniform:
         group_size = -1
@@ -157,7 +169,9 @@ def resolve(params: WeightCompressionParameters) -> Settings:
         uniform=uniform,
         fallback=fallback,
         min_adjusted_group_size=advanced.min_adjusted_group_size,
-        codebook=_codebook(params),
+        metric=_metric(params, has_data),
+        codebook=_codebook(params) if mode == CompressWeightsMode.CODEBOOK else None,
+        adaptive=_adaptive(params) if mode == CompressWeightsMode.ADAPTIVE_CODEBOOK else None,
         trained=params.compression_format is not CompressionFormat.DQ,
         adapter_rank=advanced.lora_adapter_rank if params.compression_format in _WITH_ADAPTERS else 0,
     )
@@ -172,20 +186,20 @@ def _check_int8(params: WeightCompressionParameters) -> None:
     given = [name for name in _INT8_ONLY_DEFAULTS if getattr(params, name) is not None]
     if given:
         raise ParameterNotSupportedError(f"Mode {mode} compresses all weights alike: leave out {', '.join(given)}.")
-
-
-def _check_data_aware(params: WeightCompressionParameters) -> None:
-    metric = params.sensitivity_metric
-    if metric not in (None, SensitivityMetric.WEIGHT_QUANTIZATION_ERROR):
-        raise ParameterNotSupportedError(
-            f"sensitivity_metric {metric} needs statistics of activations, which the algorithm "
-            "weight_compression does not use; leave it out or set it to weight_quantization_error."
-        )
     if params.advanced_parameters.statistics_path is not None:
         raise ParameterNotSupportedError(
-            "advanced_parameters.statistics_path is for data-aware methods; the algorithm weight_compression "
-            "uses no statistics: leave it out."
+            f"Mode {mode} is data-free and uses no statistics: leave out advanced_parameters.statistics_path."
         )
+
+
+def _primary_scheme(mode: CompressWeightsMode) -> Scheme:
+    # a fitted table is stored as a user's is
+    return SCHEMES["codebook"] if mode == CompressWeightsMode.ADAPTIVE_CODEBOOK else scheme_for(str(mode))
+
+
+def _metric(params: WeightCompressionParameters, has_data: bool) -> SensitivityMetric:
+    default = SensitivityMetric.MAX_ACTIVATION_VARIANCE if has_data else SensitivityMetric.WEIGHT_QUANTIZATION_ERROR
+    return SensitivityMetric(params.sensitivity_metric or default)
 
 
 _DEFAULT_BACKUP: Mapping[str, BackupMode] = {
@@ -197,7 +211,7 @@ _DEFAULT_BACKUP: Mapping[str, BackupMode] = {
 
 
 def _backup_scheme(params: WeightCompressionParameters) -> Scheme | None:
-    primary = scheme_for(str(params.mode)).name
+    primary = _primary_scheme(params.mode).name
     if params.mode == CompressWeightsMode.E2M1:
         # the older name keeps the older default
         default = BackupMode.INT8_ASYM
@@ -213,13 +227,18 @@ def _backup_group_size(backup: Scheme | None, group_size: int) -> int:
     return group_size if backup.fixed_group_size is None else backup.fixed_group_size
 
 
-def _codebook(params: WeightCompressionParameters) -> np.ndarray | None:
+def _codebook(params: WeightCompressionParameters) -> np.ndarray:
     codebook = params.advanced_parameters.codebook
-    if params.mode != CompressWeightsMode.CODEBOOK:
-        return None
     if codebook is None:
         raise ValidationError("Mode codebook needs the table: set advanced_parameters.codebook.")
     try:
         return np.asarray(codebook, np.float32)
     except (TypeError, ValueError):
         raise ValidationError(f"advanced_parameters.codebook is {codebook!r}; it must be a list of numbers.") from None
+
+
+def _adaptive(params: WeightCompressionParameters) -> Adaptive:
+    advanced = params.advanced_parameters
+    fitting = advanced.adaptive_codebook_params
+    table = None if advanced.codebook is None else _codebook(params)
+    return Adaptive.of(str(fitting.value_type), fitting.num_elements, fitting.across_blocks, table)

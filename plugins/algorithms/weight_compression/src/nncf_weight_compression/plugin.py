@@ -12,7 +12,7 @@ NNCF_HOOK_API = 1
 
 @hookimpl
 def nncf_algorithms() -> Iterable[Algorithm]:
-    """The data-free weight compression algorithm."""
+    """The weight compression algorithm."""
     from nncf_weight_compression.algorithm import WeightCompression
 
     return [WeightCompression()]

@@ -109,14 +109,21 @@ def assign_primary(weights: Sequence[Weight], settings: Settings) -> list[Assign
             result.extend(_adjusted(weight, settings))
     if misfits and settings.fallback is GroupSizeFallbackMode.ERROR:
         raise InvalidGroupSizeError(_misfit_message(misfits, settings))
-    if misfits and settings.fallback is GroupSizeFallbackMode.IGNORE:
+    return result
+
+
+def warn_of_misfits(weights: Sequence[Weight], settings: Settings) -> None:
+    """Tell which weights the fallback mode IGNORE leaves as they are."""
+    if settings.fallback is not GroupSizeFallbackMode.IGNORE:
+        return
+    misfits = [weight for weight in weights if weight.ratio_defining and not _fits(weight, settings.group_size)]
+    if misfits:
         names = ", ".join(weight.constant.name for weight in misfits)
         nncf_logger.warning(
             "Group size %d does not divide the channels of: %s. They stay as they are.",
             settings.group_size,
             names,
         )
-    return result
 
 
 def _channels(weight: Weight) -> int:
