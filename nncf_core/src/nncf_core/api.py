@@ -159,9 +159,23 @@ def compress_weights_config(
         main["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
     before = [_awq_section(main, advanced_parameters, subset_size)] if awq else []
     flags = {"scale_estimation": scale_estimation, "gptq": gptq, "lora_correction": lora_correction}
-    after = [{"algorithm": name} for name, wanted in flags.items() if wanted]
+    after = [_method_section(name, advanced_parameters, subset_size) for name, wanted in flags.items() if wanted]
     sections = [*before, main, *after]
     return {"compression": sections if len(sections) > 1 else main}
+
+
+def _method_section(name: str, advanced: AdvancedCompressionParameters | None, subset_size: int) -> dict[str, Any]:
+    """The section of a method that refines what the main section does; parameters at their defaults are left to it."""
+    from nncf_core.advanced import AdvancedCompressionParameters
+    from nncf_core.structuring import unstructure
+
+    default = getattr(AdvancedCompressionParameters(), f"{name}_params")
+    given = default if advanced is None else getattr(advanced, f"{name}_params")
+    own = unstructure(given) if given != default else {}
+    section = {"algorithm": name, **own, "subset_size": min(given.subset_size, subset_size)}
+    if advanced is not None and advanced.statistics_path is not None:
+        section["statistics_path"] = advanced.statistics_path
+    return section
 
 
 def with_best_refinement(config: Mapping[str, Any]) -> dict[str, Any]:
