@@ -15,6 +15,7 @@ from attrs import Factory, define
 
 from nncf_core.distributions import Distribution, Ordered
 from nncf_core.errors import ValidationError
+from nncf_core.grams import CrossGram, Gram
 from nncf_core.histograms import LeastErrorRange, LeastErrorSymmetricRange
 from nncf_core.reductions import REDUCTIONS, Reduction, columns, reduced, samples
 
@@ -264,6 +265,8 @@ def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     for aggregation, made in _AGGREGATIONS.items():
         for reduction, function in REDUCTIONS.items():
             yield kind_of(aggregation, reduction), partial(made, function)
+    yield "gram", Gram
+    yield "cross_gram", CrossGram
     yield "tensors", Tensors
     yield "least_error_range", LeastErrorRange
     yield "least_error_symmetric_range", LeastErrorSymmetricRange

@@ -21,6 +21,8 @@ from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.progress import Progress, SilentProgress
+from nncf_core.refining import CompressionRequest as CompressionRequest
+from nncf_core.refining import PlannedConstant, PlannedWeight
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -29,22 +31,6 @@ Model: TypeAlias = Any
 
 Runner: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 """Runs a model: arrays by input name to arrays by output name."""
-
-
-@frozen
-class CompressionRequest:
-    """How a constant is to be compressed; a backend is asked whether it can express that.
-
-    :param scheme: name of the scheme, e.g. ``int4_sym``.
-    :param format: name of the number format of the codes, e.g. ``int4``.
-    :param group_axis: axis that is divided into groups, ``None`` when it is not.
-    :param group_size: elements that share a scale, ``-1`` when the axis is not divided.
-    """
-
-    scheme: str
-    format: str
-    group_axis: int | None = None
-    group_size: int = -1
 
 
 @runtime_checkable
@@ -267,6 +253,7 @@ class Context:
         tensors in the graph, see :meth:`TargetPointInserter.runner`.
     :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
         told twice in a run counts once.
+    :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
     """
 
     executor: Executor | None = None
@@ -279,6 +266,7 @@ class Context:
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
     note: Callable[[str], None] = nncf_logger.info
+    planned: tuple[PlannedConstant, ...] = ()
 
 
 @runtime_checkable
@@ -327,6 +315,55 @@ class SamplingAlgorithm(Protocol):
 
 
 @runtime_checkable
+class PlanningAlgorithm(Protocol):
+    """What an algorithm has besides when others may refine what it does to weights."""
+
+    def planned(
+        self, graph: Graph, statistics: Statistics, params: Any, context: Context
+    ) -> tuple[PlannedConstant, ...]:
+        """The constants that its only round will compress, in the order of its edits; none of them is read for it.
+
+        :param statistics: of its own requests.
+        """
+
+
+@runtime_checkable
+class RefiningAlgorithm(Protocol):
+    """What an algorithm has besides when it improves what the algorithm of a section before it does to weights.
+
+    It is asked for ``requests`` once, with ``context.planned``; statistics are of the model before that algorithm's
+    edits. ``transformations`` is not called. Where it has an attribute ``propagates`` that is true, they are of the
+    inputs that layers have behind weights that are compressed already, as far as the backend can run parts of the
+    model; the kind ``cross_gram`` looks at both kinds of inputs.
+    """
+
+    def refined(
+        self,
+        weights: Sequence[PlannedWeight],
+        graph: Graph,
+        statistics: Statistics,
+        params: Any,
+        context: Context,
+    ) -> Sequence[PlannedWeight]:
+        """The same weights, with better codes, another target, or further edits.
+
+        :param weights: those that take the same tensor, such as the projections of queries, keys and values.
+        :param statistics: of this algorithm's requests at the inputs of these weights, as far as there is data.
+        """
+
+
+@runtime_checkable
+class DividingInserter(Protocol):
+    """What a target-point inserter has besides when not every working model can be run part by part."""
+
+    def divisible(self, model: Model) -> Model | None:
+        """A working model of the same constants that :meth:`TargetPointInserter.extract` divides; ``None``: none is.
+
+        ``model`` is not changed, and changes of it do not show in the result.
+        """
+
+
+@runtime_checkable
 class StripFormat(Protocol):
     """A form that :func:`nncf.strip` brings a model into."""
 
@@ -346,6 +383,16 @@ def traces(builder: GraphBuilder) -> bool:
 def quantizes(algorithm: Algorithm | None) -> bool:
     """Whether an algorithm inserts quantizers."""
     return bool(getattr(algorithm, "quantizes", False))
+
+
+def refines(algorithm: Algorithm) -> bool:
+    """Whether an algorithm improves what the one before it does to weights."""
+    return isinstance(algorithm, RefiningAlgorithm)
+
+
+def propagates(algorithm: Algorithm) -> bool:
+    """Whether an algorithm wants to see what layers get behind weights that are compressed already."""
+    return bool(getattr(algorithm, "propagates", False))
 
 
 def samples(algorithm: Algorithm, params: Any, round_index: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from nncf_core.contracts import (
     CompressionRequest,
     Context,
     Model,
+    PlanningAlgorithm,
     PreparingInserter,
     QuantizingInserter,
     Runner,
@@ -42,7 +44,7 @@ from nncf_core.plan import Size, in_memory
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
 from nncf_core.scopes import IgnoredScope, ignored_after
-from nncf_core.sections import Step
+from nncf_core.sections import Step, refined_steps
 from nncf_core.statistics import Statistics
 from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import TargetPoint, Transformation
@@ -67,6 +69,7 @@ class Run:
     progress: Progress
     registry: Registry
     notes: dict[str, None] = field(factory=dict)
+    work_dir: Path | None = None
 
     def execute(self, steps: Sequence[Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
         """Hand the edits of every round to ``consume``; return the last model and the first graph."""
@@ -74,7 +77,7 @@ class Run:
         graph = first = self.backend.builder.build(model)
         before = before or first
         fresh, used_data = True, False
-        for step in steps:
+        for step, refining in refined_steps(steps):
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
             statistics = Statistics()
@@ -86,7 +89,9 @@ class Run:
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
-                model = consume(model, name, graph, checked_edits(name, edits, graph))
+                used_data |= bool(refining)
+                with self._refined(step, refining, model, graph, before, statistics)(edits) as edits:
+                    model = consume(model, name, graph, checked_edits(name, edits, graph))
                 fresh = False
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
@@ -105,6 +110,21 @@ class Run:
                     return statistics
             model, _ = self.execute([step], model, self._apply)
         raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
+
+    def _refined(
+        self, step: Step, refining: Sequence[Step], model: Model, graph: Graph, before: Graph, statistics: Statistics
+    ) -> Callable[[Iterable[Transformation]], AbstractContextManager[Iterable[Transformation]]]:
+        """What the steps behind a step make of its edits."""
+        if not refining:
+            return nullcontext
+        from nncf_core.refining_steps import RefiningRun  # most runs refine nothing
+
+        assert isinstance(step.algorithm, PlanningAlgorithm)
+        context = self._context(step, model, graph, before)
+        planned = step.algorithm.planned(graph, statistics, step.params, context)
+        steps = tuple((each, self._context(each, model, graph, before)) for each in refining)
+        run = RefiningRun(self.backend, self.options, self.dataset, self.progress, model, graph, steps, self.work_dir)
+        return partial(run.edits, planned)
 
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
         return self.backend.inserter.apply(model, graph, edits, self.options)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen, has
 
 from nncf_core.config.nncf_config import NNCFConfig
-from nncf_core.contracts import Algorithm
+from nncf_core.contracts import Algorithm, PlanningAlgorithm, refines
 from nncf_core.errors import PluginError, ValidationError
 from nncf_core.log import nncf_logger
 from nncf_core.registry import Registry
@@ -69,6 +69,26 @@ def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
             raise PluginError(f"Algorithm {name!r} could not read its parameters: {error}") from error
         steps.append(Step(algorithm, params, _ignored_scope(config, section, name), _statistics_path(config, section)))
     return tuple(steps)
+
+
+def refined_steps(steps: Iterable[Step]) -> list[tuple[Step, tuple[Step, ...]]]:
+    """Each step with those that refine what it does.
+
+    :raises ValidationError: when there is nothing to refine.
+    """
+    found: list[tuple[Step, tuple[Step, ...]]] = []
+    for step in steps:
+        if not refines(step.algorithm):
+            found.append((step, ()))
+            continue
+        if not found or not isinstance(found[-1][0].algorithm, PlanningAlgorithm):
+            raise ValidationError(
+                f"Algorithm {step.algorithm.name!r} refines what another does to weights: put its section behind that "
+                'of one that compresses them, such as "weight_compression".'
+            )
+        before, refining = found[-1]
+        found[-1] = before, (*refining, step)
+    return found
 
 
 def _ignored_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) -> IgnoredScope:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,11 @@ class Statistics:
         """These and later ones; of requests in both, the later."""
         joined = {**self._aggregators, **later._aggregators}
         return type(self)(joined, later.origin or self.origin, later.items or self.items)
+
+    def of(self, requests: Collection[StatisticsRequest]) -> Statistics:
+        """Those of some requests, as far as they are there."""
+        kept = {request: found for request, found in self._aggregators.items() if request in requests}
+        return type(self)(kept, self.origin, self.items)
 
     def merge(self, other: Statistics) -> None:
         """Take into account what was collected elsewhere.

@@ -15,6 +15,7 @@ from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_core.refining import PlannedConstant, layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import CompressConstant
 from nncf_weight_compression.mixed_precision import least_sensitive, weight_quantization_error
@@ -45,6 +46,17 @@ class WeightCompression:
     ) -> Sequence[StatisticsRequest]:
         """No statistics."""
         return ()
+
+    def planned(
+        self, graph: Graph, statistics: Statistics, params: WeightCompressionParameters, context: Context
+    ) -> tuple[PlannedConstant, ...]:
+        """The weights that are compressed, in graph order."""
+        return tuple(
+            PlannedConstant(
+                a.weight.constant, a.weight.layout, _request(a), layer_inputs(graph, a.weight.constant.name)
+            )
+            for a in assign(graph, resolve(params), context)
+        )
 
     def transformations(
         self,
@@ -121,15 +133,14 @@ def _check_backend(assignments: Sequence[Assignment], context: Context) -> None:
     """Ask the backend before any work is done."""
     for assignment in assignments:
         constant = assignment.weight.constant
-        request = CompressionRequest(
-            assignment.scheme.name,
-            assignment.scheme.format.name,
-            assignment.group_axis,
-            assignment.group_size,
-        )
-        reason = context.refusal(constant, request)
+        reason = context.refusal(constant, _request(assignment))
         if reason is not None:
             raise ParameterNotSupportedError(
                 f"Weight {constant.name!r} of node {assignment.weight.node.name!r} cannot be stored as "
                 f"{assignment.scheme.name}: {reason}"
             )
+
+
+def _request(assignment: Assignment) -> CompressionRequest:
+    scheme = assignment.scheme
+    return CompressionRequest(scheme.name, scheme.format.name, assignment.group_axis, assignment.group_size)

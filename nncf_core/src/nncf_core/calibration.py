@@ -1,0 +1,212 @@
+"""Statistics of a model, part by part: what is kept at a time does not grow with the number of layers or samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from attrs import define, field, frozen
+
+from nncf_core.checkpoints import Checkpoints
+from nncf_core.contracts import Model, Runner
+from nncf_core.cuts import Part, model_inputs
+from nncf_core.errors import UnsupportedDatasetError
+from nncf_core.grams import CrossGram
+from nncf_core.graph import Graph
+from nncf_core.numerics.kernels import decompress
+from nncf_core.progress import Progress
+from nncf_core.registry import Backend
+from nncf_core.spool import Spool
+from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import CompressConstant, ReplaceConstant, Transformation
+
+EXACT, COMPRESSED = "exact", "compressed"
+"""Streams of tensors: those of the float model, and those behind compressed weights."""
+
+_CHUNK = 16
+"""Samples whose inputs are in memory at a time."""
+
+_STRETCH = 8
+"""Parts that are cut out of the model together first: cutting takes time with the size of what is cut."""
+
+
+@frozen
+class Look:
+    """What is known once a part of a model has run.
+
+    :param tensors: names of the tensors that were looked at.
+    :param statistics: of the requests for them.
+    :param edits: what an earlier run has made of them; ``None``: it has not come so far.
+    """
+
+    tensors: tuple[str, ...]
+    statistics: Statistics
+    edits: tuple[Transformation, ...] | None = None
+
+
+@define
+class Calibration:
+    """A model that runs part by part, each on what the parts before it left.
+
+    :param model: one that can be divided, see :class:`~nncf_core.contracts.DividingInserter`. It must not change.
+    :param requests: by the name of the tensor.
+    :param parts: see :func:`~nncf_core.cuts.parts_of`.
+    :param propagates: whether statistics are of what layers get behind compressed weights.
+    :param spool: where tensors of samples wait.
+    :param checkpoints: where finished parts are written down.
+    """
+
+    backend: Backend
+    options: Mapping[str, Any]
+    model: Model
+    graph: Graph
+    requests: Mapping[str, tuple[StatisticsRequest, ...]]
+    parts: Sequence[Part]
+    propagates: bool
+    spool: Spool
+    progress: Progress
+    checkpoints: Checkpoints | None = None
+    _edits: dict[str, Transformation] = field(factory=dict)
+    _fresh: list[Transformation] = field(factory=list)
+
+    def give(self, edits: Iterable[Transformation]) -> None:
+        """What has become of weights whose inputs were looked at: layers run with it from now on."""
+        for edit in edits:
+            self._fresh.append(edit)
+            if self.propagates and isinstance(edit, CompressConstant):
+                self._edits[edit.constant] = edit
+
+    def looks(self, items: Iterable[Any]) -> Iterator[Look]:
+        """Run the parts one by one; yields after each, and goes on with the weights that were given by then."""
+        samples, digest = self._take(items)
+        done = [] if self.checkpoints is None else self.checkpoints.open(digest)
+        for number, edits in enumerate(done):
+            yield Look(self.parts[number].tensors, Statistics(), edits)
+            self._forget(number)
+        if self.checkpoints is not None and done:
+            self.spool.reopen(self.checkpoints.types)
+        stretches = _Stretches(self.backend, self.model, self.parts)
+        numbers = range(len(done), len(self.parts))
+        for number in self.progress.track(numbers, "Running the model part by part", len(numbers)):
+            part = self.parts[number]
+            self._fresh.clear()
+            yield Look(part.tensors, self._statistics(part, partial(stretches.part, number), samples))
+            if self.checkpoints is not None:
+                self.checkpoints.write(self._fresh, self.spool.types)
+            self.spool.drop_but(part.kept, samples)
+            self._forget(number)
+
+    def _take(self, items: Iterable[Any]) -> tuple[int, str]:
+        """Let the inputs of all samples wait; gives their number, and a digest of them."""
+        taken = {tensor for part in self.parts for tensor in (*part.starts.values(), *part.tensors)}
+        inputs = {tensor: point for tensor, point in model_inputs(self.graph).items() if tensor in taken}
+        requests = {tensor: StatisticsRequest(point, "tensors") for tensor, point in inputs.items()}
+        found, count = hashlib.sha256(), 0
+        assert self.backend.aggregator is not None
+        source = iter(items)
+        while chunk := list(islice(source, _CHUNK)):
+            try:
+                statistics = self.backend.aggregator.collect(self.model, self.graph, tuple(requests.values()), chunk)
+            except UnsupportedDatasetError as error:
+                raise UnsupportedDatasetError(
+                    f"{error} (Counted from item {count}.)" if count else str(error)
+                ) from None
+            for tensor, request in requests.items():
+                for index, array in enumerate(statistics.tensors(request)):
+                    self.spool.put(EXACT, tensor, count + index, array)
+                    found.update(np.ascontiguousarray(array).tobytes())
+            count += len(chunk)
+        if count == 0:
+            raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
+        return count, found.hexdigest()
+
+    def _statistics(self, part: Part, cut: Callable[[], Model], samples: int) -> Statistics:
+        """Run a part on all samples; what later parts take waits.
+
+        :param cut: gives the part, anew each time.
+        """
+        changed = self._changed(part)
+        behind = bool(changed) or any((COMPRESSED, tensor) in self.spool for tensor in part.starts.values())
+        crossed = any(request.kind == "cross_gram" for requests in self.requests.values() for request in requests)
+        streams = [EXACT] if not behind else [EXACT, COMPRESSED] if crossed else [COMPRESSED]
+        runners = {stream: self._runner(cut(), changed if stream == COMPRESSED else ()) for stream in streams}
+        of = {request: tensor for tensor in part.tensors for request in self.requests[tensor]}
+        statistics = Statistics()
+        for sample in range(samples):
+            seen = {stream: self._run(run, part, stream, sample) for stream, run in runners.items()}
+            exact, last = seen[streams[0]], seen[streams[-1]]
+            for request, tensor in of.items():
+                aggregator = statistics.aggregator(request)
+                if isinstance(aggregator, CrossGram):
+                    aggregator.update_pair(exact[tensor], last[tensor])
+                else:
+                    aggregator.update(last[tensor])
+        statistics.items = samples
+        return statistics
+
+    def _changed(self, part: Part) -> list[Transformation]:
+        """Edits that let a part run with what weights have become."""
+        found: list[Transformation] = []
+        for name, edit in self._edits.items():
+            if any(node.name in part.nodes for node, _ in self.graph.users(name)):
+                assert isinstance(edit, CompressConstant)
+                # runtimes multiply floats faster than codes, as long as there are many rows
+                found.append(ReplaceConstant(name, decompress(edit.tensor.on_host())))
+        return found
+
+    def _runner(self, model: Model, changed: Iterable[Transformation]) -> Runner:
+        """Runs a part with edits, which it is given to keep."""
+        if changed:
+            graph = self.backend.builder.build(model)
+            model = self.backend.inserter.apply(model, graph, changed, self.options)
+        return self.backend.inserter.runner(model)
+
+    def _run(self, run: Runner, part: Part, stream: str, sample: int) -> dict[str, np.ndarray]:
+        """The tensors of a part for a sample; those that wait for later parts are left for them."""
+        outside = {*part.starts.values(), *part.tensors}.difference(part.ends.values())
+        given = {tensor: self._waiting(stream, tensor, sample) for tensor in outside}
+        found = run({str(point): given[tensor] for point, tensor in part.starts.items()}) if part.ends else {}
+        arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}
+        for tensor in part.kept & arrays.keys():
+            self.spool.put(stream, tensor, sample, arrays[tensor])
+        return {**given, **arrays}
+
+    def _waiting(self, stream: str, tensor: str, sample: int) -> np.ndarray:
+        # what no compressed weight has touched is in one stream only
+        there = stream if (stream, tensor) in self.spool else EXACT
+        return self.spool.get(there, tensor, sample)
+
+    def _forget(self, number: int) -> None:
+        """Let go of weights that no later part takes."""
+        later = frozenset().union(*(part.nodes for part in self.parts[number + 1 :]))
+        for name in list(self._edits):
+            if not any(node.name in later for node, _ in self.graph.users(name)):
+                del self._edits[name]
+
+
+@define
+class _Stretches:
+    """Cuts parts out of a model, by way of a few parts that follow each other."""
+
+    backend: Backend
+    model: Model
+    parts: Sequence[Part]
+    _start: int = -1
+    _stretch: Model = None
+
+    def part(self, number: int) -> Model:
+        """A part, which may be changed."""
+        start = number - number % _STRETCH
+        if start != self._start:
+            parts = self.parts[start : start + _STRETCH]
+            made = {tensor for part in parts for tensor in part.ends.values()}
+            starts = [point for part in parts for point, tensor in part.starts.items() if tensor not in made]
+            ends = [point for part in parts for point in part.ends]
+            self._start, self._stretch = start, self.backend.inserter.extract(self.model, starts, ends)
+        part = self.parts[number]
+        model: Model = self.backend.inserter.extract(self._stretch, list(part.starts), list(part.ends))
+        return model
