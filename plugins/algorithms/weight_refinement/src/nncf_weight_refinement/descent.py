@@ -1,9 +1,9 @@
 """Anytime refinement: levels, scales and zero points in turn, each step exact, the loss never rising.
 
-Coordinate descent over the levels of a column at a time (CDQuant, Nair and Suggala 2024,
-https://arxiv.org/abs/2406.17542; QuantEase, Behdin et al. 2023, https://arxiv.org/abs/2309.01885): with ``g = (W - Ŵ) H``
-the best value of input k, all others fixed, is ``ŵ_k + g_k / H_kk``, rounded. Then the scale and the zero point of a
-group, one group after the other, by least squares.
+Coordinate descent over the levels of a column at a time (QuantEase, Behdin et al. 2023,
+https://arxiv.org/abs/2309.01885; CDQuant, Nair and Suggala 2024, https://arxiv.org/abs/2406.17542): with
+``g = (W - Ŵ) H`` the best value of input k, all others fixed, is ``ŵ_k + g_k / H_kk``, rounded. Then the scale and the
+zero point of a group, one group after the other, by least squares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from nncf_weight_refinement.objective import losses
 
 _BLOCK = 128  # inputs between two products with the whole matrix
 _LEAF = 16
-_WORTH = np.float32(0.999)  # of its distance to the best value a level must leave behind, so that rounding errors do not count
+_WORTH = np.float32(0.999)
+"""A level moves when that leaves less than so many times its distance to the best value: more than rounding errors."""
 
 
 def descend(

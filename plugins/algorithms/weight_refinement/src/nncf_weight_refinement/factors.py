@@ -29,8 +29,8 @@ def factorize(gram: np.ndarray, group_size: int, damping: float = 0.01) -> Facto
     """Order the inputs by importance, groups as wholes, and factorize.
 
     No inverse is needed: a Cholesky factor of the matrix with both axes reversed, reversed again, is an upper one.
-    Groups stay together so that their scales can be fixed before (GAR: Ashkboos et al. 2025, "GPTAQ"-like group-aware
-    reordering); the inputs of a group are in order, too.
+    Groups stay together so that their scales can be fixed before (group-aware reordering,
+    GAR); the inputs of a group are in order, too.
 
     :param gram: ``XᵀX / n``, symmetric, [inputs, inputs].
     :param group_size: consecutive inputs that share a scale.

@@ -87,7 +87,8 @@ class Grouped:
         """``level - zero_point``, float32, [batch, outputs, inputs]."""
         if self.zero_point is None:
             return self.levels
-        return self.levels - self.each(self.zero_point)
+        offsets: np.ndarray = self.levels - self.each(self.zero_point)
+        return offsets
 
     def values(self) -> np.ndarray:
         """What the weight is, float32, [batch, outputs, inputs]."""

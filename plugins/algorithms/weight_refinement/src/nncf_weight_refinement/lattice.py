@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -42,15 +42,32 @@ class Lattice:
         """Whether levels are integers."""
         return self.grid.format.family == "integer"
 
-    @property
+    @cached_property
     def lo(self) -> np.float32:
         """The smallest level."""
-        return np.float32(self.grid.format.lo) if self.integer else levels_of(self.grid)[0]
+        return np.float32(levels_of(self.grid)[0])
 
-    @property
+    @cached_property
     def hi(self) -> np.float32:
         """The largest level."""
-        return np.float32(self.grid.format.hi) if self.integer else levels_of(self.grid)[-1]
+        return np.float32(levels_of(self.grid)[-1])
+
+    @property
+    def lopsided(self) -> bool:
+        """Whether the levels of one sign are others than those of the other sign, so that scales may have a sign."""
+        if self.asymmetric or self.scale_dtype not in ("float16", "float32"):
+            return False
+        levels = levels_of(self.grid)
+        return not np.array_equal(levels, -levels[::-1])
+
+    @property
+    def two_largest(self) -> tuple[float, float]:
+        """The largest magnitude of a level, and the next one of the same sign; of the range, with zero points."""
+        levels = levels_of(self.grid)
+        if self.asymmetric:
+            return float(levels[-1] - levels[0]), float(levels[-2] - levels[0])
+        largest, next_largest = (levels[-1], levels[-2]) if levels[-1] > -levels[0] else (levels[0], levels[1])
+        return abs(float(largest)), abs(float(next_largest)) or abs(float(largest))
 
     def nearest(self, scaled: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The level that is nearest to each number; halves go where :func:`~nncf_core.numerics.grid.encode` sends them.
@@ -61,7 +78,8 @@ class Lattice:
         out = np.empty_like(scaled) if out is None else out
         if self.integer:
             np.rint(scaled, out=out)
-            return np.clip(out, self.lo, self.hi, out=out)
+            np.clip(out, self.lo, self.hi, out=out)
+            return out
         flat = np.ascontiguousarray(scaled).reshape(1, -1, 1)
         codes = np.empty(flat.shape, self.grid.code_dtype)
         encode(self.grid, flat, np.ones((1, 1), np.float32), None, codes)
@@ -92,11 +110,13 @@ class Lattice:
             return scale
         if self.scale_dtype == "float16":
             size = np.clip(np.abs(scale), HALF_SMALLEST, HALF_LARGEST).astype(np.float16).astype(np.float32)
-            return np.copysign(size, scale)
+            signed: np.ndarray = np.copysign(size, scale)
+            return signed
         if self.scale_dtype == "float8_e8m0fnu":
             with np.errstate(divide="ignore"):
                 exponent = np.clip(np.rint(np.log2(np.abs(scale))), -127, 127)
-            return np.ldexp(np.float32(1), exponent.astype(np.int32))
+            power: np.ndarray = np.ldexp(np.float32(1), exponent.astype(np.int32))
+            return power
         relative = np.clip(np.abs(scale) / self.global_scale, F8_SMALLEST, F8_LARGEST)
         stored: np.ndarray = relative.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * self.global_scale
         return stored
@@ -105,10 +125,12 @@ class Lattice:
         """Storable scales in the element type that they are stored in."""
         if self.scale_dtype == "float8_e8m0fnu":
             _, exponent = np.frexp(scale)  # scale = 0.5 · 2^exponent
-            return (exponent + 126).astype(np.uint8).view(ml_dtypes.float8_e8m0fnu)
-        if self.scale_dtype == "float8_e4m3fn":
-            return (scale / self.global_scale).astype(ml_dtypes.float8_e4m3fn)
-        return scale.astype(self.scale_dtype)
+            stored: np.ndarray = (exponent + 126).astype(np.uint8).view(ml_dtypes.float8_e8m0fnu)
+        elif self.scale_dtype == "float8_e4m3fn":
+            stored = (scale / self.global_scale).astype(ml_dtypes.float8_e4m3fn)
+        else:
+            stored = scale.astype(self.scale_dtype)
+        return stored
 
 
 def _grid(tensor: CompressedTensor) -> Grid:
@@ -123,14 +145,20 @@ def _plain_grid(number_format: NumberFormat) -> Grid:
 
 
 def levels_of(grid: Grid) -> np.ndarray:
-    """All levels of a format of floats or of a codebook, increasing, float32, without NaNs."""
+    """All levels of a grid, increasing, float32, without NaNs."""
     if grid.table is not None:
         return grid.table
-    codes = np.arange(2**grid.format.bits, dtype=np.uint8)
+    if grid.format.family == "integer":
+        return np.arange(grid.format.lo or 0, (grid.format.hi or 0) + 1, dtype=np.float32)
+    return _tiny_floats(grid.format)
+
+
+@lru_cache
+def _tiny_floats(number_format: NumberFormat) -> np.ndarray:
+    codes = np.arange(2**number_format.bits, dtype=np.uint8)
     values = np.empty(codes.shape, np.float32)
-    decode(grid.format, codes, None, values)
-    largest = np.float32(grid.format.max_value)
-    return np.unique(values[np.abs(values) <= largest])  # false for NaN; infinities are larger
+    decode(number_format, codes, None, values)
+    return np.unique(values[np.abs(values) <= np.float32(number_format.max_value)])  # false for NaN
 
 
 @frozen(eq=False)

@@ -19,7 +19,8 @@ def losses(target: np.ndarray, values: np.ndarray, gram: np.ndarray | None) -> n
         weighted = error * gram
     else:
         weighted = (error.reshape(-1, error.shape[2]) @ gram).reshape(error.shape)
-    return np.einsum("bok,bok->bo", error, weighted)
+    of_outputs: np.ndarray = np.einsum("bok,bok->bo", error, weighted)
+    return of_outputs
 
 
 def loss(target: np.ndarray, values: np.ndarray, gram: np.ndarray | None) -> float:

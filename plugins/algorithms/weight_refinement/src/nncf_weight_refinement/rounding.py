@@ -46,7 +46,8 @@ def _feedback(columns: np.ndarray, start: Grouped, factor: Factor) -> np.ndarray
     :param columns: the target in that order, float32, [inputs, outputs].
     """
     groups = factor.order // start.group_size
-    scale, zero_point = _by_group(start.scale), _by_group(start.zero_point)
+    scale = _by_group(start.scale)
+    zero_point = None if start.zero_point is None else _by_group(start.zero_point)
     wanted, levels, error = columns.copy(), np.empty_like(columns), np.empty_like(columns)
     upper, lattice = factor.upper, start.lattice
 
@@ -73,6 +74,6 @@ def _feedback(columns: np.ndarray, start: Grouped, factor: Factor) -> np.ndarray
     return levels
 
 
-def _by_group(of_groups: np.ndarray | None) -> np.ndarray | None:
+def _by_group(of_groups: np.ndarray) -> np.ndarray:
     """[batch, outputs, groups] as [groups, batch · outputs]."""
-    return None if of_groups is None else np.ascontiguousarray(of_groups.reshape(-1, of_groups.shape[2]).T)
+    return np.ascontiguousarray(of_groups.reshape(-1, of_groups.shape[2]).T)

@@ -1,13 +1,14 @@
 """Scales and zero points that lose least on the inputs that a layer sees.
 
-For each group the weighted error ``Σ_k E[x_k²] (w_k - ŵ_k)²`` is minimized over shrunken scales; for a given scale
-zero points are looked for among those that clip at one end, at the other, or at both (NeUQI, Lin et al. 2025,
+For each group the error ``(w - ŵ) H (w - ŵ)ᵀ`` is minimized over shrunken scales, where H is the group's part of the
+Gram matrix of the inputs, or that part's diagonal: ``Σ_k E[x_k²] (w_k - ŵ_k)²``. For a given scale zero points are
+looked for among those that clip at one end, at the other, or at both (NeUQI, Lin et al. 2025,
 https://arxiv.org/abs/2505.17595). The best scale is then refined by least squares for its levels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import numpy as np
@@ -21,56 +22,79 @@ from nncf_weight_refinement.lattice import Lattice, NearLevels
 _BLOCK = 1 << 15
 """Elements that are worked on at a time: the few arrays of them stay in the second level of cache."""
 
-_SPLITS: tuple[float, ...] = (0.0, 1.0, 0.5)
+_SPLITS = (0.0, 1.0, 0.5)
+"""Which part of what does not fit into the range is clipped at the lower end."""
 
 
 @frozen
 class Sweep:
     """Which scales are tried.
 
-    :param lowest: smallest factor for the scale that brings the extremes of a group to the ends of the range.
-    :param highest: the largest factor.
-    :param steps: number of factors.
-    :param finer: factors between the neighbours of the best one that are tried after it.
+    :param steps: number of factors for the scale to begin with; without zero points, which are tried with each factor,
+        twice as many, of both signs where that makes a difference.
+    :param finer: factors between the best one and its neighbours that are tried after it.
     :param polish: rounds of least squares.
+    :param lowest: smallest factor; ``None``: as suits the number of levels.
+    :param highest: largest factor; ``None``: a bit more than brings the largest weight to the largest level but one.
     """
 
-    lowest: float = 0.4
-    highest: float = 1.05
-    steps: int = 12
+    steps: int = 8
     finer: int = 4
     polish: int = 2
+    lowest: float | None = None
+    highest: float | None = None
 
-    @property
-    def factors(self) -> np.ndarray:
+    def factors(self, lattice: Lattice) -> np.ndarray:
         """The factors, float32."""
-        return np.linspace(self.lowest, self.highest, self.steps, dtype=np.float32)
+        if lattice.scale_dtype == "float8_e8m0fnu":
+            return np.array([0.25, 0.5, 2], np.float32)
+        if lattice.asymmetric:
+            return self._positive(lattice, self.steps)
+        factors = self._positive(lattice, 2 * self.steps)
+        return np.concatenate([factors, -factors]) if lattice.lopsided else factors
+
+    def between(self, lattice: Lattice) -> np.ndarray:
+        """Steps from the best factor towards its neighbours, float32."""
+        if lattice.scale_dtype == "float8_e8m0fnu":
+            return np.empty(0, np.float32)
+        first, second = self._positive(lattice, self.steps if lattice.asymmetric else 2 * self.steps)[:2]
+        steps = np.linspace(first - second, second - first, self.finer + 3, dtype=np.float32)[1:-1]
+        between: np.ndarray = steps[steps != 0]
+        return between
+
+    def _positive(self, lattice: Lattice, steps: int) -> np.ndarray:
+        most, next_most = lattice.two_largest
+        lowest = (0.35 if lattice.grid.format.bits < 4 else 0.55) if self.lowest is None else self.lowest
+        highest = 1.05 * min(most / next_most, 1.9) if self.highest is None else self.highest
+        return np.linspace(lowest, highest, max(steps, 2), dtype=np.float32)
+
+
+FINE = Sweep(5, 2, 2, 0.85, 1.15)
+"""A sweep around scales that were searched before."""
 
 
 def search_scales(
     target: np.ndarray,
     start: Grouped,
-    importance: np.ndarray | None = None,
+    gram: np.ndarray | None = None,
     sweep: Sweep | None = None,
     executor: Executor | None = None,
 ) -> Grouped:
-    """The scales and zero points with the smallest weighted error, and the nearest levels under them.
+    """The scales and zero points with the smallest error, and the nearest levels under them.
 
-    No group has a larger weighted error than ``start`` with nearest levels has.
+    No group has a larger error than ``start`` with nearest levels has.
 
     :param target: what to come near to, float32, [batch, outputs, inputs].
     :param start: a weight of the same shape, compressed by its extremes; its levels do not matter.
-    :param importance: weight of each input, float32, [inputs], not negative; ``None``: all are equal.
+    :param gram: Gram matrix of the inputs, [inputs, inputs], of which the blocks of groups count; or its diagonal,
+        [inputs]; ``None``: the identity.
     :param sweep: which scales are tried.
     :param executor: blocks are spread over it; the result does not depend on it.
     """
     sweep = sweep or Sweep()
     batch, outputs, inputs = target.shape
     size, groups = start.group_size, start.scale.shape[2]
-    weights = np.ones(inputs, np.float32) if importance is None else np.asarray(importance, np.float32)
-    if not weights.any():
-        weights = np.ones(inputs, np.float32)
-    weights = weights / weights.mean()  # products of small numbers must not vanish
+    metrics = _metrics(gram, inputs, groups)
     rows = max(_BLOCK // size, 16)
     places = [
         (b, slice(r, min(r + rows, outputs)), g)
@@ -83,7 +107,7 @@ def search_scales(
             target[b, r, g * size : (g + 1) * size],
             start.scale[b, r, g],
             None if start.zero_point is None else start.zero_point[b, r, g],
-            weights[g * size : (g + 1) * size],
+            metrics[g],
             start.lattice,
             sweep,
         )
@@ -98,11 +122,23 @@ def search_scales(
     return evolve(start, scale=scale, zero_point=zero_point).rounded(target)
 
 
+def _metrics(gram: np.ndarray | None, inputs: int, groups: int) -> list[np.ndarray]:
+    """The part of the Gram matrix, or of its diagonal, of each group; brought near to one, float32."""
+    diagonal = np.ones(inputs) if gram is None else np.asarray(gram if gram.ndim == 1 else np.diagonal(gram))
+    mean = float(diagonal.mean(dtype=np.float64))  # products of small numbers must not vanish
+    if gram is None or mean <= 0:
+        return list(np.ones((groups, inputs // groups), np.float32))
+    size = inputs // groups
+    slices = [slice(g * size, (g + 1) * size) for g in range(groups)]
+    parts = [gram[s] if gram.ndim == 1 else gram[s, s] for s in slices]
+    return [np.ascontiguousarray(part / mean, np.float32) for part in parts]
+
+
 def search_block(
     rows: np.ndarray,
     scale: np.ndarray,
     zero_point: np.ndarray | None,
-    weights: np.ndarray,
+    metric: np.ndarray,
     lattice: Lattice,
     sweep: Sweep,
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -111,27 +147,17 @@ def search_block(
     :param rows: the groups, [groups, group size], float32.
     :param scale: scales to begin with, [groups].
     :param zero_point: zero points to begin with, [groups]; ``None`` where there are none.
-    :param weights: of the elements of each group, [group size].
+    :param metric: H, [group size, group size]; or its diagonal.
     """
-    search = _Search(rows, scale, zero_point, weights, lattice)
-    for factor in _factors(sweep, lattice):
+    search = _Search(rows, scale, zero_point, metric, lattice)
+    for factor in sweep.factors(lattice):
         search.consider(scale * factor)
-    if lattice.scale_dtype != "float8_e8m0fnu":
-        step = (sweep.highest - sweep.lowest) / max(sweep.steps - 1, 1)
-        middle = search.scale.copy()
-        for part in range(1, sweep.finer // 2 + 1):
-            near = np.abs(scale) * np.float32(step * part / (sweep.finer // 2 + 1))
-            for sign in (-1, 1):
-                search.consider(middle + np.copysign(near, middle) * np.float32(sign))
-        for _ in range(sweep.polish):
-            search.polish()
+    best = search.scale.copy()
+    for step in sweep.between(lattice):
+        search.consider(best + scale * step)
+    for _ in range(sweep.polish):
+        search.polish()
     return search.scale, search.zero_point
-
-
-def _factors(sweep: Sweep, lattice: Lattice) -> Sequence[np.float32] | np.ndarray:
-    if lattice.scale_dtype == "float8_e8m0fnu":
-        return [np.float32(2.0**e) for e in (-2, -1, 1)]
-    return sweep.factors
 
 
 class _Search:
@@ -142,10 +168,10 @@ class _Search:
         rows: np.ndarray,
         scale: np.ndarray,
         zero_point: np.ndarray | None,
-        weights: np.ndarray,
+        metric: np.ndarray,
         lattice: Lattice,
     ) -> None:
-        self.lattice, self.weights = lattice, weights
+        self.lattice, self._metric = lattice, metric
         self.columns = SCRATCH.array("columns", rows.shape[::-1])
         np.copyto(self.columns, rows.T)
         self._smallest, self._largest = self.columns.min(axis=0), self.columns.max(axis=0)
@@ -178,9 +204,10 @@ class _Search:
     def polish(self) -> None:
         """Take over the scale that fits the levels best, by least squares, where it loses less."""
         offsets = self._exact_offsets(self.scale, self.zero_point)
-        above = self._weighted(np.multiply(offsets, self.columns, out=self._error))
-        below = self._weighted(np.multiply(offsets, offsets, out=self._error))
-        fitted = np.divide(above, below, out=self.scale.copy(), where=below > 0)
+        weighted = self._times_metric(offsets)
+        slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=0)
+        curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=0)
+        fitted = np.divide(slope, curvature, out=self.scale.copy(), where=curvature > 0)
         fitted = self.lattice.storable(np.where(fitted * self.scale > 0, fitted, self.scale))
         self._keep(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
 
@@ -213,12 +240,26 @@ class _Search:
     def _squares(self, scale: np.ndarray) -> np.ndarray:
         """Losses, from the levels less zero points that ``_error`` holds."""
         np.subtract(self._error, self._scaled, out=self._error)
-        np.multiply(self._error, self._error, out=self._error)
-        return self._weighted(self._error) * (scale * scale)
+        losses: np.ndarray = self._norm() * (scale * scale)
+        return losses
 
-    def _weighted(self, columns: np.ndarray) -> np.ndarray:
-        total: np.ndarray = self.weights @ columns
-        return total
+    def _norm(self) -> np.ndarray:
+        """``e H eᵀ`` of the errors of each group, which are lost."""
+        norms: np.ndarray
+        if self._metric.ndim == 2:
+            norms = np.einsum("kg,kg->g", self._error, self._times_metric(self._error))
+        else:
+            np.multiply(self._error, self._error, out=self._error)
+            norms = self._metric @ self._error
+        return norms
+
+    def _times_metric(self, columns: np.ndarray) -> np.ndarray:
+        out = SCRATCH.array("weighted", columns.shape)
+        if self._metric.ndim == 2:
+            np.matmul(self._metric, columns, out=out)
+        else:
+            np.multiply(columns, self._metric[:, None], out=out)
+        return out
 
     def _exact_offsets(self, scale: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
         np.divide(self.columns, scale, out=self._scaled)
@@ -233,8 +274,7 @@ class _Search:
         offsets = self._exact_offsets(scale, zero_point)
         np.multiply(offsets, scale, out=self._error)
         np.subtract(self._error, self.columns, out=self._error)
-        np.multiply(self._error, self._error, out=self._error)
-        return self._weighted(self._error)
+        return self._norm()
 
     def _keep(self, scale: np.ndarray, zero_point: np.ndarray | None, loss: np.ndarray) -> None:
         better = (loss < self.loss) & self._moving
