@@ -19,6 +19,9 @@ _NEEDS = {
     "backends/test_parity.py": (
         _ALGORITHM, "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch",
     ),
+    "backends/test_refinement.py": (
+        _ALGORITHM, "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch",
+    ),
     "backends/test_quantization_parity.py": (
         "nncf_post_training_quantization", "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino",
         "sklearn", "torch",

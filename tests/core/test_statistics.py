@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from nncf_core import aggregators
 from nncf_core.aggregators import has_probability, kind_of
 from nncf_core.collecting import points_of
 from nncf_core.errors import StatisticsCacheError, ValidationError
 from nncf_core.reductions import quantile
-from nncf_core.statistics import AGGREGATORS, Statistics, StatisticsRequest
+from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.transformations import PointKind, TargetPoint
 from tests.core.pipeline_doubles import CASE
@@ -73,6 +74,9 @@ def wanted(kind, arrays, axis):
     assert kind == "mean_square"
     return (rows_of(arrays, axis).astype(np.float64) ** 2).mean(axis=0)
 
+
+MATRICES = {"gram", "cross_gram"}  # tests/core/test_grams.py
+AGGREGATORS = {kind: made for kind, made in aggregators.AGGREGATORS.items() if kind not in MATRICES}
 
 kinds = pytest.mark.parametrize("kind", sorted(AGGREGATORS))
 reducing = pytest.mark.parametrize("kind", sorted({*AGGREGATORS} - {"tensors"}))

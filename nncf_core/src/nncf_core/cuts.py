@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from attrs import frozen
 
-from nncf_core.graph import Graph, Node
+from nncf_core.graph import Graph, Node, OpKind
 from nncf_core.transformations import PointKind, TargetPoint, point_of
 
 
@@ -30,13 +30,18 @@ class Part:
 
 
 def model_inputs(graph: Graph) -> dict[str, TargetPoint]:
-    """The tensors that nobody in a graph produces, by name, with the point where they are first taken."""
+    """The inputs of a model by the names of their tensors, with the point where each is first taken."""
     found: dict[str, TargetPoint] = {}
     for node in graph:
         for index, port in enumerate(node.inputs):
-            if port.tensor and port.constant is None and graph.producer(port.tensor) is None and not node.scope:
+            if port.tensor and port.constant is None and not node.scope and _is_input(graph.producer(port.tensor)):
                 found.setdefault(port.tensor, TargetPoint(node.name, PointKind.INPUT, index))
     return found
+
+
+def _is_input(producer: Node | None) -> bool:
+    # some frameworks have nodes for them
+    return producer is None or producer.kind is OpKind.INPUT
 
 
 def parts_of(graph: Graph, sizes: Mapping[str, int], most: int) -> list[Part]:
@@ -80,7 +85,7 @@ def _needed(graph: Graph, tensors: Iterable[str]) -> list[Node]:
     wanted = set(tensors)
     found = []
     for node in reversed(graph.nodes):
-        if any(port.tensor in wanted for port in node.outputs):
+        if node.kind is not OpKind.INPUT and any(port.tensor in wanted for port in node.outputs):
             wanted.update(port.tensor for port in node.inputs if port.constant is None)
             found.append(node)
     return found[::-1]

@@ -63,6 +63,7 @@ def run(
     progress: Progress | None = None,
     output: Path | None = None,
     statistics_path: Path | str | None = None,
+    work_dir: Path | str | None = None,
 ) -> Result:
     """Compress a model as a config says.
 
@@ -75,12 +76,14 @@ def run(
         ``Result.model`` is ``None``.
     :param statistics_path: the config's key of this name: folder of the statistics of activations. They are read where
         they are there, and written where not.
-    :raises ValidationError: when the config is not valid.
+    :param work_dir: folder where a calibration that runs the model part by part leaves what it has finished. Started
+        again with the same model, config and data, an interrupted one goes on from there.
+    :raises ValidationError: when the config is not valid, or the work folder holds another calibration.
     :raises UnsupportedBackendError: when no installed backend takes the model.
     :raises StatisticsCacheError: when statistics that are there are of something else.
     """
     config = config if statistics_path is None else {**config, "statistics_path": str(statistics_path)}
-    with _prepared(config, model, dataset, executor, progress) as (steps, this):
+    with _prepared(config, model, dataset, executor, progress, work_dir) as (steps, this):
         builder = this.backend.builder
         if output is not None and output.suffix.lower() not in builder.suffixes:
             raise InvalidPathError(
@@ -212,6 +215,7 @@ def _prepared(
     dataset: Dataset[Any, Any] | None,
     executor: Executor | None,
     progress: Progress | None,
+    work_dir: Path | str | None = None,
 ) -> Iterator[tuple[tuple[Step, ...], Run]]:
     known = registry()
     # validates; a NNCFConfig may have been filled by hand since it was made
@@ -237,6 +241,7 @@ def _prepared(
                 executor or own,
                 progress or SilentProgress(),
                 known,
+                work_dir=None if work_dir is None else Path(work_dir),
             ),
         )
     finally:

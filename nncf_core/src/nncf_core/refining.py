@@ -8,7 +8,7 @@ import numpy as np
 from attrs import field, frozen
 
 from nncf_core.graph import Constant, Graph, Node, OpKind, WeightLayout
-from nncf_core.transformations import CompressConstant, PointKind, TargetPoint, Transformation
+from nncf_core.transformations import CompressConstant, TargetPoint, Transformation, point_of
 
 
 @frozen
@@ -33,7 +33,7 @@ class LayerInput:
 
     :param node: name of the layer.
     :param tensor: name of the tensor.
-    :param point: where it is looked at.
+    :param point: where it is looked at; the same for all layers that take the tensor.
     :param axis: its axis of input channels.
     """
 
@@ -96,8 +96,8 @@ def layer_inputs(graph: Graph, constant: str) -> tuple[LayerInput, ...]:
             continue
         port = _activation(node, index)
         if port is not None:
-            point = TargetPoint(node.name, PointKind.INPUT, port)
-            found.append(LayerInput(node.name, node.inputs[port].tensor, point, _channel_axis(node, port, index)))
+            tensor = node.inputs[port].tensor
+            found.append(LayerInput(node.name, tensor, point_of(graph, tensor), _channel_axis(node, port, index)))
     return tuple(found)
 
 

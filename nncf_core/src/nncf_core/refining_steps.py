@@ -30,7 +30,7 @@ from nncf_core.sections import Step
 from nncf_core.spool import Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.statistics_cache import Counted, StatisticsCache
-from nncf_core.transformations import PointKind, TargetPoint, Transformation, point_of
+from nncf_core.transformations import PointKind, TargetPoint, Transformation
 
 _MOST = 1 << 28
 """Bytes of Gram matrices that are kept at a time, unless one tensor alone takes more."""
@@ -44,6 +44,7 @@ class RefiningRun:
 
     :param model: the working model.
     :param graph: its graph.
+    :param main: the step before them.
     :param steps: the steps, each with its context.
     :param folder: where an interrupted calibration goes on; ``None``: it does not.
     """
@@ -54,6 +55,7 @@ class RefiningRun:
     progress: Progress
     model: Model
     graph: Graph
+    main: Step
     steps: tuple[tuple[Step, Context], ...]
     folder: Path | None = None
 
@@ -149,7 +151,9 @@ class RefiningRun:
         if isinstance(inserter, DividingInserter):
             model = inserter.divisible(self.model)
         else:
-            ends = [point_of(self.graph, tensor) for tensor in refinement.requests]
+            # not the inputs of layers alone: the layers are to be there, too
+            layers = {each.node for plan in refinement.planned for each in plan.inputs}
+            ends = [TargetPoint(node.name) for node in self.graph if node.name in layers]
             model = inserter.extract(self.model, (), ends)
         return None if model is None else (model, self.backend.builder.build(model))
 
@@ -192,7 +196,7 @@ class RefiningRun:
     def _digest(self) -> str:
         """What this model and these settings are known by."""
         origin = Origin.of(self.graph, "", 0)
-        settings = [(step.algorithm.name, step.described()) for step, _ in self.steps]
+        settings = [(step.algorithm.name, step.described()) for step in (self.main, *(step for step, _ in self.steps))]
         known = [origin.framework, origin.nodes, sorted(origin.constants.items()), settings]
         return hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()
 

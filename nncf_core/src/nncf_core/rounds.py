@@ -123,7 +123,9 @@ class Run:
         context = self._context(step, model, graph, before)
         planned = step.algorithm.planned(graph, statistics, step.params, context)
         steps = tuple((each, self._context(each, model, graph, before)) for each in refining)
-        run = RefiningRun(self.backend, self.options, self.dataset, self.progress, model, graph, steps, self.work_dir)
+        run = RefiningRun(
+            self.backend, self.options, self.dataset, self.progress, model, graph, step, steps, self.work_dir
+        )
         return partial(run.edits, planned)
 
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:

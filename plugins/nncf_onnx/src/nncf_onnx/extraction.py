@@ -16,6 +16,8 @@ def extract(model: ir.Model, inputs: Sequence[TargetPoint], outputs: Sequence[Ta
     """A sub-model, see :meth:`nncf_core.contracts.TargetPointInserter.extract`; ``model`` is not changed."""
     copy = model.clone()
     graph, nodes = copy.graph, named_nodes(copy)
+    for name, node in nodes.items():
+        node.name = name  # which may depend on nodes that are cut off
     if inputs:
         values = [value_at(copy, nodes, point) for point in inputs]
         types = element_types(model) if any(value.dtype is None for value in values) else {}

@@ -19,7 +19,13 @@ from nncf_openvino.working import WorkingModel
 def extract(working: WorkingModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> WorkingModel:
     """A sub-model, see :meth:`nncf_core.contracts.TargetPointInserter.extract`; ``working`` is not changed."""
     copy = working.model.clone()
-    nodes = Names.of(copy).nodes
+    names = Names.of(copy)
+    nodes = names.nodes
+    for name, place in nodes.items():
+        place.node.set_friendly_name(name)  # which may depend on nodes that are cut off
+    for name, output in names.constants.items():
+        if output.get_node().get_type_name() == "Constant":
+            output.get_node().set_friendly_name(name)
     # outputs first: an input takes the place of what produced it
     ends = [_output_at(nodes, point) for point in outputs]
     parameters = [_start(nodes, point) for point in inputs] if inputs else copy.get_parameters()

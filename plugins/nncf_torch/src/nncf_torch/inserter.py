@@ -94,6 +94,12 @@ class TorchTargetPointInserter:
 
         return extract(model, inputs, outputs)
 
+    def divisible(self, model: ModuleModel | GraphModel) -> GraphModel | None:
+        """A program, or that of a module where ``torch.export`` makes one of it on its example input."""
+        from nncf_torch.dividing import divisible
+
+        return divisible(model)
+
     def runner(self, model: ModuleModel | GraphModel | Probe) -> Runner:
         """A callable that runs the model in evaluation mode."""
         from nncf_torch.running import runner

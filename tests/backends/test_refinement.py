@@ -1,0 +1,266 @@
+"""Statistics for those who refine weights: in one pass, or part by part behind weights that are compressed."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import types
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+from attrs import evolve, frozen
+from torch import nn
+
+import nncf
+from nncf_core.hookspecs import HOOK_API, hookimpl
+from nncf_core.numerics.formats import SCHEMES
+from nncf_core.numerics.kernels import compress, decompress
+from nncf_core.pipeline import run
+from nncf_core.statistics import StatisticsRequest
+from nncf_core.testing import registered
+from nncf_torch.builder import TorchGraphBuilder
+
+FRAMEWORKS = ("onnx", "openvino", "torch", "program")
+WIDTH, LENGTH = 32, 6
+
+
+class Block(nn.Module):
+    """Attention and a gated MLP, each added to what came in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.gate, self.up = nn.Linear(WIDTH, 64, bias=False), nn.Linear(WIDTH, 64, bias=False)
+        self.down = nn.Linear(64, WIDTH)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        y = self.norm1(x)
+        scores = self.q(y) @ self.k(y).transpose(1, 2) / WIDTH**0.5 + mask
+        x = x + self.o(scores.softmax(-1) @ self.v(y))
+        y = self.norm2(x)
+        return x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+
+
+class Network(nn.Module):
+    """Two blocks that share a mask; the head is the table of the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(40, WIDTH)
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.head = nn.Linear(WIDTH, 40, bias=False)
+
+    def forward(self, ids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        x = self.table(ids)
+        mask = bias[:, None, :] * 2.0
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.head(x)
+
+
+EXAMPLE = (torch.arange(2 * LENGTH).reshape(2, LENGTH), torch.zeros(2, LENGTH))
+FIRST = [f"blocks.{i}.{name}.weight" for i in range(2) for name in ("q", "o", "gate", "down")]
+"""One of the weights that take the same tensor."""
+NAMES = [f"blocks.{i}.{name}.weight" for i in range(2) for name in ("q", "k", "v", "o", "gate", "up", "down")]
+
+
+def items(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    generator = np.random.default_rng(0)
+    return [
+        (generator.integers(0, 40, (2, LENGTH)), generator.normal(size=(2, LENGTH)).astype(np.float32))
+        for _ in range(count)
+    ]
+
+
+@cache
+def network(framework: str) -> Any:
+    module = Network().eval()
+    if framework == "torch":
+        return module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters
+        program = torch.export.export(module, EXAMPLE)
+        if framework == "program":
+            return program
+        if framework == "openvino":
+            return openvino.convert_model(program)
+        stream = io.BytesIO()
+        torch.onnx.export(module, EXAMPLE, dynamo=True, opset_version=21, verbose=False).save(stream)
+    return onnx.load_model_from_string(stream.getvalue())
+
+
+@frozen
+class Parameters:
+    subset_size: int = 100
+
+
+class Witness:
+    """Writes down the statistics of each weight's input."""
+
+    name = "witness"
+    parameters = Parameters
+
+    def __init__(self, propagates: bool, kinds: tuple[str, ...], patience: int = 100) -> None:
+        self.propagates, self.kinds, self.patience = propagates, kinds, patience
+        self.seen: list[tuple[tuple[str, ...], dict[str, np.ndarray]]] = []
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "properties": {"subset_size": {"type": "integer"}}}
+
+    def rounds(self, graph, params):
+        return 1
+
+    def _requests(self, inputs):
+        return {kind: StatisticsRequest(inputs[0].point, kind, inputs[0].axis) for kind in self.kinds}
+
+    def requests(self, graph, params, context, round_index):
+        plans = [plan for plan in context.planned if plan.request.group_size != -1]
+        return [request for plan in plans for request in self._requests(plan.inputs).values()]
+
+    def transformations(self, graph, statistics, params, context, round_index):
+        raise AssertionError
+
+    def refined(self, weights, graph, statistics, params, context):
+        plan = weights[0].plan
+        if plan.request.group_size != -1:
+            found = {kind: statistics[request] for kind, request in self._requests(plan.inputs).items()}
+            if len(self.seen) == self.patience:
+                raise KeyboardInterrupt
+            self.seen.append((tuple(weight.edit.constant for weight in weights), found))
+        # half of what it would be: what comes behind must show it
+        return [
+            evolve(
+                weight,
+                edit=evolve(weight.edit, tensor=evolve(weight.edit.tensor, scale=weight.edit.tensor.scale / 2)),
+            )
+            for weight in weights
+        ]
+
+
+def plugged(witness: Witness) -> Any:
+    plugin = types.ModuleType("a_plugin")
+    plugin.NNCF_HOOK_API = HOOK_API
+    plugin.nncf_algorithms = hookimpl(lambda: [witness])
+    return registered(plugin, "a_plugin")
+
+
+def witnessed(framework: str, witness: Witness, *, data: Any = None, group_size: int = 16, **options: Any) -> Any:
+    main = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": group_size}
+    config = {"compression": [main, {"algorithm": "witness"}]}
+    with plugged(witness):
+        return run(config, network(framework), dataset=nncf.Dataset(data or items(5)), **options)
+
+
+def expected(propagates: bool) -> dict[str, dict[str, np.ndarray]]:
+    """Statistics by name of the weight, one layer after the other by hooks of PyTorch."""
+    exact, changed = Network().eval(), Network().eval()
+    found = {}
+
+    def inputs(module: nn.Module, name: str) -> torch.Tensor:
+        seen: list[torch.Tensor] = []
+        layer = module.get_submodule(name.removesuffix(".weight"))
+        handle = layer.register_forward_hook(lambda _, given, __: seen.append(given[0].detach()))
+        with torch.no_grad():
+            for ids, bias in items(5):
+                module(torch.from_numpy(ids), torch.from_numpy(bias))
+        handle.remove()
+        return torch.cat([each.reshape(-1, each.shape[-1]) for each in seen]).double()
+
+    done: list[str] = []
+    for name in NAMES:
+        f, x = inputs(exact, name), inputs(changed, name)
+        found[name] = {
+            "gram": (x.T @ x / len(x)).numpy(),
+            "cross_gram": (f.T @ x / len(x)).numpy(),
+            "mean_square": x.square().mean(0).numpy(),
+        }
+        done.append(name)
+        if propagates:
+            # q, k and v take one tensor, and so do gate and up: the next input is behind all of them
+            parameter = changed.get_parameter(name)
+            tensor = compress(parameter.detach().numpy(), SCHEMES["int4_sym"], reduction_axes=1, group_size=16)
+            parameter.data = torch.from_numpy(decompress(evolve(tensor, scale=tensor.scale / 2)))
+    return found
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("propagates", [False, True])
+def test_statistics_are_those_of_hooks(framework, propagates):
+    witness = Witness(propagates, ("gram", "cross_gram", "mean_square"))
+    witnessed(framework, witness)
+    wanted = expected(propagates)
+    assert len(witness.seen) == 8
+    for number, (names, found) in enumerate(witness.seen):
+        first = FIRST[number]
+        assert len(names) == {"q": 3, "o": 1, "gate": 2, "down": 1}[first.split(".")[2]]
+        for kind, value in found.items():
+            scale = np.abs(wanted[first][kind]).max()
+            np.testing.assert_allclose(value, wanted[first][kind], atol=2e-5 * scale, err_msg=f"{first} {kind}")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_one_pass_is_enough_for_vectors(framework):
+    witness = Witness(False, ("mean_square",))
+    witnessed(framework, witness)
+    wanted = expected(False)
+    assert len(witness.seen) == 8
+    for number, (_, found) in enumerate(witness.seen):
+        value = wanted[FIRST[number]]["mean_square"]
+        np.testing.assert_allclose(found["mean_square"], value, rtol=1e-4)
+
+
+def codes_of(result: Any, path: Any = None) -> dict[str, bytes]:
+    graph = TorchGraphBuilder().build(TorchGraphBuilder().open(result.model, {"trace": "structure"}))
+    return {
+        name: b"".join(np.ascontiguousarray(array).tobytes() for array in (tensor.codes, tensor.scale))
+        for name, constant in graph.constants.items()
+        if constant.compressed is not None and (tensor := constant.compressed())
+    }
+
+
+def test_an_interrupted_calibration_goes_on(tmp_path):
+    kinds = ("gram", "cross_gram")
+    whole = codes_of(witnessed("torch", Witness(True, kinds)))
+    interrupted = Witness(True, kinds, patience=5)
+    with pytest.raises(KeyboardInterrupt):
+        witnessed("torch", interrupted, work_dir=tmp_path / "work")
+    rest = Witness(True, kinds)
+    again = witnessed("torch", rest, work_dir=tmp_path / "work")
+    assert len(rest.seen) == 3
+    assert codes_of(again) == whole
+    assert len(whole) == 16
+    last = Witness(True, kinds)
+    assert codes_of(witnessed("torch", last, work_dir=tmp_path / "work")) == whole
+    assert not last.seen
+
+
+def test_a_work_folder_belongs_to_one_calibration(tmp_path):
+    witnessed("torch", Witness(True, ("gram",)), work_dir=tmp_path)
+    with pytest.raises(nncf.ValidationError, match="holds a calibration with another calibration data"):
+        witnessed("torch", Witness(True, ("gram",)), work_dir=tmp_path, data=items(4))
+    with pytest.raises(nncf.ValidationError, match="another model or settings"):
+        witnessed("torch", Witness(True, ("gram",)), work_dir=tmp_path, group_size=8)
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(nncf.ValidationError, match="not readable"):
+        witnessed("torch", Witness(True, ("gram",)), work_dir=tmp_path)
+
+
+def test_nothing_stays_in_temporary_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        witnessed("openvino", Witness(True, ("gram",), patience=3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_section_needs_one_to_refine():
+    config = {"compression": [{"algorithm": "witness"}]}
+    with plugged(Witness(True, ("gram",))), pytest.raises(nncf.ValidationError, match="behind that of one that"):
+        run(config, network("torch"), dataset=nncf.Dataset(items(1)))
