@@ -43,9 +43,11 @@ def factorize(gram: np.ndarray, group_size: int, damping: float = 0.01) -> Facto
     mean = float(diagonal.mean()) or 1.0
     reversed_order = order[::-1]
     matrix = gram[np.ix_(reversed_order, reversed_order)].astype(np.float64)
+    undamped = np.diagonal(matrix).copy()
     while True:
+        np.fill_diagonal(matrix, undamped + damping * mean)
         try:
-            lower = np.linalg.cholesky(matrix + damping * mean * np.eye(size))
+            lower = np.linalg.cholesky(matrix)
             break
         except np.linalg.LinAlgError:
             if damping > _MOST_DAMPING:  # not a Gram matrix, or not finite
