@@ -84,7 +84,7 @@ def test_a_group_of_zeros_and_inputs_that_are_never_used():
     for mode in FEW_BITS:
         _, _, first = start(values, mode)
         found = search_scales(values[None], first, np.diagonal(h))
-        rounded = round_with_feedback(values[None], found, factorize(h, found.group_size), h)
+        rounded = round_with_feedback(values[None], found, factorize(h, found.group_size))
         refined = descend(values[None], rounded, h)
         for each in (found, rounded, refined):
             assert np.isfinite(each.values()).all()
@@ -126,7 +126,7 @@ def test_rounding_is_what_its_definition_says(mode, twin):
     _, _, first = start(values, mode)
     factor = factorize(h, 16)
     damped = h + factor.damping * np.diagonal(h).mean() * np.eye(48)
-    found = round_with_feedback(values[None], first, factor, h)
+    found = round_with_feedback(values[None], first, factor)
     levels = [float(v) for v in levels_of(first.lattice.grid)]
     scales = first.each(first.scale).astype(np.float64)[0]
     zero_points = np.zeros_like(scales) if first.zero_point is None else first.each(first.zero_point)[0]
@@ -149,7 +149,7 @@ def test_the_loss_never_rises(mode, rank):
     target = values[None]
     tensor, axes, first = start(values, mode)
     searched = search_scales(target, first, np.diagonal(h))
-    rounded = round_with_feedback(target, searched, factorize(h, searched.group_size), h)
+    rounded = round_with_feedback(target, searched, factorize(h, searched.group_size))
     assert (losses(target, rounded.values(), h) <= losses(target, searched.values(), h) * (1 + 1e-5)).all()
     last = rounded
     for sweeps in (1, 1, 2):
@@ -206,10 +206,10 @@ def test_batches_are_independent():
     target = values[None]
     halves = [slice(0, 12), slice(12, 24)]
     factor = factorize(h, 16)
-    whole = round_with_feedback(target, search_scales(target, first, h), factor, h)
+    whole = round_with_feedback(target, search_scales(target, first, h), factor)
     for rows in halves:
         _, _, part = start(values[rows], "int4_asym")
-        found = round_with_feedback(target[:, rows], search_scales(target[:, rows], part, h), factor, h)
+        found = round_with_feedback(target[:, rows], search_scales(target[:, rows], part, h), factor)
         np.testing.assert_array_equal(found.values(), whole.values()[:, rows])
 
 
@@ -254,7 +254,7 @@ def test_any_shape_and_size(seed, outputs, groups, size, mode, exponent):
     tensor, axes, first = start(values, mode, size)
     target = values[None]
     found = search_scales(target, first, h, Sweep(4))
-    rounded = round_with_feedback(target, found, factorize(h, size), h)
+    rounded = round_with_feedback(target, found, factorize(h, size))
     refined = descend(target, rounded, h)
     assert np.isfinite(refined.values()).all()
     assert loss(target, refined.values(), h) <= loss(target, rounded.values(), h) * (1 + 1e-5)

@@ -50,7 +50,7 @@ def gptq(layer: Layer, params: AdvancedGPTQParameters, executor: Executor | None
     target = layer.target
     start = search_scales(target, layer.weight, np.diagonal(gram), executor=executor)
     factor = factorize(gram, start.group_size, params.damp_percent)
-    return layer.refined(round_with_feedback(target, start, factor, gram), "GPTQ")
+    return layer.refined(round_with_feedback(target, start, factor), "GPTQ")
 
 
 def error_propagation(layer: Layer, params: ErrorPropagationSettings, executor: Executor | None) -> PlannedWeight:
