@@ -78,3 +78,44 @@ def gptq(row, levels, scales, zero_points, gram, order):
         error = (w[i] - value(level, scales[k], zero_points[k])) / upper[i, i]
         w[i:] -= error * upper[i, i:]
     return found
+
+
+def scale_estimation(w, x, scale, zero_point, lo, hi, initial_steps=5, scale_steps=5):
+    """Scale estimation as NNCF documents it, for integers, one group after the other.
+
+    :param w: [outputs, inputs].
+    :param x: samples, [inputs, samples].
+    :param scale: of round-to-nearest, [outputs, groups]; zero points likewise.
+    :return: the error of each group's outputs, summed.
+    """
+    groups = scale.shape[1]
+    size = w.shape[1] // groups
+    importance = np.abs(x).mean(axis=1)
+    total = 0.0
+    for row in range(len(w)):
+        for g in range(groups):
+            inputs = slice(g * size, (g + 1) * size)
+            group, samples, first, zero = w[row, inputs], x[inputs], scale[row, g], zero_point[row, g]
+
+            def offsets(s, group=group, zero=zero):
+                return np.clip(np.rint(group / s + zero), lo, hi) - zero
+
+            def error(s, group=group, samples=samples, offsets=offsets):
+                return float(np.mean(((offsets(s) * s - group) @ samples) ** 2))
+
+            def estimated(t, group=group, inputs=inputs, first=first):
+                weights = np.where(t == 0, 0, importance[inputs])
+                weights = weights / max(weights.sum(), 1e-30)
+                return float((weights * np.abs(group) / np.where(t == 0, 0.001, np.abs(t))).sum() * np.sign(first))
+
+            best, best_error = first, error(first)
+            for _ in range(initial_steps):
+                candidate = estimated(offsets(best))
+                if candidate and error(candidate) <= best_error:
+                    best, best_error = candidate, error(candidate)
+            for k in range(scale_steps):
+                candidate = estimated(offsets((1 - 0.05 * k) * first))
+                if candidate and error(candidate) <= best_error:
+                    best, best_error = candidate, error(candidate)
+            total += best_error
+    return total
