@@ -38,10 +38,14 @@ class Job:
     output: Path | None = None
 
 
+class Failed(SystemExit):
+    """A command failed; says which, and the end of what it printed."""
+
+
 def measure(command: Sequence[str]) -> Measured:
     """Run a command to its end.
 
-    :raises SystemExit: when it fails; its output is shown.
+    :raises Failed: when it fails; where nobody catches it, the process ends and shows the output.
     """
     # as users have it: modules are compiled once, and not in every run
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -55,7 +59,7 @@ def measure(command: Sequence[str]) -> Measured:
     wall = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
-        sys.exit(f"{' '.join(command)}\nfailed with status {child.returncode}:\n{output[-3000:]}")
+        raise Failed(f"{' '.join(command)}\nfailed with status {child.returncode}:\n{output[-3000:]}")
     last = output.strip().rpartition("\n")[2]
     inner = float(last) if last.replace(".", "", 1).isdigit() else 0.0
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, inner)

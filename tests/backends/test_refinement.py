@@ -27,7 +27,7 @@ from nncf_core.testing import registered
 from nncf_torch.builder import TorchGraphBuilder
 
 FRAMEWORKS = ("onnx", "openvino", "torch", "program")
-WIDTH, LENGTH = 32, 6
+WIDTH, LENGTH = 32, 16
 
 
 class Block(nn.Module):
@@ -55,21 +55,27 @@ class Network(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.table = nn.Embedding(40, WIDTH)
+        self.register_buffer("positions", torch.randn(2 * LENGTH, WIDTH))
         self.blocks = nn.ModuleList(Block() for _ in range(2))
         self.head = nn.Linear(WIDTH, 40, bias=False)
+        self.first = nn.Linear(LENGTH, WIDTH)
 
     def forward(self, ids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        x = self.table(ids)
+        x = self.table(ids) + self.positions[: ids.shape[1]]
         mask = bias[:, None, :] * 2.0
+        x = x + self.first(bias)[:, None, : x.shape[2]]
         for block in self.blocks:
             x = block(x, mask)
         return self.head(x)
 
 
 EXAMPLE = (torch.arange(2 * LENGTH).reshape(2, LENGTH), torch.zeros(2, LENGTH))
-FIRST = [f"blocks.{i}.{name}.weight" for i in range(2) for name in ("q", "o", "gate", "down")]
+FIRST = ["first.weight", *(f"blocks.{i}.{name}.weight" for i in range(2) for name in ("q", "o", "gate", "down"))]
 """One of the weights that take the same tensor."""
-NAMES = [f"blocks.{i}.{name}.weight" for i in range(2) for name in ("q", "k", "v", "o", "gate", "up", "down")]
+NAMES = [
+    "first.weight",
+    *(f"blocks.{i}.{name}.weight" for i in range(2) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+]
 
 
 def items(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -197,10 +203,10 @@ def test_statistics_are_those_of_hooks(framework, propagates):
     witness = Witness(propagates, ("gram", "cross_gram", "mean_square"))
     witnessed(framework, witness)
     wanted = expected(propagates)
-    assert len(witness.seen) == 8
+    assert len(witness.seen) == 9
     for number, (names, found) in enumerate(witness.seen):
         first = FIRST[number]
-        assert len(names) == {"q": 3, "o": 1, "gate": 2, "down": 1}[first.split(".")[2]]
+        assert len(names) == {"q": 3, "gate": 2}.get(first.split(".")[-2], 1)
         for kind, value in found.items():
             scale = np.abs(wanted[first][kind]).max()
             np.testing.assert_allclose(value, wanted[first][kind], atol=2e-5 * scale, err_msg=f"{first} {kind}")
@@ -211,7 +217,7 @@ def test_one_pass_is_enough_for_vectors(framework):
     witness = Witness(False, ("mean_square",))
     witnessed(framework, witness)
     wanted = expected(False)
-    assert len(witness.seen) == 8
+    assert len(witness.seen) == 9
     for number, (_, found) in enumerate(witness.seen):
         value = wanted[FIRST[number]]["mean_square"]
         np.testing.assert_allclose(found["mean_square"], value, rtol=1e-4)
@@ -234,9 +240,9 @@ def test_an_interrupted_calibration_goes_on(tmp_path):
         witnessed("torch", interrupted, work_dir=tmp_path / "work")
     rest = Witness(True, kinds)
     again = witnessed("torch", rest, work_dir=tmp_path / "work")
-    assert len(rest.seen) == 3
+    assert len(rest.seen) == 4
     assert codes_of(again) == whole
-    assert len(whole) == 16
+    assert len(whole) == 17
     last = Witness(True, kinds)
     assert codes_of(witnessed("torch", last, work_dir=tmp_path / "work")) == whole
     assert not last.seen

@@ -157,6 +157,20 @@ def compress_weights_config(
     return {"compression": sections if len(sections) > 1 else main}
 
 
+def with_best_refinement(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of :func:`compress_weights_config` with the methods that lose least, by the measurements in
+    docs/benchmarks_data_aware.md: each layer makes up for errors of those before it, and its weights for each other's.
+    """
+    compression = config["compression"]
+    sections = [compression] if isinstance(compression, Mapping) else list(compression)
+    main = next(section for section in sections if section["algorithm"] == "weight_compression")
+    size = {"subset_size": main.get("subset_size", 128)}
+    best = [{"algorithm": name, **size} for name in ("error_propagation", "gptq")]
+    kept = [section for section in sections if section["algorithm"] not in ("scale_estimation", "gptq")]
+    place = kept.index(main) + 1
+    return {**config, "compression": [*kept[:place], *best, *kept[place:]]}
+
+
 def _checked_scope(scope: object) -> IgnoredScope:
     if not isinstance(scope, IgnoredScope):
         raise ValidationError(f"ignored_scope is {scope!r}; give nncf.IgnoredScope(names=[...]), or patterns or types.")

@@ -133,7 +133,11 @@ class Calibration:
         behind = bool(changed) or any((COMPRESSED, tensor) in self.spool for tensor in part.starts.values())
         crossed = any(request.kind == "cross_gram" for requests in self.requests.values() for request in requests)
         streams = [EXACT] if not behind else [EXACT, COMPRESSED] if crossed else [COMPRESSED]
-        runners = {stream: self._runner(cut(), changed if stream == COMPRESSED else ()) for stream in streams}
+        # a layer may take an input of the model itself: then there is nothing to run before it
+        runners = {
+            stream: self._runner(cut(), changed if stream == COMPRESSED else ()) if part.ends else _nothing
+            for stream in streams
+        }
         of = {request: tensor for tensor in part.tensors for request in self.requests[tensor]}
         statistics = Statistics()
         for sample in range(samples):
@@ -169,7 +173,7 @@ class Calibration:
         """The tensors of a part for a sample; those that wait for later parts are left for them."""
         outside = {*part.starts.values(), *part.tensors}.difference(part.ends.values())
         given = {tensor: self._waiting(stream, tensor, sample) for tensor in outside}
-        found = run({str(point): given[tensor] for point, tensor in part.starts.items()}) if part.ends else {}
+        found = run({str(point): given[tensor] for point, tensor in part.starts.items()})
         arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}
         for tensor in part.kept & arrays.keys():
             self.spool.put(stream, tensor, sample, arrays[tensor])
@@ -186,6 +190,10 @@ class Calibration:
         for name in list(self._edits):
             if not any(node.name in later for node, _ in self.graph.users(name)):
                 del self._edits[name]
+
+
+def _nothing(feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    return {}
 
 
 @define

@@ -34,11 +34,16 @@ _OPTIONS = {
     r"(?:advanced_parameters\.)?group_size_fallback_mode": "--group-size-fallback",
     r"advanced_parameters\.codebook": "--codebook",
     r"with ignored_scope": "with --ignore",
+    r"needs calibration data; pass a dataset": "needs calibration data; give --dataset",
+    **{
+        rf"\b{name}=True": "--" + name.replace("_", "-")
+        for name in ("awq", "scale_estimation", "gptq", "lora_correction")
+    },
     r"Correct it, or set validate=False\.": "Correct it.",
     r"\b(?<!-)ratio\b": "--ratio",
     **{
         rf"\b{name}\b": "--" + name.replace("_", "-")
-        for name in ("group_size", "all_layers", "backup_mode", "sensitivity_metric")
+        for name in ("group_size", "all_layers", "backup_mode", "sensitivity_metric", "work_dir")
     },
 }
 """Options of the command, by what errors call them, as regular expressions."""
@@ -68,6 +73,19 @@ def _shared(function: _F) -> _F:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+_dataset_option = click.option(
+    "--dataset",
+    type=click.Path(path_type=Path),
+    help="Calibration data: an .npz file with one array for each model input, samples along the first axis.",
+)
+
+_work_dir_option = click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder where a calibration leaves what it has finished; an interrupted one goes on from there.",
+)
 
 
 @click.command("compress-weights")
@@ -104,17 +122,33 @@ def _shared(function: _F) -> _F:
     help="What to do with weights that the group size does not divide.  [default: error]",
 )
 @click.option("--codebook", metavar="V,V,...", help="Increasing values of the table, for --mode codebook.")
+@_dataset_option
+@click.option("--subset-size", type=click.IntRange(min=1), default=128, show_default=True, help="Samples to use of it.")
+@click.option(
+    "--quality",
+    type=click.Choice(["fast", "best"]),
+    default="fast",
+    show_default=True,
+    help="best: what keeps the outputs of layers on calibration data nearest to the original's; needs --dataset.",
+)
+@click.option("--awq", is_flag=True, help="Scale channels before rounding (AWQ); better with --dataset.")
+@click.option("--scale-estimation", is_flag=True, help="Search scales by the outputs of layers; needs --dataset.")
+@click.option("--gptq", is_flag=True, help="Let weights make up for each other's errors (GPTQ); needs --dataset.")
+@click.option("--lora-correction", is_flag=True, help="Add branches of low rank for what is lost; needs --dataset.")
+@_work_dir_option
 @click.option("--ignore", multiple=True, metavar="NAME", help="Leave out the node (or constant) of this name.")
 @click.option("--ignore-pattern", multiple=True, metavar="REGEX", help="Leave out nodes whose names match.")
 @click.option("--ignore-type", multiple=True, metavar="TYPE", help="Leave out nodes of this type.")
 @_shared
 def compress_weights(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
-    """Compress the weights of MODEL, without data.
+    """Compress the weights of MODEL.
 
-    Example: nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
+    Examples: nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
+
+    nncf compress-weights model.xml -o small.xml --mode int4_asym --quality best --dataset tokens.npz
     """
     from nncf_core.advanced import AdvancedCompressionParameters
-    from nncf_core.api import compress_weights_config
+    from nncf_core.api import compress_weights_config, with_best_refinement
     from nncf_core.scopes import IgnoredScope
 
     advanced: dict[str, Any] = {}
@@ -135,10 +169,18 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
         backup_mode=options["backup_mode"],
         sensitivity_metric=options["sensitivity_metric"],
         ignored_scope=None if scope == IgnoredScope() else scope,
+        subset_size=options["subset_size"],
         advanced_parameters=AdvancedCompressionParameters(**advanced) if advanced else None,
+        awq=options["awq"] or None,
+        scale_estimation=options["scale_estimation"] or None,
+        gptq=options["gptq"] or None,
+        lora_correction=options["lora_correction"] or None,
     )
+    if options["quality"] == "best":
+        config = with_best_refinement(config)
+    dataset = None if options["dataset"] is None else _dataset(options["dataset"])
     with _named_as_options():
-        _execute(config, model, None, backend_params, options)
+        _execute(config, model, dataset, backend_params, options)
 
 
 @contextmanager
@@ -158,11 +200,8 @@ def _named_as_options() -> Iterator[None]:
 @click.command("run")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--dataset",
-    type=click.Path(path_type=Path),
-    help="Calibration data: an .npz file with one array for each model input, samples along the first axis.",
-)
+@_dataset_option
+@_work_dir_option
 @_shared
 def run(config: Path, model: Path, dataset: Path | None, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress MODEL as the file CONFIG says.
@@ -202,7 +241,7 @@ def _execute(
             if options["save_plan"] is not None:
                 plan.save(options["save_plan"])
         if output is not None and not options["dry_run"]:
-            report = pipeline.run(config, model, output=output, **shared).report
+            report = pipeline.run(config, model, output=output, work_dir=options["work_dir"], **shared).report
     if options["quiet"]:
         return
     _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options)

@@ -48,6 +48,7 @@ def extract(
     graph.output(tuple(ends))
     _prune(graph)
     if inputs:
+        _measure_at_starts(graph, own, [node for node in graph.nodes if node.name in starts])
         for node in own:
             if node.users:
                 raise ValidationError(
@@ -66,6 +67,22 @@ def extract(
     module = fx.GraphModule(part.module, graph)
     constant_inputs = {} if inputs else part.constant_inputs
     return GraphModel(module, None, constant_inputs, 0, tuple(map(str, outputs)), starts or part.input_names)
+
+
+def _measure_at_starts(graph: fx.Graph, own: Sequence[fx.Node], starts: Sequence[fx.Node]) -> None:
+    """Take sizes that were those of the model's inputs from new inputs that have the same size."""
+    known = {
+        str(size): (start, axis)
+        for start in reversed(starts)
+        if isinstance(start.meta.get("val"), torch.Tensor)
+        for axis, size in enumerate(start.meta["val"].shape)
+        if isinstance(size, torch.SymInt)
+    }
+    sizes = [user for node in own for user in node.users if user.target is torch.ops.aten.sym_size.int]
+    for node in sizes:
+        place = known.get(str(node.meta.get("val")))
+        if place is not None:
+            node.args = place
 
 
 def _prune(graph: fx.Graph) -> None:
