@@ -33,8 +33,8 @@ class ErrorPropagationSettings:
     """
 
     subset_size: int = field(default=128, validator=positive)
-    strength: float = 0.5
-    damping: float = 0.01
+    strength: float = 0.75
+    damping: float = 0.1
 
 
 @frozen
@@ -70,7 +70,9 @@ def _number(description: str, default: float | None, **more: Any) -> Mapping[str
     return {"description": description, "type": kind, "default": default, **more}
 
 
-_DAMPING = _number("What is added to the diagonal of Gram matrices, as a part of its mean.", 0.01, minimum=0)
+def _damping(default: float) -> Mapping[str, Any]:
+    return _number("What is added to the diagonal of Gram matrices, as a part of its mean.", default, minimum=0)
+
 
 SCALE_SEARCH_SCHEMA = _section(
     "Scales and zero points with the smallest error, weighted with the mean squares of a layer's inputs where there is "
@@ -93,22 +95,24 @@ _GPTQ = AdvancedGPTQParameters()
 
 GPTQ_SCHEMA = _section(
     "Codes that make up for each other's errors, input by input.",
-    damp_percent=_number("What is added to the diagonal of Gram matrices, as a part of its mean.", _GPTQ.damp_percent),
+    damp_percent=_damping(_GPTQ.damp_percent),
     block_size=_count("Understood for the sake of other configs; blocks are chosen by themselves.", _GPTQ.block_size),
     subset_size=_subset_size(_GPTQ.subset_size),
 )
 
+_PROPAGATION, _REFINEMENT = ErrorPropagationSettings(), RefinementSettings()
+
 ERROR_PROPAGATION_SCHEMA = _section(
     "Each layer makes up for a part of the errors of the compressed layers before it.",
     subset_size=_subset_size(128),
-    strength=_number("Which part.", 0.5, minimum=0, maximum=1),
-    damping=_DAMPING,
+    strength=_number("Which part.", _PROPAGATION.strength, minimum=0, maximum=1),
+    damping=_damping(_PROPAGATION.damping),
 )
 
 REFINEMENT_SCHEMA = _section(
     "Codes, scales and zero points in turn, each step exact, as long as the error of a layer's outputs falls.",
     subset_size=_subset_size(128),
-    sweeps=_count("How many times codes and scales are gone through at most.", 2),
+    sweeps=_count("How many times codes and scales are gone through at most.", _REFINEMENT.sweeps),
     seconds=_number("Time for a weight; the result depends on the machine then.", None, minimum=0),
-    damping=_DAMPING,
+    damping=_damping(_REFINEMENT.damping),
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def shifted_target(
-    target: np.ndarray, gram: np.ndarray, cross: np.ndarray, strength: float = 0.5, damping: float = 0.01
+    target: np.ndarray, gram: np.ndarray, cross: np.ndarray, strength: float = 0.75, damping: float = 0.1
 ) -> np.ndarray:
     """``W + strength · W (C - H)(H + λI)⁻¹``, float32, of the shape of the target.
 
