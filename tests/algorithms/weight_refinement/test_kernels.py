@@ -13,11 +13,11 @@ from nncf_weight_refinement.descent import descend
 from nncf_weight_refinement.factors import factorize, importance_order
 from nncf_weight_refinement.grouped import compressed, grouped
 from nncf_weight_refinement.lattice import levels_of
-from nncf_weight_refinement.objective import loss, losses
 from nncf_weight_refinement.propagation import shifted_target
 from nncf_weight_refinement.rounding import round_with_feedback
 from nncf_weight_refinement.scale_search import FINE, Sweep, search_scales
 from tests.algorithms.weight_refinement import slow_twin
+from tests.algorithms.weight_refinement.objective import loss, losses
 from tests.algorithms.weight_refinement.weights import FEW_BITS, MODES, gram, start, weight
 
 

@@ -11,9 +11,9 @@ from nncf_core.refining import CompressionRequest, PlannedConstant, PlannedWeigh
 from nncf_core.transformations import CompressConstant
 from nncf_weight_refinement.grouped import grouped
 from nncf_weight_refinement.layers import Layer
-from nncf_weight_refinement.objective import loss
 from nncf_weight_refinement.steps import scale_estimation
 from tests.algorithms.weight_refinement import slow_twin
+from tests.algorithms.weight_refinement.objective import loss
 from tests.algorithms.weight_refinement.weights import start, weight
 
 GROUP = 32
