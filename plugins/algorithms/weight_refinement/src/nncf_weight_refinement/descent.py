@@ -62,13 +62,12 @@ class _State:
         inputs, groups = target.shape[1], start.scale.shape[2]
         self.gram, self.diagonal = gram, np.diagonal(gram)
         self.size, self.lattice = start.group_size, start.lattice
-        self.levels = np.ascontiguousarray(start.levels.reshape(-1, inputs).T)
-        self.scale = np.ascontiguousarray(start.scale.reshape(-1, groups).T)
+        # copies in any case: of a single row the transpose is contiguous as it is
+        self.levels = start.levels.reshape(-1, inputs).T.copy(order="C")
+        self.scale = start.scale.reshape(-1, groups).T.copy(order="C")
         zero_point = start.zero_point
-        self.zero_point = None if zero_point is None else np.ascontiguousarray(zero_point.reshape(-1, groups).T)
-        self.error = np.ascontiguousarray(target.T)  # of the target's values over the weight's
-        if self.error.base is not None:
-            self.error = self.error.copy()
+        self.zero_point = None if zero_point is None else zero_point.reshape(-1, groups).T.copy(order="C")
+        self.error = target.T.copy(order="C")  # of the target's values over the weight's
         for group in range(groups):
             own = self._inputs(group)
             self.error[own] -= self._offsets(group) * self.scale[group]
