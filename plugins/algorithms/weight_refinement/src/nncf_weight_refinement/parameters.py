@@ -50,7 +50,7 @@ class RefinementSettings:
     subset_size: int = field(default=128, validator=positive)
     sweeps: int = field(default=2, validator=positive)
     seconds: float | None = None
-    damping: float = 0.01
+    damping: float = 0.1
 
 
 def _section(description: str, **properties: Mapping[str, Any]) -> Mapping[str, Any]:
