@@ -180,13 +180,14 @@ def _method_section(name: str, advanced: AdvancedCompressionParameters | None, s
 
 def with_best_refinement(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config of :func:`compress_weights_config` with the methods that lose least, by the measurements in
-    docs/benchmarks_data_aware.md: each layer makes up for errors of those before it, and its weights for each other's.
+    docs/benchmarks_data_aware.md: each layer makes up for errors of those before it, its weights for each other's, and codes and scales are gone through
+    once more.
     """
     compression = config["compression"]
     sections = [compression] if isinstance(compression, Mapping) else list(compression)
     main = next(section for section in sections if section["algorithm"] == "weight_compression")
     size = {"subset_size": main.get("subset_size", 128)}
-    best = [{"algorithm": name, **size} for name in ("error_propagation", "gptq")]
+    best = [{"algorithm": name, **size} for name in ("error_propagation", "gptq", "refinement")]
     kept = [section for section in sections if section["algorithm"] not in ("scale_estimation", "gptq")]
     place = kept.index(main) + 1
     return {**config, "compression": [*kept[:place], *best, *kept[place:]]}

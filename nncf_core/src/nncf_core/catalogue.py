@@ -33,10 +33,13 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 
 ALGORITHMS: Mapping[str, str] = {
     "awq": "nncf-awq",
+    "error_propagation": "nncf-weight-refinement",
     "gptq": "nncf-weight-refinement",
     "lora_correction": "nncf-weight-refinement",
     "post_training_quantization": "nncf-post-training-quantization",
+    "refinement": "nncf-weight-refinement",
     "scale_estimation": "nncf-weight-refinement",
+    "scale_search": "nncf-weight-refinement",
     "smooth_quant": "nncf-smooth-quant",
     "weight_compression": "nncf-weight-compression",
 }
