@@ -29,7 +29,7 @@ class Method(NamedTuple):
     sections: tuple[str, ...] = ()
 
 
-BEST = (MAIN, "scale_search", "error_propagation", "gptq", "refinement")
+BEST = (MAIN, "error_propagation", "gptq", "refinement")
 
 METHODS = {
     "rtn": Method("data-free", data=False),

@@ -179,9 +179,10 @@ def _method_section(name: str, advanced: AdvancedCompressionParameters | None, s
 
 
 def with_best_refinement(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of :func:`compress_weights_config` with the methods that lose least, by the measurements in
-    docs/benchmarks_data_aware.md: each layer makes up for errors of those before it, its weights for each other's, and codes and scales are gone through
-    once more.
+    """A config of :func:`compress_weights_config` with the methods that lose least (docs/benchmarks_data_aware.md).
+
+    Each layer makes up for errors of those before it, its weights for each other's, and codes and scales are gone
+    through once more.
     """
     compression = config["compression"]
     sections = [compression] if isinstance(compression, Mapping) else list(compression)
