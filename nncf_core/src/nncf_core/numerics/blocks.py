@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 
@@ -73,7 +74,7 @@ class Scratch(threading.local):
 
     def array(self, use: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
         """An array whose content is undefined; it is valid until the next call for the same use."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if size > _KEPT:
             return np.empty(shape, dtype)
         memory = self._memory.get(use)
