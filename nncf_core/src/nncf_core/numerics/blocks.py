@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ gain by the nearer caches."""
 
 LARGEST = np.float32(2.0**126)
 """Larger magnitudes are refused: differences and rounding up would leave float32."""
+
+_LONG = 512  # elements of a row that are worth a call of numpy's inner loop
+_SMALLEST_BUFFER = 16  # that numpy takes
 
 _QUAD = 4
 _SHORT = 64  # longest rows that are turned before their extremes are looked for
@@ -70,7 +74,7 @@ class Scratch(threading.local):
 
     def array(self, use: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
         """An array whose content is undefined; it is valid until the next call for the same use."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if size > _KEPT:
             return np.empty(shape, dtype)
         memory = self._memory.get(use)
@@ -103,6 +107,27 @@ def _from_half(block: np.ndarray, out: np.ndarray) -> None:
     np.left_shift(bits, 13, out=bits)
     np.bitwise_and(bits, np.int32(-0x7000_0001), out=bits)
     np.multiply(out, np.float32(2.0**112), out=out)
+
+
+def by_row(function: np.ufunc, block: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
+    """Apply a function to a block and one number for each ``[u, :, i]``.
+
+    Where rows are shorter than its buffer, numpy (2.3 and later) writes the numbers out for each element, and goes
+    through many rows at once. That pays for short rows alone; others take half the time without a buffer.
+
+    :param block: float32, ``(units, length, inner)``.
+    :param numbers: float32, ``(units, inner)``.
+    :param out: of the block's shape, may be the block itself.
+    """
+    _, length, inner = block.shape
+    if (length if inner == 1 else inner) < _LONG:
+        function(block, numbers[:, None, :], out=out)
+        return
+    usual = np.setbufsize(_SMALLEST_BUFFER)
+    try:
+        function(block, numbers[:, None, :], out=out)
+    finally:
+        np.setbufsize(usual)
 
 
 def extremes(block: np.ndarray, magnitude: bool) -> tuple[np.ndarray, np.ndarray]:

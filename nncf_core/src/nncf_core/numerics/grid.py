@@ -9,7 +9,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from nncf_core.errors import ValidationError
-from nncf_core.numerics.blocks import SCRATCH
+from nncf_core.numerics.blocks import SCRATCH, by_row
 from nncf_core.numerics.formats import NumberFormat, Scheme
 
 _MANTISSA = 23  # explicit bits of a float32's mantissa
@@ -108,7 +108,7 @@ def encode(
     :param codes: of the grid's ``code_dtype``, ``(units, length, inner)``, not packed.
     """
     scaled = SCRATCH.array("values", values.shape)
-    np.divide(values, factor[:, None, :], out=scaled)
+    by_row(np.divide, values, factor, scaled)
     if grid.format.family == "integer":
         round_to_integers(grid, scaled, zero_point)
         np.copyto(codes, scaled, casting="unsafe")
@@ -121,7 +121,7 @@ def encode(
 def round_to_integers(grid: Grid, scaled: np.ndarray, zero_point: np.ndarray | None) -> None:
     """Replace scaled values by their integer codes, which stay float32."""
     if zero_point is not None:
-        np.add(scaled, zero_point[:, None, :], out=scaled)
+        by_row(np.add, scaled, zero_point, scaled)
     np.rint(scaled, out=scaled)
     np.clip(scaled, np.float32(grid.format.lo), np.float32(grid.format.hi), out=scaled)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nncf_core.errors import ValidationError
+from nncf_core.numerics.blocks import SCRATCH
 
 
 class _Step(NamedTuple):
@@ -76,11 +77,14 @@ def pack(codes: np.ndarray, bits: int, out: np.ndarray | None = None) -> np.ndar
         offset = start * bits // 8
         if tail := -block.size % word.codes:
             block = np.concatenate([block, np.zeros(tail, np.uint8)])
-        words = block.view(word.wide) & word.wide.type(word.mask)
-        shifted = np.empty_like(words)
+        wide = block.view(word.wide)
+        words = SCRATCH.array("words", block.shape, np.uint8).view(word.wide)
+        shifted = SCRATCH.array("shifted", block.shape, np.uint8).view(word.wide)
+        np.bitwise_and(wide, word.wide.type(word.mask), out=words)
         for shift, mask in word.steps:
             words |= np.right_shift(words, word.wide.type(shift), out=shifted)
-            words &= word.wide.type(mask)
+            if mask != 0xFF:  # whoever takes the lowest byte masks, too
+                words &= word.wide.type(mask)
         size = min(words.size * word.packed_bytes, packed.size - offset)
         if word.packed_bytes == 1:
             np.copyto(packed[offset : offset + size], words[:size], casting="unsafe")

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from attrs import frozen
 
-from nncf_core.numerics.blocks import SCRATCH, blocks_of, check_range, extremes, to_float32
+from nncf_core.numerics.blocks import SCRATCH, blocks_of, by_row, check_range, extremes, to_float32
 from nncf_core.numerics.formats import Scheme
 from nncf_core.numerics.grid import Grid, encode, round_to_integers
 from nncf_core.numerics.packing import pack, packed_size
 from nncf_core.numerics.scales import Scales, scales_of
 from nncf_core.numerics.work import Target
 
+_LONG = 512  # elements that a unit has at least for its memory to be fetched ahead
 _SUM_ROWS = 512  # float32 sums of more rows, one row after the other, would lose digits
 
 
@@ -93,12 +94,14 @@ def squared_error_of_units(piece: np.ndarray, job: Job) -> np.ndarray:
 
 def _measure(piece: np.ndarray, job: Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The piece in float32, and its extremes."""
-    values = SCRATCH.array("float32", piece.shape)
-    units, _, inner = piece.shape
+    units, length, inner = piece.shape
     lo, hi = np.empty((units, inner), np.float32), np.empty((units, inner), np.float32)
+    # Short rows are copied even where they are float32: the processor fetches memory ahead of a copy, not of them.
+    as_it_is = piece.dtype == np.float32 and piece.flags.c_contiguous and length * inner >= _LONG
+    values = piece if as_it_is else SCRATCH.array("float32", piece.shape)
     for block in blocks_of(piece.shape):
-        # A copy even of float32: the processor fetches memory ahead of it, but not ahead of short rows.
-        to_float32(piece[block], values[block])
+        if not as_it_is:
+            to_float32(piece[block], values[block])
         lo[block[::2]], hi[block[::2]] = extremes(values[block], not job.scheme.signed_range)
     check_range(lo, hi, piece.dtype)
     return values, lo, hi
@@ -133,14 +136,14 @@ def _squared_error(values: np.ndarray, factor: np.ndarray, zero_point: np.ndarra
     units, length, inner = values.shape
     total = np.zeros((units, inner), np.float64)
     for block in blocks_of(values.shape):
-        exact, scale = values[block], factor[block[::2]][:, None, :]
+        exact, scale = values[block], factor[block[::2]]
         zero = None if zero_point is None else zero_point[block[::2]]
         error = SCRATCH.array("values", exact.shape)
-        np.divide(exact, scale, out=error)
+        by_row(np.divide, exact, scale, error)
         round_to_integers(job.grid, error, zero)
         if zero is not None:
-            np.subtract(error, zero[:, None, :], out=error)
-        np.multiply(error, scale, out=error)
+            by_row(np.subtract, error, zero, error)
+        by_row(np.multiply, error, scale, error)
         np.subtract(error, exact, out=error)
         step = length if inner == 1 else _SUM_ROWS  # along contiguous rows numpy sums pairwise
         with np.errstate(over="ignore"):  # errors above 1e19 may well count as infinite

@@ -66,7 +66,7 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
     else:
         scale = hi / peak
     floored = np.abs(scale) < EPS
-    scale = np.where(floored, EPS, scale)
+    np.copyto(scale, EPS, where=floored)
     if scheme.has_global_scale:
         return _two_levels(scale)
     stored, fits = scale, True

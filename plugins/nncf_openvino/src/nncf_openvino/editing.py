@@ -29,7 +29,6 @@ from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_
 from nncf_openvino.forms.emission import Emitter
 from nncf_openvino.lost_scales import give_biases
 from nncf_openvino.naming import Names
-from nncf_openvino.traversal import walk
 from nncf_openvino.working import WorkingModel
 
 
@@ -72,9 +71,9 @@ class _Editor:
 
     def __init__(self, working: WorkingModel, graph: Graph) -> None:
         self._working, self._graph = working, graph
-        names = Names.of(working.model)
-        self._nodes, self._constants = names.nodes, dict(names.constants)
-        self._taken = {place.node.get_friendly_name() for place in walk(working.model)}
+        names = working.names or Names.of(working.model)
+        working.names = None
+        self._nodes, self._constants, self._taken = names.nodes, dict(names.constants), set(names.taken)
         self._emitter = Emitter(self._constant, self._unique)
         self._compressed: set[str] = set()
 

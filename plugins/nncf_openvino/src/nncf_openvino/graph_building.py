@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import openvino as ov
-from attrs import evolve
 
-from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, traits_of
+from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_openvino.element_types import FLOATS, as_array, numpy_name, raw_bytes, type_name
 from nncf_openvino.file_pages import FilePages
 from nncf_openvino.forms.compressed import CompressedConstant
@@ -27,17 +26,14 @@ _PLAIN = (bool, int, float, str)
 
 def build(working: WorkingModel) -> Graph:
     """The neutral graph of a model, see :meth:`nncf_core.contracts.GraphBuilder.build`."""
-    names = Names.of(working.model)
+    names = working.names = Names.of(working.model)
     outer = captured(place.node for place in names.nodes.values())
     describe, pages = _Describer(names, outer), FilePages()
     nodes = [describe.node(name, place) for name, place in names.nodes.items()]
     return Graph(
         "openvino",
         nodes,
-        {
-            name: _constant(name, output, names.compressed.get(value_of(output)), working, pages)
-            for name, output in names.constants.items()
-        },
+        {name: describe.constant(name, output, working, pages) for name, output in names.constants.items()},
         outputs=frozenset(node.inputs[0].tensor for node in nodes if node.kind is OpKind.OUTPUT and not node.scope),
     )
 
@@ -49,26 +45,44 @@ class _Describer:
         self._constants = names.of_values()
         self._compressed = names.compressed
         self._outer = outer
+        # asking OpenVINO takes a while: what is asked for more than once is kept
         self._ports: dict[Value, Port] = {}
-        self._names = {place.node.get_instance_id(): name for name, place in names.nodes.items()}
+        ids = {name: place.node.get_instance_id() for name, place in names.nodes.items()}
+        self._names = {number: name for name, number in ids.items()}
+        self._types = {ids[name]: place.node.get_type_name() for name, place in names.nodes.items()}
 
     def node(self, name: str, place: Place) -> Node:
         """A node with all its ports."""
         node = place.node
-        kind = kind_of(node.get_type_name())
+        op_type = self._types[node.get_instance_id()]
+        kind = kind_of(op_type)
         attributes = {} if kind is OpKind.CONTROL_FLOW else node.get_attributes()
         return Node(
             name,
-            node.get_type_name(),
+            op_type,
             kind,
-            tuple(self._input(name, node, index, output, kind) for index, output in enumerate(sources(node))),
+            tuple(self._input(node, index, output, kind) for index, output in enumerate(sources(node))),
             () if kind is OpKind.OUTPUT else tuple(self._port(value_of(output), output) for output in node.outputs()),
             tuple(self._names[outer.get_instance_id()] for outer in place.scope),
             _plain(attributes, kind),
         )
 
+    def constant(self, name: str, output: Any, working: WorkingModel, pages: FilePages) -> Constant:
+        """What algorithms see of a constant."""
+        value = value_of(output)
+        known = self._compressed.get(value)
+        if known is not None:
+            return _compressed(name, known, working)
+        return _plain_constant(name, output.get_node(), self._static_shape(value, output), working, pages)
+
+    def _static_shape(self, value: Value, output: Any) -> tuple[int, ...]:
+        """The shape of a constant."""
+        shape = self._port(value, output).shape
+        assert shape is not None
+        return tuple(size for size in shape if size is not None)
+
     def _port(self, value: Value, output: Any) -> Port:
-        """An output as a port that no constant feeds; described once, since asking OpenVINO takes a while."""
+        """An output as a port that no constant feeds."""
         port = self._ports.get(value)
         if port is None:
             tensor = self._constants.get(value)
@@ -78,19 +92,21 @@ class _Describer:
             port = self._ports[value] = Port(tensor, _dtype(output), _shape(output))
         return port
 
-    def _input(self, name: str, node: ov.Node, index: int, output: Any, kind: OpKind) -> Port:
+    def _input(self, node: ov.Node, index: int, output: Any, kind: OpKind) -> Port:
         value = value_of(output)
         port = self._port(value, output)
         found = self._constant_behind(value, output)
         if found is None:
             return port
         constant, source, transposes = found
-        known = self._compressed.get(constant)
-        shape = _static_shape(source) if known is None else known.shape
-        layout = layout_of(node, index, len(shape)) if Trait.WEIGHTED in traits_of(kind) else None
+        layout: WeightLayout | None = None
+        if Trait.WEIGHTED in traits_of(kind):
+            known = self._compressed.get(constant)
+            shape = self._static_shape(constant, source) if known is None else known.shape
+            layout = layout_of(node, index, len(shape))
         for permutation in transposes:
             layout = layout and permuted(layout, permutation)
-        return evolve(port, constant=self._constants[constant], layout=layout)
+        return Port(port.tensor, port.dtype, port.shape, self._constants[constant], layout)
 
     def _constant_behind(self, value: Value, output: Any) -> tuple[Value, Any, tuple[tuple[int, ...], ...]] | None:
         """The constant that an output is, but for transposes, casts between floating-point types, and bodies' inputs.
@@ -102,10 +118,10 @@ class _Describer:
             if value in self._outer:
                 output = self._outer[value]
             else:
-                node = output.get_node()
-                kind = node.get_type_name()
+                kind = self._types.get(value.node)
                 if kind not in ("Convert", "Transpose", "Identity"):
                     return None
+                node = output.get_node()
                 if kind == "Convert" and not _types_of(node) <= FLOATS:
                     return None
                 if kind == "Transpose":
@@ -132,23 +148,24 @@ def _types_of(convert: ov.Node) -> set[str]:
     return {type_name(convert.get_element_type()), type_name(convert.get_input_element_type(0))}
 
 
-def _constant(
-    name: str, output: Any, known: CompressedConstant | None, working: WorkingModel, pages: FilePages
-) -> Constant:
-    # the graph may outlive the model, which owns memory that its constants refer to
-    if known is not None:
-        return Constant(
-            name,
-            known.dtype,
-            known.shape,
-            partial(_held, working, known.read_dequantized),
-            stored_bytes=known.stored_bytes,
-            compressed=None if known.read is None else partial(_held, working, known.read),
-            compressed_format=known.format,
-            granularity=known.granularity,
-        )
-    node = output.get_node()
-    kind, shape, size = type_name(node.get_element_type()), _static_shape(output), node.get_byte_size()
+# the graph may outlive the model, which owns memory that its constants refer to
+
+
+def _compressed(name: str, known: CompressedConstant, working: WorkingModel) -> Constant:
+    return Constant(
+        name,
+        known.dtype,
+        known.shape,
+        partial(_held, working, known.read_dequantized),
+        stored_bytes=known.stored_bytes,
+        compressed=None if known.read is None else partial(_held, working, known.read),
+        compressed_format=known.format,
+        granularity=known.granularity,
+    )
+
+
+def _plain_constant(name: str, node: Any, shape: tuple[int, ...], working: WorkingModel, pages: FilePages) -> Constant:
+    kind, size = type_name(node.get_element_type()), node.get_byte_size()
     if kind == "string":
         return Constant(name, "str", shape, lambda: _strings(node), stored_bytes=size)
     return Constant(
@@ -181,11 +198,6 @@ def _shape(output: Any) -> tuple[int | None, ...] | None:
         return None
     # one call for all dimensions: each alone takes a while
     return _dimensions(shape.to_string())
-
-
-def _static_shape(output: Any) -> tuple[int, ...]:
-    """The shape of a constant."""
-    return tuple(size for size in _dimensions(output.get_partial_shape().to_string()) if size is not None)
 
 
 @lru_cache(maxsize=1 << 12)

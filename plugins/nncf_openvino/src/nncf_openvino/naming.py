@@ -6,7 +6,7 @@ part of the constant, not of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import openvino as ov
@@ -25,11 +25,13 @@ class Names:
         is kept where it is the first of that name.
     :param constants: the output that users of a constant take, by name.
     :param compressed: those of them that are compressed, by value.
+    :param taken: the names that OpenVINO's nodes have, whatever they are in the graph.
     """
 
     nodes: Mapping[str, Place]
     constants: Mapping[str, Any]
     compressed: Mapping[Value, CompressedConstant]
+    taken: frozenset[str]
 
     @classmethod
     def of(cls, model: ov.Model) -> Names:
@@ -37,27 +39,27 @@ class Names:
         every = list(walk(model))
         compressed = compressed_constants(place.node for place in every)
         parts = {part for constant in compressed.values() for part in constant.parts}
-        places = [place for place in every if place.node.get_instance_id() not in parts]
-        own = [place for place in places if place.node.get_type_name() != "Constant"]
-        nodes = _unique((place.node.get_friendly_name(), place) for place in own)
+        named = [(place.node.get_friendly_name(), place) for place in every]
+        nodes: list[tuple[str, Place]] = []
         constants = [(constant.name, constant.output) for constant in compressed.values()]
-        constants += [
-            (place.node.get_friendly_name(), place.node.output(0))
-            for place in places
-            if place.node.get_type_name() == "Constant"
-        ]
-        return cls(nodes, _unique(constants), compressed)
+        for name, place in named:
+            if place.node.get_instance_id() in parts:
+                continue
+            if place.node.get_type_name() == "Constant":
+                constants.append((name, place.node.output(0)))
+            else:
+                nodes.append((name, place))
+        return cls(_unique(nodes), _unique(constants), compressed, frozenset(name for name, _ in named))
 
     def of_values(self) -> dict[Value, str]:
         """Names of constants by value."""
         return {value_of(output): name for name, output in self.constants.items()}
 
 
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    listed = list(pairs)
-    taken = {name for name, _ in listed}
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    taken = {name for name, _ in pairs}
     result: dict[str, Any] = {}
-    for name, item in listed:
+    for name, item in pairs:
         if name in result:
             name = _free(name, taken)
             taken.add(name)

@@ -6,6 +6,7 @@ import numpy as np
 import openvino as ov
 from attrs import define, field
 
+from nncf_openvino.naming import Names
 from nncf_openvino.spool import Spool
 
 
@@ -19,6 +20,7 @@ class WorkingModel:
     :param inputs: names that the runner knows inputs by, in their order, where these are not the model's own.
     :param outputs: likewise.
     :param kept: memory that constants of the model refer to.
+    :param names: those of the graph that was built last, until the model is changed.
     """
 
     model: ov.Model
@@ -26,3 +28,4 @@ class WorkingModel:
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     kept: list[np.ndarray] = field(factory=list)
+    names: Names | None = None

@@ -85,13 +85,12 @@ class Watch(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._tell, self._fed = tell, fed or {}
-        self._paths = {id(module): path for path, module in model.named_modules()}
-        self._edits = {
-            id(module._buffers[edit.buffer]): edit.name
-            for module in model.modules()
-            for edit in multiplications_of(module)
-        }
-        for module in model.modules():
+        self._paths: dict[int, str] = {}
+        self._edits: dict[int, str] = {}
+        for path, module in model.named_modules():
+            self._paths[id(module)] = path
+            for edit in multiplications_of(module):
+                self._edits[id(module._buffers[edit.buffer])] = edit.name
             for quantizer in quantizers_of(module):
                 scale, _ = held(module.get_submodule(quantizer.owner), quantizer.prefix)
                 self._edits[id(scale)] = quantizer.name
@@ -157,7 +156,7 @@ class Watch(TorchFunctionMode):
         return [self._fed.get(point, tensor) for point, tensor in zip(points, tensors, strict=True)]
 
     def _name(self, op_type: str, operands: Sequence[tuple[int, torch.Tensor]]) -> str:
-        for _, tensor in operands:
+        for _, tensor in operands if self._edits else ():
             if id(tensor) in self._edits:
                 return self._edits[id(tensor)]
         return node_name(self._stack[-1], op_type, self._counts)

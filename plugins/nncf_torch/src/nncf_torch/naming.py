@@ -8,7 +8,7 @@ def node_name(path: str, op_type: str, counts: dict[str, int]) -> str:
 
     :param path: of the module, with dots; empty for the model itself.
     """
-    stem = "/".join([*path.split("."), op_type] if path else [op_type])
+    stem = f"{path.replace('.', '/')}/{op_type}" if path else op_type
     number = counts.get(stem, 0)
     counts[stem] = number + 1
     return f"{stem}/{number}"

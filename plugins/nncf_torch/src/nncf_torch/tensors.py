@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import ml_dtypes
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ _BEYOND_NUMPY = {
 _FROM_ML_DTYPES = {numpy_dtype: dtype for dtype, numpy_dtype in _BEYOND_NUMPY.items()}
 
 
+@cache
 def dtype_name(dtype: torch.dtype) -> str:
     """The name that numpy and ``ml_dtypes`` have for an element type, e.g. ``bfloat16``."""
     return str(dtype).removeprefix("torch.")
