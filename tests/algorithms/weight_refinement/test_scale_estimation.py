@@ -31,7 +31,10 @@ def layer(values, mode, x):
     request = CompressionRequest(mode, tensor.format.name, 1, GROUP)
     plan = PlannedConstant(constant, WeightLayout((1,), (0,)), request)
     return Layer(
-        PlannedWeight(plan, CompressConstant("w", tensor)), tensor, axes, {"gram": x.T @ x / np.float32(len(x))}
+        (PlannedWeight(plan, CompressConstant("w", tensor)),),
+        (tensor,),
+        (axes,),
+        {"gram": x.T @ x / np.float32(len(x))},
     )
 
 

@@ -13,7 +13,7 @@ from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import Transformation
 from nncf_weight_refinement import parameters as sections
 from nncf_weight_refinement import steps
-from nncf_weight_refinement.layers import refine_each, requests_of
+from nncf_weight_refinement.layers import refine_together, requests_of
 
 
 class WeightRefiner:
@@ -30,7 +30,7 @@ class WeightRefiner:
     kinds: ClassVar[tuple[str, ...]]
     needs_data: ClassVar[bool] = True
     propagates: ClassVar[bool] = False
-    work: ClassVar[Callable[..., PlannedWeight]]
+    work: ClassVar[Callable[..., Sequence[PlannedWeight]]]
 
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
@@ -59,7 +59,10 @@ class WeightRefiner:
         context: Context,
     ) -> Sequence[PlannedWeight]:
         """The weights with better codes, or with another target."""
-        return refine_each(weights, graph, statistics, self.kinds, context, type(self).work, params)
+        work = type(self).work
+        return refine_together(
+            weights, graph, statistics, self.kinds, lambda layer: work(layer, params, context.executor)
+        )
 
 
 class ScaleSearch(WeightRefiner):

@@ -46,6 +46,11 @@ class Axes:
         """The tensor's axes in the order of the matrices'."""
         return (*self.batch, *self.outputs, *self.inputs)
 
+    @property
+    def rows(self) -> int:
+        """How many outputs there are."""
+        return prod(self.shape[axis] for axis in self.outputs)
+
     def matrices(self, array: np.ndarray) -> np.ndarray:
         """An array of the tensor, or of its scales, as [batch, outputs, inputs or groups]; contiguous."""
         sizes = [prod(array.shape[axis] for axis in axes) for axes in (self.batch, self.outputs, self.inputs)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -12,7 +11,6 @@ from nncf_core.contracts import Context
 from nncf_core.graph import Graph
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.tensor import CompressedTensor
-from nncf_core.numerics.work import spread
 from nncf_core.refining import PlannedConstant, PlannedWeight
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import point_of
@@ -23,35 +21,63 @@ _FEW_BITS = 4
 
 @frozen
 class Layer:
-    """A weight that is to be refined.
+    """Weights that take the same inputs and have the same format, refined as one with the outputs of all.
 
-    :param planned: the weight.
-    :param tensor: its codes so far, in memory that numpy sees.
-    :param axes: how it becomes matrices.
-    :param statistics: values by kind, of the inputs of all layers that use the weight, their mean; without those of
-        another size than the weight has inputs.
+    :param planned: the weights.
+    :param tensors: their codes so far, in memory that numpy sees.
+    :param axes: how each becomes matrices.
+    :param statistics: values by kind, of the inputs of all layers that use the weights, their mean; without those of
+        another size than the weights have inputs.
     """
 
-    planned: PlannedWeight
-    tensor: CompressedTensor = field(eq=False, repr=False)
-    axes: Axes
+    planned: tuple[PlannedWeight, ...]
+    tensors: tuple[CompressedTensor, ...] = field(eq=False, repr=False)
+    axes: tuple[Axes, ...]
     statistics: dict[str, np.ndarray] = field(eq=False, repr=False)
 
     @property
     def target(self) -> np.ndarray:
         """What the codes are to stand for, float32, [batch, outputs, inputs]."""
-        return self.axes.matrices(self.planned.values())
+        return _joined([axes.matrices(weight.values()) for axes, weight in zip(self.axes, self.planned, strict=True)])
 
     @property
     def weight(self) -> Grouped:
         """The codes so far."""
-        return grouped(self.tensor, self.axes)
+        parts = [grouped(tensor, axes) for tensor, axes in zip(self.tensors, self.axes, strict=True)]
+        zero_points = [part.zero_point for part in parts if part.zero_point is not None]
+        return evolve(
+            parts[0],
+            levels=_joined([part.levels for part in parts]),
+            scale=_joined([part.scale for part in parts]),
+            zero_point=_joined(zero_points) if zero_points else None,
+        )
 
-    def refined(self, weight: Grouped, reason: str) -> PlannedWeight:
-        """The weight with other codes."""
-        edit = self.planned.edit
-        tensor = compressed(weight, self.tensor, self.axes)
-        return evolve(self.planned, edit=evolve(edit, tensor=tensor, reason=joined(edit.reason, reason)))
+    def refined(self, weight: Grouped, reason: str, target: np.ndarray | None = None) -> list[PlannedWeight]:
+        """The weights with other codes.
+
+        :param target: what later codes are to stand for; ``None``: what these are.
+        """
+        found, first = [], 0
+        for planned, tensor, axes in zip(self.planned, self.tensors, self.axes, strict=True):
+            last = first + axes.rows
+            part = evolve(
+                weight,
+                levels=weight.levels[:, first:last],
+                scale=weight.scale[:, first:last],
+                zero_point=None if weight.zero_point is None else weight.zero_point[:, first:last],
+            )
+            edit = evolve(
+                planned.edit, tensor=compressed(part, tensor, axes), reason=joined(planned.edit.reason, reason)
+            )
+            aim = planned.target if target is None else axes.restore(target[:, first:last])
+            found.append(evolve(planned, edit=edit, target=aim))
+            first = last
+        return found
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays [batch, outputs, ...] with the outputs of all."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def joined(reason: str, more: str) -> str:
@@ -73,43 +99,48 @@ def requests_of(graph: Graph, context: Context, kinds: Sequence[str]) -> list[St
     return list(found)
 
 
-def refine_each(
+def refine_together(
     weights: Sequence[PlannedWeight],
     graph: Graph,
     statistics: Statistics,
     kinds: Sequence[str],
-    context: Context,
-    work: Callable[..., PlannedWeight],
-    params: Any,
+    work: Callable[[Layer], Sequence[PlannedWeight]],
 ) -> list[PlannedWeight]:
-    """Do the same to all weights that are refinable; the others stay as they are.
+    """Do the same to all weights that are refinable, to those of one format together; the others stay as they are.
 
+    What a Gram matrix needs is done once then, and loops over inputs run once.
+
+    :param weights: those that take the same tensor.
     :param kinds: statistics that the work looks at.
-    :param work: a function of a module, given a layer, the parameters, and an executor for what is inside.
     """
+    groups: dict[object, list[int]] = {}
+    for index, weight in enumerate(weights):
+        if is_refinable(weight.plan):
+            groups.setdefault(_form(weight), []).append(index)
     result = list(weights)
-    layers = {
-        index: layer_of(weight, graph, statistics, kinds)
-        for index, weight in enumerate(weights)
-        if is_refinable(weight.plan)
-    }
-    if len(layers) == 1:
-        (index, layer), *_ = layers.items()
-        result[index] = work(layer, params, context.executor)
-        return result
-    indices = list(layers)
-    calls = [(layers[index], params, None) for index in indices]
-    for index, refined in spread(context.executor, work, calls):
-        result[indices[index]] = refined
+    for indices in groups.values():
+        refined = work(layer_of([weights[index] for index in indices], graph, statistics, kinds))
+        for index, weight in zip(indices, refined, strict=True):
+            result[index] = weight
     return result
 
 
-def layer_of(weight: PlannedWeight, graph: Graph, statistics: Statistics, kinds: Sequence[str]) -> Layer:
-    """A planned weight with what statistics say of its inputs."""
-    tensor = weight.edit.tensor.on_host()
-    axes = Axes.of(tensor.shape, weight.plan.layout)
-    found = {kind: _mean(weight.plan, axes, graph, statistics, kind) for kind in kinds}
-    return Layer(weight, tensor, axes, {kind: value for kind, value in found.items() if value is not None})
+def _form(weight: PlannedWeight) -> object:
+    """What weights have in common that are refined together."""
+    tensor, plan = weight.edit.tensor, weight.plan
+    if plan.layout.batch_axes or tensor.global_scale is not None or tensor.codebook is not None:
+        return plan.constant.name
+    inputs = tuple(plan.constant.shape[axis] for axis in plan.layout.reduction_axes)
+    places = tuple((each.point, each.axis) for each in plan.inputs)
+    return tensor.format, tensor.scale_dtype, tensor.zero_point is None, tensor.group_size, inputs, places
+
+
+def layer_of(weights: Sequence[PlannedWeight], graph: Graph, statistics: Statistics, kinds: Sequence[str]) -> Layer:
+    """Planned weights with what statistics say of their inputs."""
+    tensors = tuple(weight.edit.tensor.on_host() for weight in weights)
+    axes = tuple(Axes.of(tensor.shape, each.plan.layout) for tensor, each in zip(tensors, weights, strict=True))
+    found = {kind: _mean(weights[0].plan, axes[0], graph, statistics, kind) for kind in kinds}
+    return Layer(tuple(weights), tensors, axes, {kind: value for kind, value in found.items() if value is not None})
 
 
 def _requests(graph: Graph, plan: PlannedConstant, kinds: Sequence[str]) -> list[StatisticsRequest]:
@@ -126,6 +157,8 @@ def _mean(plan: PlannedConstant, axes: Axes, graph: Graph, statistics: Statistic
     ]
     if not fitting:
         return None
+    if len(fitting) == 1:
+        return fitting[0]
     mean: np.ndarray = sum(fitting[1:], start=fitting[0]) / np.float32(len(fitting))
     return mean
 

@@ -27,7 +27,11 @@ def shifted_target(
     # both sides turned: H is symmetric
     difference = (cross.astype(np.float64) - exact).T
     np.fill_diagonal(exact, np.diagonal(exact) + damping * mean)
-    change = np.linalg.solve(exact, difference).T * strength
-    shift = target.reshape(-1, target.shape[2]) @ change.astype(np.float32)
-    shifted: np.ndarray = target + shift.reshape(target.shape)
+    rows = target.reshape(-1, target.shape[2])
+    if len(rows) < len(exact):
+        # fewer right-hand sides
+        shift = np.linalg.solve(exact, difference @ rows.T.astype(np.float64)).T
+    else:
+        shift = rows @ np.linalg.solve(exact, difference).T.astype(np.float32)
+    shifted: np.ndarray = target + (strength * shift).astype(np.float32).reshape(target.shape)
     return shifted

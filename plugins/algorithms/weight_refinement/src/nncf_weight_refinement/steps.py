@@ -1,11 +1,11 @@
-"""What each algorithm does to one weight."""
+"""What each algorithm does to the weights of a layer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import numpy as np
-from attrs import evolve
 
 from nncf_core.advanced import AdvancedGPTQParameters, AdvancedScaleEstimationParameters
 from nncf_core.refining import PlannedWeight
@@ -18,7 +18,7 @@ from nncf_weight_refinement.rounding import round_with_feedback
 from nncf_weight_refinement.scale_search import FINE, Sweep, search_scales
 
 
-def scale_search(layer: Layer, params: ScaleSearchSettings, executor: Executor | None) -> PlannedWeight:
+def scale_search(layer: Layer, params: ScaleSearchSettings, executor: Executor | None) -> Sequence[PlannedWeight]:
     """Scales by the mean squares of inputs; by the weights alone where these are not known."""
     importance = layer.statistics.get("mean_square")
     found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps), executor)
@@ -27,7 +27,7 @@ def scale_search(layer: Layer, params: ScaleSearchSettings, executor: Executor |
 
 def scale_estimation(
     layer: Layer, params: AdvancedScaleEstimationParameters, executor: Executor | None
-) -> PlannedWeight:
+) -> Sequence[PlannedWeight]:
     """Scales by the Gram matrices of groups."""
     gram = layer.statistics.get("gram")
     if gram is None:
@@ -42,7 +42,7 @@ def scale_estimation(
     return layer.refined(found, "scales estimated")
 
 
-def gptq(layer: Layer, params: AdvancedGPTQParameters, executor: Executor | None) -> PlannedWeight:
+def gptq(layer: Layer, params: AdvancedGPTQParameters, executor: Executor | None) -> Sequence[PlannedWeight]:
     """Rounding with feedback, under scales that fit the target."""
     gram = layer.statistics.get("gram")
     if gram is None:
@@ -53,17 +53,18 @@ def gptq(layer: Layer, params: AdvancedGPTQParameters, executor: Executor | None
     return layer.refined(round_with_feedback(target, start, factor), "GPTQ")
 
 
-def error_propagation(layer: Layer, params: ErrorPropagationSettings, executor: Executor | None) -> PlannedWeight:
+def error_propagation(
+    layer: Layer, params: ErrorPropagationSettings, executor: Executor | None
+) -> Sequence[PlannedWeight]:
     """Another target, and the nearest codes under the scales that there are; searches for others come behind."""
     gram, cross = layer.statistics.get("gram"), layer.statistics.get("cross_gram")
     if gram is None or cross is None:
         return layer.planned
     target = shifted_target(layer.target, gram, cross, params.strength, params.damping)
-    refined = layer.refined(layer.weight.rounded(target), "makes up for layers before")
-    return evolve(refined, target=layer.axes.restore(target))
+    return layer.refined(layer.weight.rounded(target), "makes up for layers before", target)
 
 
-def refinement(layer: Layer, params: RefinementSettings, executor: Executor | None) -> PlannedWeight:
+def refinement(layer: Layer, params: RefinementSettings, executor: Executor | None) -> Sequence[PlannedWeight]:
     """Descent from the codes so far."""
     gram = layer.statistics.get("gram")
     if gram is None:
