@@ -13,4 +13,6 @@ NNCF_HOOK_API = 1
 @hookimpl
 def nncf_algorithms() -> Iterable[Algorithm]:
     """Algorithms that improve codes and scales of compressed weights."""
-    return []
+    from nncf_weight_refinement.algorithms import ALGORITHMS
+
+    return [algorithm() for algorithm in ALGORITHMS]
