@@ -196,6 +196,17 @@ class BiasInserter(Protocol):
 
 
 @runtime_checkable
+class LowRankInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``InsertLowRank``."""
+
+    def takes_low_rank(self, model: Model, graph: Graph, constant: str) -> bool:
+        """Whether the layers of a working model that take a weight can have low-rank branches.
+
+        :param constant: name of the weight; not compressed yet, or compressed in an earlier round.
+        """
+
+
+@runtime_checkable
 class PreparingInserter(Protocol):
     """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
 
@@ -254,6 +265,7 @@ class Context:
     :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
         told twice in a run counts once.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
+    :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
     """
 
     executor: Executor | None = None
@@ -267,6 +279,7 @@ class Context:
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
     note: Callable[[str], None] = nncf_logger.info
     planned: tuple[PlannedConstant, ...] = ()
+    takes_low_rank: Callable[[str], bool] = lambda _constant: False
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nncf_core.testing.backends.branching import BranchingTests
 from nncf_core.testing.backends.collecting import CollectingTests
 from nncf_core.testing.backends.compressing import CompressingTests
 from nncf_core.testing.backends.editing import EditingTests
@@ -14,7 +15,14 @@ __all__ = ["BackendConformance"]
 
 
 class BackendConformance(
-    ReadingTests, CompressingTests, EditingTests, QuantizingTests, ExtractingTests, CollectingTests, FileTests
+    ReadingTests,
+    CompressingTests,
+    EditingTests,
+    BranchingTests,
+    QuantizingTests,
+    ExtractingTests,
+    CollectingTests,
+    FileTests,
 ):
     """Everything that is expected of a backend.
 
