@@ -13,6 +13,7 @@ from nncf_core.graph import Graph, Node
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -21,6 +22,7 @@ from nncf_core.transformations import (
     is_extension,
 )
 from nncf_torch.biases import add_bias
+from nncf_torch.branches import add_branches
 from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
@@ -47,6 +49,8 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             _multiply(model, graph, transformation)
         elif isinstance(transformation, InsertBias):
             add_bias(model, graph, transformation)
+        elif isinstance(transformation, InsertLowRank):
+            add_branches(model, graph, transformation)
         else:
             _quantize(model, graph, transformation)
     return model
