@@ -13,6 +13,8 @@ _NEEDS = {
     "algorithms/post_training_quantization/test_on_torch.py": ("nncf_torch", "openvino", "onnx", "sklearn", "torch"),
     "algorithms/post_training_quantization/test_on_openvino.py": ("nncf_openvino", "openvino", "onnx"),
     "algorithms/smooth_quant/*": ("nncf_smooth_quant", "nncf_post_training_quantization"),
+    "algorithms/weight_refinement/*": ("nncf_weight_refinement", _ALGORITHM),
+    "algorithms/weight_refinement/test_on_onnx.py": ("nncf_onnx",),
     "algorithms/smooth_quant/test_on_onnx.py": ("nncf_onnx",),
     "backends/onnx/*": ("nncf_onnx",),
     "backends/openvino/*": ("nncf_openvino", "openvino"),

@@ -78,7 +78,7 @@ def test_nearest_level(mode):
 
 @pytest.mark.parametrize("mode", ["int4_asym", "nf4", "mxfp4", "nvfp4"])
 def test_scales_are_storable(mode):
-    tensor, axes, matrices = start(weight(), mode)
+    tensor, _, matrices = start(weight(), mode)
     lattice = matrices.lattice
     scale = lattice.storable(matrices.scale * np.float32(0.77))
     stored = lattice.stored(scale)

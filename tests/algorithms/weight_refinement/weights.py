@@ -10,8 +10,10 @@ from nncf_core.numerics.kernels import compress
 from nncf_weight_refinement.grouped import Axes, grouped
 
 CODEBOOK = np.array([-2.0, -0.7, -0.1, 0.0, 0.3, 1.0, 5.0], np.float32)
-MODES = ("int8_sym", "int8_asym", "int4_sym", "int4_asym", "int3_sym", "int2_sym", "nf4", "fp4", "mxfp4", "nvfp4", "cb4",
-         "codebook", "fp8_e4m3")  # fmt: skip
+MODES = (
+    "int8_sym", "int8_asym", "int4_sym", "int4_asym", "int3_sym", "int2_sym", "nf4", "fp4", "mxfp4", "nvfp4", "cb4",
+    "codebook", "fp8_e4m3",
+)  # fmt: skip
 FEW_BITS = tuple(mode for mode in MODES if SCHEMES[mode].format.bits <= 4)
 
 
@@ -33,7 +35,12 @@ def start(values, mode, group_size=16):
     scheme = SCHEMES[mode]
     size = scheme.fixed_group_size or group_size
     tensor = compress(
-        values, scheme, reduction_axes=1, group_axis=1, group_size=size, codebook=CODEBOOK if mode == "codebook" else None
+        values,
+        scheme,
+        reduction_axes=1,
+        group_axis=1,
+        group_size=size,
+        codebook=CODEBOOK if mode == "codebook" else None,
     )
     axes = Axes.of(values.shape, WeightLayout((1,), (0,)))
     return tensor, axes, grouped(tensor, axes)

@@ -2,8 +2,8 @@
 
 Coordinate descent over the levels of a column at a time (QuantEase, Behdin et al. 2023,
 https://arxiv.org/abs/2309.01885; CDQuant, Nair and Suggala 2024, https://arxiv.org/abs/2406.17542): with
-``g = (W - Ŵ) H`` the best value of input k, all others fixed, is ``ŵ_k + g_k / H_kk``, rounded. Then the scale and the
-zero point of a group, one group after the other, by least squares.
+``g = (W - Ŵ) H`` the best value of input k, all others fixed, is ``ŵ_k + g_k / H_kk``, rounded. After the levels of a
+few groups their scales and zero points, one group after the other, by least squares.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ import numpy as np
 from attrs import evolve
 
 from nncf_weight_refinement.grouped import Grouped
-from nncf_weight_refinement.objective import losses
 
-_BLOCK = 128  # inputs between two products with the whole matrix
+_BLOCK = 128
+"""Inputs, of whole groups, between two products with the whole matrix."""
+
 _LEAF = 16
+"""Inputs that move one after the other between two products of smaller matrices."""
+
 _WORTH = np.float32(0.999)
 """A level moves when that leaves less than so many times its distance to the best value: more than rounding errors."""
+
+_GAIN = np.float32(1.001)
+"""How many times its cost a step of a scale must gain, for the same reason."""
 
 
 def descend(
@@ -40,66 +46,46 @@ def descend(
     :param scales: whether scales and zero points move, too.
     """
     began = time.monotonic()
-    inputs = target.shape[2]
-    state = _State(target.reshape(-1, inputs), start, gram)
+    state = _State(target.reshape(-1, target.shape[2]), start, gram)
     for _ in range(sweeps):
         if seconds is not None and time.monotonic() - began >= seconds:
             break
-        moved = state.sweep_levels()
-        if scales:
-            moved += state.sweep_groups()
-        if not moved:
+        if not state.sweep(scales):
             break
-    result = state.result(start)
-    better = losses(target, result.values(), gram) < losses(target, start.values(), gram)
-    zero_point = start.zero_point
-    if zero_point is not None and result.zero_point is not None:
-        zero_point = np.where(better[..., None], result.zero_point, zero_point)
-    return evolve(
-        start,
-        levels=np.where(better[..., None], result.levels, start.levels),
-        scale=np.where(better[..., None], result.scale, start.scale),
-        zero_point=zero_point,
-    )
+    return state.result(start)
 
 
 class _State:
     """Everything turned, so that an input's column lies in a row: [inputs, rows], [groups, rows]."""
 
     def __init__(self, target: np.ndarray, start: Grouped, gram: np.ndarray) -> None:
-        inputs = target.shape[1]
-        self.gram = gram
-        self.diagonal = np.diagonal(gram).astype(np.float32)
+        inputs, groups = target.shape[1], start.scale.shape[2]
+        self.gram, self.diagonal = gram, np.diagonal(gram)
         self.size, self.lattice = start.group_size, start.lattice
-        self.target = np.ascontiguousarray(target.T)
         self.levels = np.ascontiguousarray(start.levels.reshape(-1, inputs).T)
-        groups = start.scale.shape[2]
         self.scale = np.ascontiguousarray(start.scale.reshape(-1, groups).T)
         zero_point = start.zero_point
         self.zero_point = None if zero_point is None else np.ascontiguousarray(zero_point.reshape(-1, groups).T)
-        self.error = np.empty_like(self.target)
-        for k in range(inputs):
-            self.error[k] = self.target[k] - self._offset(self.levels[k], k) * self.scale[k // self.size]
+        self.error = np.ascontiguousarray(target.T)  # of the target's values over the weight's
+        if self.error.base is not None:
+            self.error = self.error.copy()
+        for group in range(groups):
+            own = self._inputs(group)
+            self.error[own] -= self._offsets(group) * self.scale[group]
 
-    def sweep_levels(self) -> int:
-        """Go through all inputs once; returns how many levels moved."""
-        moved = 0
-        for first in range(0, len(self.target), _BLOCK):
-            last = min(first + _BLOCK, len(self.target))
+    def sweep(self, scales: bool) -> int:
+        """Go through all inputs and groups once; returns how many levels, scales and zero points moved."""
+        moved, groups = 0, len(self.scale)
+        step = max(_BLOCK // self.size, 1)
+        for group in range(0, groups, step):
+            block = range(group, min(group + step, groups))
+            first, last = block[0] * self.size, (block[-1] + 1) * self.size
             gradient = self.gram[first:last] @ self.error
-            moved += self._block(first, last, gradient)
-        return moved
-
-    def sweep_groups(self) -> int:
-        """Fit the scale and the zero point of one group after the other; returns how many moved."""
-        moved = 0
-        for group in range(len(self.scale)):
-            inputs = slice(group * self.size, (group + 1) * self.size)
-            inner = self.gram[inputs, inputs]
-            gradient = self.gram[inputs] @ self.error
-            moved += self._fit_scale(group, inputs, inner, gradient)
-            if self.zero_point is not None:
-                moved += self._fit_zero_point(group, inputs, inner, gradient)
+            moved += self._move_levels(first, last, gradient)
+            for each in block if scales else ():
+                moved += self._fit_scale(each, first, gradient)
+                if self.zero_point is not None:
+                    moved += self._fit_zero_point(each, first, gradient)
         return moved
 
     def result(self, start: Grouped) -> Grouped:
@@ -112,31 +98,36 @@ class _State:
             zero_point=None if zero_point is None else np.ascontiguousarray(zero_point.T).reshape(start.scale.shape),
         )
 
-    def _offset(self, level: np.ndarray, k: int) -> np.ndarray:
-        return level if self.zero_point is None else level - self.zero_point[k // self.size]
+    def _inputs(self, group: int) -> slice:
+        return slice(group * self.size, (group + 1) * self.size)
 
-    def _block(self, begin: int, end: int, gradient: np.ndarray) -> int:
+    def _offsets(self, group: int) -> np.ndarray:
+        levels = self.levels[self._inputs(group)]
+        return levels if self.zero_point is None else levels - self.zero_point[group]
+
+    def _move_levels(self, begin: int, end: int, gradient: np.ndarray) -> int:
         """Levels of some inputs, whose gradients are given and kept up to date."""
-        gram, change = self.gram, np.zeros_like(gradient)
-        moved = 0
+        gram, change, moved = self.gram, np.zeros_like(gradient), 0
 
         def run(first: int, last: int) -> None:
+            """Afterwards gradients of these inputs know of all changes of the inputs before ``last``."""
             nonlocal moved
+            own = slice(first - begin, last - begin)
             if last - first > _LEAF:
                 middle = (first + last) // 2
+                before, behind = slice(first - begin, middle - begin), slice(middle - begin, last - begin)
                 run(first, middle)
-                gradient[middle - begin : last - begin] += (
-                    gram[middle:last, first:middle] @ change[first - begin : middle - begin]
-                )
+                gradient[behind] += gram[middle:last, first:middle] @ change[before]
                 run(middle, last)
+                gradient[before] += gram[first:middle, middle:last] @ change[behind]
                 return
+            inner = gram[first:last, first:last]
             for k in range(first, last):
-                if self.diagonal[k] <= 0:
-                    continue
-                row = gradient[k - begin]
-                if k > first:
-                    row += gram[k, first:k] @ change[first - begin : k - begin]
-                moved += self._move(k, row / self.diagonal[k], change[k - begin])
+                at, done = k - begin, slice(first - begin, k - begin)
+                way = gradient[at] + inner[k - first, : k - first] @ change[done]
+                if self.diagonal[k] > 0:
+                    moved += self._move(k, way / self.diagonal[k], change[at])
+            gradient[own] += inner @ change[own]
 
         run(begin, end)
         return moved
@@ -157,33 +148,32 @@ class _State:
         self.error[k] -= step
         return int(np.count_nonzero(step))
 
-    def _fit_scale(self, group: int, inputs: slice, inner: np.ndarray, gradient: np.ndarray) -> int:
-        offset = self.levels[inputs] if self.zero_point is None else self.levels[inputs] - self.zero_point[group]
-        slope = np.einsum("kr,kr->r", offset, gradient)
-        curvature = np.einsum("kr,kr->r", offset, inner @ offset)
-        old = self.scale[group]
+    def _fit_scale(self, group: int, first: int, gradient: np.ndarray) -> int:
+        own, offsets, old = self._inputs(group), self._offsets(group), self.scale[group]
+        slope = np.einsum("kr,kr->r", offsets, gradient[own.start - first : own.stop - first])
+        curvature = np.einsum("kr,kr->r", offsets, self.gram[own, own] @ offsets)
         wanted = old + np.divide(slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
         new = self.lattice.storable(np.where(wanted * old > 0, wanted, old))
         step = new - old
-        step *= 2 * slope * step > curvature * step * step * (1 + np.float32(1e-3))
+        step *= 2 * slope * step > _GAIN * curvature * step * step
         self.scale[group] = np.where(step != 0, new, old)
-        self._moved_by(inputs, inner, gradient, offset * step)
+        self._moved_by(own, first, gradient, offsets * step)
         return int(np.count_nonzero(step))
 
-    def _fit_zero_point(self, group: int, inputs: slice, inner: np.ndarray, gradient: np.ndarray) -> int:
+    def _fit_zero_point(self, group: int, first: int, gradient: np.ndarray) -> int:
         assert self.zero_point is not None
-        scale, old = self.scale[group], self.zero_point[group]
-        slope = -gradient.sum(axis=0) * scale
-        curvature = np.float32(inner.sum(dtype=np.float64)) * scale * scale
+        own, scale, old = self._inputs(group), self.scale[group], self.zero_point[group]
+        slope = -gradient[own.start - first : own.stop - first].sum(axis=0) * scale
+        curvature = np.float32(self.gram[own, own].sum(dtype=np.float64)) * scale * scale
         wanted = old + np.divide(slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
-        new = np.clip(np.rint(wanted), self.lattice.lo, self.lattice.hi)
-        step = new - old
-        step *= 2 * slope * step > curvature * step * step * (1 + np.float32(1e-3))
+        step = np.clip(np.rint(wanted), self.lattice.lo, self.lattice.hi) - old
+        step *= 2 * slope * step > _GAIN * curvature * step * step
         self.zero_point[group] = old + step
-        self._moved_by(inputs, inner, gradient, np.broadcast_to(-scale * step, gradient.shape))
+        if step.any():
+            self._moved_by(own, first, gradient, np.broadcast_to(-scale * step, (self.size, step.size)))
         return int(np.count_nonzero(step))
 
-    def _moved_by(self, inputs: slice, inner: np.ndarray, gradient: np.ndarray, step: np.ndarray) -> None:
-        """Values of a group have moved."""
-        self.error[inputs] -= step
-        gradient -= inner @ step
+    def _moved_by(self, own: slice, first: int, gradient: np.ndarray, step: np.ndarray) -> None:
+        """Values of a group have moved; the gradients of its block, which begins with input ``first``, follow."""
+        self.error[own] -= step
+        gradient -= self.gram[first : first + len(gradient), own] @ step

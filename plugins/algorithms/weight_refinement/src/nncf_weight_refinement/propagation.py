@@ -24,9 +24,10 @@ def shifted_target(
     mean = float(np.diagonal(exact).mean())
     if strength == 0 or not mean > 0:
         return target
-    damped = exact + damping * mean * np.eye(len(exact))
     # both sides turned: H is symmetric
-    change = np.linalg.solve(damped, (cross.astype(np.float64) - exact).T).T * strength
+    difference = (cross.astype(np.float64) - exact).T
+    np.fill_diagonal(exact, np.diagonal(exact) + damping * mean)
+    change = np.linalg.solve(exact, difference).T * strength
     shift = target.reshape(-1, target.shape[2]) @ change.astype(np.float32)
     shifted: np.ndarray = target + shift.reshape(target.shape)
     return shifted

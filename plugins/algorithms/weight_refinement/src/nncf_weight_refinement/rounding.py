@@ -15,41 +15,41 @@ from attrs import evolve
 
 from nncf_weight_refinement.factors import Factor
 from nncf_weight_refinement.grouped import Grouped
-from nncf_weight_refinement.objective import losses
 
 _LEAF = 16  # inputs that are rounded one after the other between two products of matrices
 
 
-def round_with_feedback(target: np.ndarray, start: Grouped, factor: Factor, gram: np.ndarray) -> Grouped:
+def round_with_feedback(target: np.ndarray, start: Grouped, factor: Factor) -> Grouped:
     """Levels that lose less, taken together, than the nearest ones do, under the scales of ``start``.
 
-    An output whose loss ``(ŵ - w) H (ŵ - w)ᵀ`` would be larger than that of the levels of ``start`` keeps these.
+    An output whose loss ``(ŵ - w) (H + λI) (ŵ - w)ᵀ`` would be larger than that of the levels of ``start`` keeps these.
 
     :param target: float32, [batch, outputs, inputs].
     :param start: a weight of the same shape, of scales that fit the target.
     :param factor: of the Gram matrix of the inputs, with the same group size.
-    :param gram: the matrix itself, float32, [inputs, inputs].
     """
     inputs = target.shape[2]
     columns = np.ascontiguousarray(target.reshape(-1, inputs)[:, factor.order].T)
-    levels = _feedback(columns, start, factor)
+    error = columns - start.values().reshape(-1, inputs)[:, factor.order].T
+    worst = factor.losses(error)
+    levels, loss = _feedback(columns, error, start, factor)
     found = np.empty((columns.shape[1], inputs), np.float32)
     found[:, factor.order] = levels.T
-    rounded = evolve(start, levels=found.reshape(target.shape))
-    better = losses(target, rounded.values(), gram) < losses(target, start.values(), gram)
-    return evolve(start, levels=np.where(better[..., None], rounded.levels, start.levels))
+    better = (loss < worst).reshape(*target.shape[:2], 1)
+    return evolve(start, levels=np.where(better, found.reshape(target.shape), start.levels))
 
 
-def _feedback(columns: np.ndarray, start: Grouped, factor: Factor) -> np.ndarray:
-    """Levels of all outputs, [inputs, outputs], in the order of the factor.
+def _feedback(columns: np.ndarray, error: np.ndarray, start: Grouped, factor: Factor) -> tuple[np.ndarray, np.ndarray]:
+    """Levels of all outputs, [inputs, outputs], in the order of the factor; and the loss of each output.
 
     :param columns: the target in that order, float32, [inputs, outputs].
+    :param error: memory for as many numbers.
     """
     groups = factor.order // start.group_size
     scale = _by_group(start.scale)
     zero_point = None if start.zero_point is None else _by_group(start.zero_point)
-    wanted, levels, error = columns.copy(), np.empty_like(columns), np.empty_like(columns)
-    upper, lattice = factor.upper, start.lattice
+    wanted, levels, loss = columns.copy(), np.empty_like(columns), np.zeros(columns.shape[1], np.float32)
+    upper, lattice, diagonal = factor.upper, start.lattice, factor.diagonal.astype(np.float32)
 
     def run(first: int, last: int) -> None:
         if last - first > _LEAF:
@@ -67,11 +67,16 @@ def _feedback(columns: np.ndarray, start: Grouped, factor: Factor) -> np.ndarray
                 level += zero_point[groups[k]]
             lattice.nearest(level, out=level)
             offset = level if zero_point is None else level - zero_point[groups[k]]
-            np.multiply(offset, scale[groups[k]], out=error[k])
-            np.subtract(columns[k], error[k], out=error[k])
+            value = offset * scale[groups[k]]
+            np.subtract(columns[k], value, out=error[k])
+            # (w - ŵ) U of this input: squares of these, weighted with D, add up to the loss
+            np.subtract(wanted[k], value, out=value)
+            np.multiply(value, value, out=value)
+            np.multiply(value, diagonal[k], out=value)
+            np.add(loss, value, out=loss)
 
     run(0, len(columns))
-    return levels
+    return levels, loss
 
 
 def _by_group(of_groups: np.ndarray) -> np.ndarray:

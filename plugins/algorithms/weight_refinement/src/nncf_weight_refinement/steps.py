@@ -50,17 +50,16 @@ def gptq(layer: Layer, params: AdvancedGPTQParameters, executor: Executor | None
     target = layer.target
     start = search_scales(target, layer.weight, np.diagonal(gram), executor=executor)
     factor = factorize(gram, start.group_size, params.damp_percent)
-    return layer.refined(round_with_feedback(target, start, factor, gram), "GPTQ")
+    return layer.refined(round_with_feedback(target, start, factor), "GPTQ")
 
 
 def error_propagation(layer: Layer, params: ErrorPropagationSettings, executor: Executor | None) -> PlannedWeight:
-    """Another target, and the nearest codes under scales that fit it."""
+    """Another target, and the nearest codes under the scales that there are; searches for others come behind."""
     gram, cross = layer.statistics.get("gram"), layer.statistics.get("cross_gram")
     if gram is None or cross is None:
         return layer.planned
     target = shifted_target(layer.target, gram, cross, params.strength, params.damping)
-    found = search_scales(target, layer.weight, np.diagonal(gram), executor=executor)
-    refined = layer.refined(found, "makes up for layers before")
+    refined = layer.refined(layer.weight.rounded(target), "makes up for layers before")
     return evolve(refined, target=layer.axes.restore(target))
 
 
