@@ -122,6 +122,7 @@ class AlgorithmSuite(Suite):
                 quantization_setup=inserter.quantization_setup,
                 takes_bias=partial(inserter.takes_bias, working, graph),
                 part=partial(_part, inserter, working),
+                takes_low_rank=partial(inserter.takes_low_rank, working, graph),
             )
             requests = tuple(algorithm.requests(graph, params, context, len(rounds)))
             if requests:
