@@ -21,7 +21,6 @@ from nncf_core.transformations import (
     Transformation,
 )
 
-
 _OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank)
 
 

@@ -306,9 +306,7 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
     if "low_rank" in data:
         down, up = (_decode_adapter(data[name], arrays) for name in ("down", "up"))
         return InsertLowRank(data["low_rank"], down, up, reason)
-    return CompressConstant(
-        data["compress"], _decode_tensor(data, arrays), reason, data.get("integer_operand", False)
-    )
+    return CompressConstant(data["compress"], _decode_tensor(data, arrays), reason, data.get("integer_operand", False))
 
 
 def _decode_adapter(data: Mapping[str, Any], arrays: Any) -> Adapter:

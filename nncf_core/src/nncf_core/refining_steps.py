@@ -110,7 +110,8 @@ class RefiningRun:
             name = step.algorithm.name
             for request in checked_requests(name, step.algorithm.requests(graph, step.params, context, 0)):
                 requests.setdefault(_tensor_at(graph, request.target, name), {})[request] = None
-        return Refinement(steps, graph, known, {tensor: tuple(found) for tensor, found in requests.items()})
+        found = {tensor: tuple(wanted) for tensor, wanted in requests.items()}
+        return Refinement(steps, graph, known, found, self.graph)
 
     def _items(self) -> Iterator[Any]:
         """As many items of the dataset as the step that wants most."""

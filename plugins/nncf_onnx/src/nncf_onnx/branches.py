@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -38,14 +40,15 @@ def operand(
 
 
 def branch(
-    rewriter: Rewriter, name: str, source: ir.Value, down: ir.Value, up: ir.Value, behind: ir.Value
+    rewriter: Rewriter, name: str, source: ir.Value, matrices: Sequence[ir.Value], behind: ir.Value
 ) -> list[ir.Node]:
     """The products of a branch, and the sum, not yet in a graph.
 
     :param source: activations.
+    :param matrices: both operands.
     :param behind: what the layer gives.
     """
-    dtype = behind.dtype
+    (down, up), dtype = matrices, behind.dtype
     first = rewriter.node("MatMul", [source, down], f"{name}/down", f"{name}/down/output", dtype)
     second = rewriter.node("MatMul", [first.outputs[0], up], f"{name}/up", f"{name}/up/output", dtype)
     total = rewriter.node("Add", [behind, second.outputs[0]], name, f"{behind.name}_corrected", dtype)

@@ -165,15 +165,16 @@ class _Editor:
         """Two products and an Add behind each layer; a model's output keeps its name."""
         rewriter, operands = self.rewriter, list[ir.Value]()
         for layer, port in layers_of(self._graph, command):
-            start, place = self._place(TargetPoint(layer.name, PointKind.INPUT, port)), self._place(TargetPoint(layer.name))
+            start = self._place(TargetPoint(layer.name, PointKind.INPUT, port))
+            place, label = self._place(TargetPoint(layer.name)), f"{layer.name}/low_rank"
             if not operands:
                 for part, adapter in (("down", command.down), ("up", command.up)):
-                    name = f"{layer.name}/low_rank/{part}/weight"
+                    name = f"{label}/{part}/weight"
                     value, nodes = branches.operand(rewriter, place.graph, name, adapter, place.dtype)
                     place.graph.insert_before(start.node, nodes)
                     operands.append(value)
             place.value.dtype = place.dtype
-            self._insert(place, branches.branch(rewriter, f"{layer.name}/low_rank", start.value, *operands, place.value))
+            self._insert(place, branches.branch(rewriter, label, start.value, operands, place.value))
 
     def quantize(self, command: InsertQuantizer) -> None:
         """QuantizeLinear and DequantizeLinear at an input or an output; a model's output keeps its name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import openvino as ov
@@ -33,12 +33,14 @@ def operand(emitter: Emitter, name: str, adapter: Adapter, kind: Any, number: Ca
     return number(adapter, kind, name)
 
 
-def branch(unique: Callable[[str], str], name: str, source: Any, down: Any, up: Any, behind: Any) -> ov.Node:
+def branch(unique: Callable[[str], str], name: str, source: Any, matrices: Sequence[Any], behind: Any) -> ov.Node:
     """The sum of what a layer gives and its branch; all but the sum have their names.
 
     :param source: activations.
+    :param matrices: both operands.
     :param behind: what the layer gives.
     """
+    down, up = matrices
     first = opset1.matmul(source, down, False, True)
     first.set_friendly_name(unique(f"{name}/down"))
     second = opset1.matmul(first, up, False, True)

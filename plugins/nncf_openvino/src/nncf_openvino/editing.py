@@ -134,7 +134,7 @@ class _Editor:
                 branches.operand(self._emitter, f"{name}/{part}/weight", adapter, kind, self._number)
                 for part, adapter in (("down", command.down), ("up", command.up))
             ]
-            self._insert(branches.branch(self._unique, name, source, *operands, place.source), name, place)
+            self._insert(branches.branch(self._unique, name, source, operands, place.source), name, place)
 
     def quantize(self, command: InsertQuantizer) -> None:
         """A FakeQuantize, or FakeConvert, at an input or an output; a model's output keeps its name."""

@@ -34,8 +34,8 @@ def get_config(model: nn.Module) -> dict[str, Any]:
 
     :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
     :return: ``{"compression_state": [...]}``, with an entry for each compressed or rounded weight, each multiplication,
-        each low-rank branch, each folded normalization, and the quantizers of each module that was quantized. An entry has all names of a
-        shared weight.
+        each low-rank branch, each folded normalization, and the quantizers of each module that was quantized. An entry
+        has all names of a shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)
@@ -193,8 +193,8 @@ def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[st
 def _place_branch(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
     module = model.get_submodule(names[0])
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
-    sizes = (int(values[name]) for name in ("inputs", "rank", "outputs"))
-    put_branch(module, *sizes, torch_dtype(values["dtype"]), device)
+    inputs, rank, outputs = (int(values[name]) for name in ("inputs", "rank", "outputs"))
+    put_branch(module, inputs, rank, outputs, torch_dtype(values["dtype"]), device)
 
 
 def _place_rounding(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:

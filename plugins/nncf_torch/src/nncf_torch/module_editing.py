@@ -22,8 +22,8 @@ from nncf_core.transformations import (
     is_extension,
 )
 from nncf_torch.biases import add_bias
-from nncf_torch.branches import add_branches
 from nncf_torch.boundaries import module_at, path_of, runnable_point
+from nncf_torch.branches import add_branches
 from nncf_torch.compressed_modules import put_compressed, put_float, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.module_model import ModuleModel

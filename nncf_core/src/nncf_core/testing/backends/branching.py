@@ -90,20 +90,22 @@ class BranchingTests(BackendSuite):
 def _edit(graph: Graph, name: str, *, integers: bool) -> InsertLowRank:
     outputs, inputs = outputs_and_inputs(graph, name)
     random = np.random.default_rng(0)
-    shapes = ((_RANK, inputs), (outputs, _RANK))
-    matrices = [random.normal(0, 0.2, shape).astype(np.float32) for shape in shapes]
+    down, up = (random.normal(0, 0.2, shape).astype(np.float32) for shape in ((_RANK, inputs), (outputs, _RANK)))
     if not integers:
-        return InsertLowRank(name, *matrices)
-    dtype = np.dtype(graph.constants[name].dtype)
-    down, up = (compress(array.astype(dtype), SCHEMES["int8_asym"], reduction_axes=1) for array in matrices)
-    return InsertLowRank(name, down, up)
+        return InsertLowRank(name, down, up)
+    dtype, scheme = np.dtype(graph.constants[name].dtype), SCHEMES["int8_asym"]
+    return InsertLowRank(
+        name,
+        compress(down.astype(dtype), scheme, reduction_axes=1),
+        compress(up.astype(dtype), scheme, reduction_axes=1),
+    )
 
 
 def _addition(graph: Graph, edit: InsertLowRank) -> np.ndarray:
     """What a branch adds to a weight, in its own orientation and type."""
     constant, layout = graph.constants[edit.constant], layout_of(graph, edit.constant)
     product = _floats(edit.up) @ _floats(edit.down)
-    turned = product if layout.channel_axes == (0,) else product.T
+    turned: np.ndarray = product if layout.channel_axes == (0,) else product.T
     return turned.astype(np.dtype(constant.dtype))
 
 

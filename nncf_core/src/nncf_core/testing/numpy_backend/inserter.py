@@ -209,10 +209,11 @@ def _branch(model: NumpyModel, graph: Graph, command: InsertLowRank) -> None:
         index = _position(model, TargetPoint(layer.name))
         operation, name = model.operations[index], _free_name(model, f"{layer.name}/low_rank")
         activations = operation.inputs[port]
-        steps = []
+        steps: list[Operation] = []
         for part, adapter in (("down", command.down), ("up", command.up)):
-            compressed = isinstance(adapter, CompressedTensor)
-            model.constants[f"{name}/{part}"] = adapter if compressed else adapter.astype(layer.outputs[0].dtype)
+            if not isinstance(adapter, CompressedTensor):
+                adapter = adapter.astype(np.dtype(layer.outputs[0].dtype or "float32"))
+            model.constants[f"{name}/{part}"] = adapter
             inputs = (steps[-1].output if steps else activations, f"{name}/{part}")
             steps.append(Operation(f"{name}/{part}/product", "MatMul", inputs, f"{name}/{part}/output", True))
         model.operations[index] = evolve(operation, output=f"{name}/before")

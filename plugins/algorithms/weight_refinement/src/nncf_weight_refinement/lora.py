@@ -60,9 +60,7 @@ LORA_CORRECTION_SCHEMA: Mapping[str, Any] = {
 }
 
 
-def lora_correction(
-    layer: Layer, params: AdvancedLoraCorrectionParameters, executor: Executor | None
-) -> PlannedWeight:
+def lora_correction(layer: Layer, params: AdvancedLoraCorrectionParameters, executor: Executor | None) -> PlannedWeight:
     """A branch for what the codes so far leave."""
     planned, gram = layer.planned, layer.statistics.get("gram")
     if gram is None:

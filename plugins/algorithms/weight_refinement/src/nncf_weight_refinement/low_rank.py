@@ -153,7 +153,8 @@ def _damped(gram: np.ndarray, damping: float) -> np.ndarray:
     if not damping:
         return gram
     added = np.float32(damping * float(np.diagonal(gram).mean(dtype=np.float64)))
-    return gram + added * np.eye(len(gram), dtype=np.float32)
+    damped: np.ndarray = gram + added * np.eye(len(gram), dtype=np.float32)
+    return damped
 
 
 def _rounded(matrix: np.ndarray, integers: bool) -> Adapter:
