@@ -15,9 +15,6 @@ from nncf_core.transformations import Adapter
 from nncf_onnx.forms import dequantize_linear
 from nncf_onnx.rewriting import Rewriter
 
-_OPSET = 13
-"""First opset whose DequantizeLinear has a scale for each channel."""
-
 
 def takes_low_rank(graph: Graph, constant: str) -> bool:
     """Whether all layers that take a weight are products without a factor of their own."""
@@ -35,7 +32,7 @@ def operand(
         values = np.ascontiguousarray(np.asarray(adapter).T.astype(dtype.numpy()))
         return rewriter.constant(graph, name, ir.Tensor(values)), []
     tensor = _transposed(adapter.on_host())
-    nodes = dequantize_linear.nodes(rewriter, graph, name, tensor, dtype, arithmetic=rewriter.opset < _OPSET)
+    nodes = dequantize_linear.nodes(rewriter, graph, name, tensor, dtype)
     return nodes[-1].outputs[0], nodes
 
 
