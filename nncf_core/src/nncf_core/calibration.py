@@ -17,12 +17,13 @@ from nncf_core.cuts import Part, model_inputs
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.grams import CrossGram
 from nncf_core.graph import Graph
+from nncf_core.low_rank import product_of
 from nncf_core.numerics.kernels import decompress
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend
 from nncf_core.spool import Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import CompressConstant, ReplaceConstant, Transformation
+from nncf_core.transformations import CompressConstant, InsertLowRank, ReplaceConstant, Transformation
 
 EXACT, COMPRESSED = "exact", "compressed"
 """Streams of tensors: those of the float model, and those behind compressed weights."""
@@ -70,15 +71,15 @@ class Calibration:
     spool: Spool
     progress: Progress
     checkpoints: Checkpoints | None = None
-    _edits: dict[str, Transformation] = field(factory=dict)
+    _edits: dict[str, list[CompressConstant | InsertLowRank]] = field(factory=dict)
     _fresh: list[Transformation] = field(factory=list)
 
     def give(self, edits: Iterable[Transformation]) -> None:
         """What has become of weights whose inputs were looked at: layers run with it from now on."""
         for edit in edits:
             self._fresh.append(edit)
-            if self.propagates and isinstance(edit, CompressConstant):
-                self._edits[edit.constant] = edit
+            if self.propagates and isinstance(edit, (CompressConstant, InsertLowRank)):
+                self._edits.setdefault(edit.constant, []).append(edit)
 
     def looks(self, items: Iterable[Any]) -> Iterator[Look]:
         """Run the parts one by one; yields after each, and goes on with the weights that were given by then."""
@@ -151,12 +152,21 @@ class Calibration:
     def _changed(self, part: Part) -> list[Transformation]:
         """Edits that let a part run with what weights have become."""
         found: list[Transformation] = []
-        for name, edit in self._edits.items():
+        for name, edits in self._edits.items():
             if any(node.name in part.nodes for node, _ in self.graph.users(name)):
-                assert isinstance(edit, CompressConstant)
                 # runtimes multiply floats faster than codes, as long as there are many rows
-                found.append(ReplaceConstant(name, decompress(edit.tensor.on_host())))
+                found.append(ReplaceConstant(name, self._values(edits)))
         return found
+
+    def _values(self, edits: Iterable[CompressConstant | InsertLowRank]) -> np.ndarray:
+        """What layers compute with: the weight, and what branches add to it."""
+        parts = (
+            decompress(edit.tensor.on_host()) if isinstance(edit, CompressConstant) else product_of(self.graph, edit)
+            for edit in edits
+        )
+        first = next(parts)
+        total: np.ndarray = sum((part.astype(np.float32) for part in parts), start=first)
+        return total
 
     def _runner(self, model: Model, changed: Iterable[Transformation]) -> Runner:
         """Runs a part with edits, which it is given to keep."""

@@ -81,6 +81,14 @@ def values_of(adapter: Adapter) -> np.ndarray:
     return to_host(adapter)
 
 
+def product_of(graph: Graph, edit: InsertLowRank) -> np.ndarray:
+    """What a branch adds to a weight, float32 of the constant's own shape."""
+    node, _ = layers_of(graph, edit)[0]
+    layout = next(port.layout for port in node.inputs if port.constant == edit.constant and port.layout is not None)
+    product: np.ndarray = values_of(edit.up).astype(np.float32) @ values_of(edit.down).astype(np.float32)
+    return product if layout.channel_axes == (0,) else product.T
+
+
 def floats_of(adapter: Adapter) -> np.ndarray:
     """The floating-point numbers of a matrix, but for codes."""
     return adapter.on_host().scale if isinstance(adapter, CompressedTensor) else to_host(adapter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,15 +16,19 @@ import onnx
 import openvino
 import pytest
 import torch
+from attrs import evolve
 from torch import nn
 
 import nncf
 import nncf.torch
+from nncf_core.hookspecs import HOOK_API, hookimpl
 from nncf_core.low_rank import values_of
 from nncf_core.numerics.kernels import decompress
 from nncf_core.pipeline import apply_plan, make_plan, run
 from nncf_core.plan import Plan
+from nncf_core.testing import registered
 from nncf_core.transformations import CompressConstant, InsertLowRank
+from nncf_weight_refinement.layers import is_refinable, layer_of, requests_of
 
 WIDTH, HIDDEN, TOKENS = 64, 96, 40
 FRAMEWORKS = ("onnx", "openvino", "torch", "program")
@@ -246,6 +251,61 @@ def test_behind_other_algorithms(framework):
     without = run({"compression": config("int4_asym", gptq)["compression"][:2]}, network(framework), dataset=dataset())
     result = run(config("int4_asym", gptq), network(framework), dataset=dataset())
     assert error(result.model) < 0.9 * error(without.model)
+
+
+class Restoring:
+    """Adds what is missing from weights as a branch, wholly, and writes down the inputs of layers."""
+
+    name = "restoring"
+    parameters = nncf.AdvancedLoraCorrectionParameters
+    propagates = True
+
+    def __init__(self) -> None:
+        self.grams: list[np.ndarray] = []
+
+    def schema(self):
+        return {"type": "object"}
+
+    def rounds(self, graph, params):
+        return 1
+
+    def requests(self, graph, params, context, round_index):
+        return requests_of(graph, context, ("gram",))
+
+    def transformations(self, graph, statistics, params, context, round_index):
+        return ()
+
+    def refined(self, weights, graph, statistics, params, context):
+        result = []
+        for weight in weights:
+            if is_refinable(weight.plan):
+                layer = layer_of(weight, graph, statistics, ("gram",))
+                self.grams.append(layer.statistics["gram"])
+                missing = (layer.target - layer.axes.matrices(decompress(layer.tensor, np.float32)))[0]
+                branch = InsertLowRank(weight.edit.constant, np.eye(missing.shape[1], dtype=np.float32), missing)
+                weight = evolve(weight, more=(branch,))
+            result.append(weight)
+        return result
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_layers_behind_see_the_branches(framework):
+    """Where branches restore weights, what comes behind gets what it gets in the float model."""
+    seen = []
+    for propagates in (False, True):
+        algorithm = Restoring()
+        algorithm.propagates = propagates
+        plugin = types.ModuleType("restoring_plugin")
+        plugin.NNCF_HOOK_API, plugin.nncf_algorithms = HOOK_API, hookimpl(lambda made=algorithm: [made])
+        sections = [config("int2_sym")["compression"][0], {"algorithm": "restoring"}]
+        with registered(plugin, "restoring_plugin"):
+            result = run({"compression": sections}, network(framework), dataset=dataset(4))
+        seen.append(algorithm.grams)
+    assert len(seen[0]) == 4
+    for exact, behind in zip(*seen, strict=True):
+        # the table has 8 bits
+        np.testing.assert_allclose(behind, exact, atol=2e-2 * np.abs(exact).max())
+    assert error(result.model) < 0.03
 
 
 class TestWhatIsLeftOut:

@@ -11,13 +11,13 @@ import numpy as np
 from nncf_core.contracts import CompressionRequest, LowRankInserter
 from nncf_core.errors import NNCFError
 from nncf_core.graph import Graph
-from nncf_core.low_rank import layers_of, outputs_and_inputs, values_of
+from nncf_core.low_rank import layers_of, outputs_and_inputs, product_of, values_of
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import compress, decompress
 from nncf_core.testing.backends.base import BackendSuite, compressed, layout_of
 from nncf_core.testing.cases import ModelCase
 from nncf_core.testing.suite import expect
-from nncf_core.transformations import Adapter, CompressConstant, InsertLowRank, Transformation
+from nncf_core.transformations import CompressConstant, InsertLowRank, Transformation
 
 _RANK = 3
 _OTHER_STEPS = 1e-5
@@ -102,15 +102,8 @@ def _edit(graph: Graph, name: str, *, integers: bool) -> InsertLowRank:
 
 
 def _addition(graph: Graph, edit: InsertLowRank) -> np.ndarray:
-    """What a branch adds to a weight, in its own orientation and type."""
-    constant, layout = graph.constants[edit.constant], layout_of(graph, edit.constant)
-    product = _floats(edit.up) @ _floats(edit.down)
-    turned: np.ndarray = product if layout.channel_axes == (0,) else product.T
-    return turned.astype(np.dtype(constant.dtype))
-
-
-def _floats(adapter: Adapter) -> np.ndarray:
-    return values_of(adapter).astype(np.float32)
+    """What a branch adds to a weight, in its own type."""
+    return product_of(graph, edit).astype(np.dtype(graph.constants[edit.constant].dtype))
 
 
 def _title(edit: InsertLowRank) -> str:
