@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from nncf_core.advanced import AdvancedCompressionParameters, AdvancedLoraCorrectionParameters
+from nncf_core.api import compress_weights_config
 from nncf_core.checking import checked_edits
 from nncf_core.errors import ParameterNotSupportedError, PluginError, ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
@@ -161,7 +163,7 @@ class TestPlans:
         assert (entry.format, entry.reason) == ("uint8" if integers else "", "because")
         reports = [Report.of(graph, each) for each in (plain, both)]
         assert reports[1].bytes_after == reports[0].bytes_after + wanted
-        assert reports[1].notes == (f"Of these bytes {wanted:,} are of low-rank branches beside 1 weights.",)
+        assert reports[1].notes == (f"Of these bytes {wanted:,} are of low-rank branches beside 1 weight.",)
         assert reports[0].notes == ()
 
     def test_the_model_computes_with_them(self, integers):
@@ -179,3 +181,14 @@ class TestPlans:
 def test_values_of_integers_are_those_of_the_kernels():
     down, _ = matrices(4, 8, integers=True)
     np.testing.assert_array_equal(values_of(down), decompress(down, np.float32))
+
+
+def test_arguments_become_a_section():
+    def section(**arguments):
+        return compress_weights_config(mode="int4_sym", lora_correction=True, **arguments)["compression"][-1]
+
+    assert section() == {"algorithm": "lora_correction"}
+    assert section(subset_size=16) == {"algorithm": "lora_correction", "subset_size": 16}
+    own = AdvancedLoraCorrectionParameters(adapter_rank=4, use_int8_adapters=False, subset_size=20)
+    found = section(advanced_parameters=AdvancedCompressionParameters(lora_correction_params=own), subset_size=64)
+    assert (found["adapter_rank"], found["use_int8_adapters"], found["subset_size"]) == (4, False, 20)

@@ -152,19 +152,9 @@ def compress_weights_config(
         main["ignored_scope"] = unstructure(_checked_scope(ignored_scope))
     before = [{"algorithm": "awq"}] if awq else []
     flags = {"scale_estimation": scale_estimation, "gptq": gptq, "lora_correction": lora_correction}
-    after = [_method_section(name, advanced_parameters) for name, wanted in flags.items() if wanted]
+    after = [_method_section(name, advanced_parameters, subset_size) for name, wanted in flags.items() if wanted]
     sections = [*before, main, *after]
     return {"compression": sections if len(sections) > 1 else main}
-
-
-def _method_section(name: str, advanced: AdvancedCompressionParameters | None) -> dict[str, Any]:
-    """The section of a method that refines weights, with what the advanced parameters say of it."""
-    from nncf_core.structuring import unstructure
-
-    own = getattr(advanced, f"{name}_params", None)
-    if own is None or own == type(own)():
-        return {"algorithm": name}
-    return {"algorithm": name, **unstructure(own)}
 
 
 def _checked_scope(scope: object) -> IgnoredScope:
@@ -188,6 +178,18 @@ def _traces(model: Any) -> bool:
     from nncf_core.registry import registry
 
     return traces(registry().backend_for(model).builder)
+
+
+def _method_section(name: str, advanced: AdvancedCompressionParameters | None, subset_size: int) -> dict[str, Any]:
+    """The section of a method that refines weights, with what the arguments say of it."""
+    from nncf_core.advanced import AdvancedCompressionParameters as Parameters
+    from nncf_core.structuring import unstructure
+
+    own = getattr(advanced or Parameters(), f"{name}_params")
+    values: dict[str, Any] = {} if own == type(own)() else unstructure(own)
+    if subset_size < own.subset_size:
+        values["subset_size"] = subset_size
+    return {"algorithm": name, **values}
 
 
 def _check_dataset(dataset: object) -> None:

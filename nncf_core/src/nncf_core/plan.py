@@ -220,6 +220,25 @@ def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
+def _encode_adapter(adapter: Adapter, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return _encode_tensor(adapter, arrays) if isinstance(adapter, CompressedTensor) else _store(adapter, arrays)
+
+
+def _encode_tensor(tensor: CompressedTensor, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    tensor = tensor.on_host()
+    optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
+    return {
+        "format": asdict(tensor.format),
+        "codes": _store(tensor.codes, arrays),
+        "scale": _store(tensor.scale, arrays),
+        **{name: None if array is None else _store(array, arrays) for name, array in optional.items()},
+        "tensor": {
+            name: getattr(tensor, name)
+            for name in ("shape", "dtype", "reduction_axes", "group_axis", "group_size", "global_scale")
+        },
+    }
+
+
 def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if isinstance(transformation, InsertMultiply):
         target = transformation.target
@@ -265,25 +284,6 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
         **_encode_tensor(transformation.tensor, arrays),
         "reason": transformation.reason,
         "integer_operand": transformation.integer_operand,
-    }
-
-
-def _encode_adapter(adapter: Adapter, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    return _encode_tensor(adapter, arrays) if isinstance(adapter, CompressedTensor) else _store(adapter, arrays)
-
-
-def _encode_tensor(tensor: CompressedTensor, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    tensor = tensor.on_host()
-    optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
-    return {
-        "format": asdict(tensor.format),
-        "codes": _store(tensor.codes, arrays),
-        "scale": _store(tensor.scale, arrays),
-        **{name: None if array is None else _store(array, arrays) for name, array in optional.items()},
-        "tensor": {
-            name: getattr(tensor, name)
-            for name in ("shape", "dtype", "reduction_axes", "group_axis", "group_size", "global_scale")
-        },
     }
 
 

@@ -147,7 +147,8 @@ def _notes_of(branches: Collection[PlanEntry]) -> tuple[str, ...]:
     if not branches:
         return ()
     total = sum(entry.bytes_after for entry in branches)
-    return (f"Of these bytes {total:,} are of low-rank branches beside {len(branches)} weights.",)
+    weights = "1 weight" if len(branches) == 1 else f"{len(branches)} weights"
+    return (f"Of these bytes {total:,} are of low-rank branches beside {weights}.",)
 
 
 def _label(constant: Constant, entry: PlanEntry | None) -> str:
