@@ -19,7 +19,8 @@ from nncf_weight_refinement.algorithms import WeightRefiner
 from nncf_weight_refinement.layers import Layer, is_refinable, refine_each, requests_of
 from nncf_weight_refinement.low_rank import fit_branch
 
-_DAMPING = 0.05
+_DAMPING = 0.2
+"""A part of the mean of H's diagonal; of 0, 0.01, 0.05, 0.2 and 1 it lost least on text that was not sampled."""
 _SHOWN = 5
 
 _DEFAULTS = AdvancedLoraCorrectionParameters()
