@@ -203,13 +203,15 @@ def test_statistics_are_those_of_hooks(framework, propagates):
     witness = Witness(propagates, ("gram", "cross_gram", "mean_square"))
     witnessed(framework, witness)
     wanted = expected(propagates)
+    # OpenVINO computes parts with activations in bfloat16 where the processor knows it
+    tolerance = 1e-2 if framework == "openvino" else 2e-5
     assert len(witness.seen) == 9
     for number, (names, found) in enumerate(witness.seen):
         first = FIRST[number]
         assert len(names) == {"q": 3, "gate": 2}.get(first.split(".")[-2], 1)
         for kind, value in found.items():
             scale = np.abs(wanted[first][kind]).max()
-            np.testing.assert_allclose(value, wanted[first][kind], atol=2e-5 * scale, err_msg=f"{first} {kind}")
+            np.testing.assert_allclose(value, wanted[first][kind], atol=tolerance * scale, err_msg=f"{first} {kind}")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -12,23 +13,25 @@ import numpy as np
 from attrs import define, field, frozen
 
 from nncf_core.checkpoints import Checkpoints
-from nncf_core.contracts import Model, Runner
+from nncf_core.collecting import workers
+from nncf_core.contracts import Model, Runner, SamplingInserter
 from nncf_core.cuts import Part, model_inputs
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.grams import CrossGram
 from nncf_core.graph import Graph
+from nncf_core.low_rank import product_of
 from nncf_core.numerics.kernels import decompress
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend
 from nncf_core.spool import Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import CompressConstant, ReplaceConstant, Transformation
+from nncf_core.transformations import CompressConstant, InsertLowRank, ReplaceConstant, Transformation
 
 EXACT, COMPRESSED = "exact", "compressed"
 """Streams of tensors: those of the float model, and those behind compressed weights."""
 
-_CHUNK = 16
-"""Samples whose inputs are in memory at a time."""
+_CHUNK = 8
+"""Samples whose tensors are in memory at a time."""
 
 _STRETCH = 8
 """Parts that are cut out of the model together first: cutting takes time with the size of what is cut."""
@@ -70,15 +73,15 @@ class Calibration:
     spool: Spool
     progress: Progress
     checkpoints: Checkpoints | None = None
-    _edits: dict[str, Transformation] = field(factory=dict)
+    _edits: dict[str, list[CompressConstant | InsertLowRank]] = field(factory=dict)
     _fresh: list[Transformation] = field(factory=list)
 
     def give(self, edits: Iterable[Transformation]) -> None:
         """What has become of weights whose inputs were looked at: layers run with it from now on."""
         for edit in edits:
             self._fresh.append(edit)
-            if self.propagates and isinstance(edit, CompressConstant):
-                self._edits[edit.constant] = edit
+            if self.propagates and isinstance(edit, (CompressConstant, InsertLowRank)):
+                self._edits.setdefault(edit.constant, []).append(edit)
 
     def looks(self, items: Iterable[Any]) -> Iterator[Look]:
         """Run the parts one by one; yields after each, and goes on with the weights that were given by then."""
@@ -88,7 +91,7 @@ class Calibration:
             yield Look(self.parts[number].tensors, Statistics(), edits)
             self._forget(number)
         if self.checkpoints is not None and done:
-            self.spool.reopen(self.checkpoints.types)
+            self.spool.reopen(self.checkpoints.index)
         stretches = _Stretches(self.backend, self.model, self.parts)
         numbers = range(len(done), len(self.parts))
         for number in self.progress.track(numbers, "Running the model part by part", len(numbers)):
@@ -96,8 +99,8 @@ class Calibration:
             self._fresh.clear()
             yield Look(part.tensors, self._statistics(part, partial(stretches.part, number), samples))
             if self.checkpoints is not None:
-                self.checkpoints.write(self._fresh, self.spool.types)
-            self.spool.drop_but(part.kept, samples)
+                self.checkpoints.write(self._fresh, self.spool.index)
+            self.spool.drop_but(part.kept)
             self._forget(number)
 
     def _take(self, items: Iterable[Any]) -> tuple[int, str]:
@@ -140,34 +143,51 @@ class Calibration:
         }
         of = {request: tensor for tensor in part.tensors for request in self.requests[tensor]}
         statistics = Statistics()
-        for sample in range(samples):
-            seen = {stream: self._run(run, part, stream, sample) for stream, run in runners.items()}
-            exact, last = seen[streams[0]], seen[streams[-1]]
-            for request, tensor in of.items():
-                aggregator = statistics.aggregator(request)
-                if isinstance(aggregator, CrossGram):
-                    aggregator.update_pair(exact[tensor], last[tensor])
-                else:
-                    aggregator.update(last[tensor])
+
+        def run(sample: int) -> dict[str, dict[str, np.ndarray]]:
+            return {stream: self._run(each, part, stream, sample) for stream, each in runners.items()}
+
+        with ThreadPoolExecutor(self._threads) as executor:
+            for first in range(0, samples, _CHUNK):
+                # products of matrices take all cores by themselves: they wait until some samples have been run
+                for seen in list(executor.map(run, range(first, min(first + _CHUNK, samples)))):
+                    _update(statistics, of, seen[streams[0]], seen[streams[-1]])
         statistics.items = samples
         return statistics
+
+    @property
+    def _threads(self) -> int:
+        """How many samples run at the same time."""
+        return workers()[0] if isinstance(self.backend.inserter, SamplingInserter) else 1
 
     def _changed(self, part: Part) -> list[Transformation]:
         """Edits that let a part run with what weights have become."""
         found: list[Transformation] = []
-        for name, edit in self._edits.items():
+        for name, edits in self._edits.items():
             if any(node.name in part.nodes for node, _ in self.graph.users(name)):
-                assert isinstance(edit, CompressConstant)
                 # runtimes multiply floats faster than codes, as long as there are many rows
-                found.append(ReplaceConstant(name, decompress(edit.tensor.on_host())))
+                found.append(ReplaceConstant(name, self._values(edits)))
         return found
+
+    def _values(self, edits: Iterable[CompressConstant | InsertLowRank]) -> np.ndarray:
+        """What layers compute with: the weight, and what branches add to it."""
+        parts = (
+            decompress(edit.tensor.on_host()) if isinstance(edit, CompressConstant) else product_of(self.graph, edit)
+            for edit in edits
+        )
+        first = next(parts)
+        total: np.ndarray = sum((part.astype(np.float32) for part in parts), start=first)
+        return total
 
     def _runner(self, model: Model, changed: Iterable[Transformation]) -> Runner:
         """Runs a part with edits, which it is given to keep."""
         if changed:
             graph = self.backend.builder.build(model)
             model = self.backend.inserter.apply(model, graph, changed, self.options)
-        return self.backend.inserter.runner(model)
+        inserter = self.backend.inserter
+        if isinstance(inserter, SamplingInserter):
+            return inserter.sampling_runner(model, self._threads)
+        return inserter.runner(model)
 
     def _run(self, run: Runner, part: Part, stream: str, sample: int) -> dict[str, np.ndarray]:
         """The tensors of a part for a sample; those that wait for later parts are left for them."""
@@ -190,6 +210,21 @@ class Calibration:
         for name in list(self._edits):
             if not any(node.name in later for node, _ in self.graph.users(name)):
                 del self._edits[name]
+
+
+def _update(
+    statistics: Statistics,
+    tensors: Mapping[StatisticsRequest, str],
+    exact: Mapping[str, np.ndarray],
+    last: Mapping[str, np.ndarray],
+) -> None:
+    """Take one sample into account."""
+    for request, tensor in tensors.items():
+        aggregator = statistics.aggregator(request)
+        if isinstance(aggregator, CrossGram):
+            aggregator.update_pair(exact[tensor], last[tensor])
+        else:
+            aggregator.update(last[tensor])
 
 
 def _nothing(feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

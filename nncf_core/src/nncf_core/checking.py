@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
+import numpy as np
+
 from nncf_core.errors import PluginError
 from nncf_core.graph import Graph
+from nncf_core.low_rank import floats_of
 from nncf_core.numerics.arrays import Array, all_finite
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     ReplaceConstant,
     Transformation,
 )
+
+_OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank)
 
 
 def checked_rounds(algorithm: str, rounds: object) -> int:
@@ -50,7 +56,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
         if not isinstance(edit, get_args(Transformation)):
             allowed = ", ".join(kind.__name__ for kind in get_args(Transformation))
             raise PluginError(f"Algorithm {algorithm!r}: transformations() yields {edit!r}; allowed are {allowed}.")
-        if isinstance(edit, (CompressConstant, ReplaceConstant)) and edit.constant not in graph.constants:
+        if isinstance(edit, _OF_CONSTANTS) and edit.constant not in graph.constants:
             raise PluginError(
                 f"Algorithm {algorithm!r}: {type(edit).__name__} names {edit.constant!r}, which is no constant of the "
                 "model; a constant's name is the key in Graph.constants."
@@ -63,7 +69,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
 
 
 def _target(edit: Transformation) -> object:
-    if isinstance(edit, (CompressConstant, ReplaceConstant)):
+    if isinstance(edit, _OF_CONSTANTS):
         return edit.constant
     return edit.node if isinstance(edit, InsertBias) else edit.target
 
@@ -76,4 +82,6 @@ def _numbers(edit: Transformation) -> Array:
         return edit.value
     if isinstance(edit, InsertMultiply):
         return edit.factor
+    if isinstance(edit, InsertLowRank):
+        return np.concatenate([floats_of(adapter).reshape(-1) for adapter in (edit.down, edit.up)])
     return ()

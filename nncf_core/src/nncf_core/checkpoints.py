@@ -31,12 +31,12 @@ class Checkpoints:
     run: str
     _digest: str = ""
     _count: int = 0
-    _types: list[tuple[str, str, str]] = field(factory=list)
+    _index: list[dict[str, Any]] = field(factory=list)
 
     @property
-    def types(self) -> list[tuple[str, str, str]]:
+    def index(self) -> list[dict[str, Any]]:
         """What waited in the spool after the last finished part."""
-        return self._types
+        return self._index
 
     def open(self, digest: str) -> list[tuple[Transformation, ...]]:
         """The edits of each finished part.
@@ -48,7 +48,7 @@ class Checkpoints:
         try:
             state: dict[str, Any] = json.loads(self._state.read_text())
             stored = [state[name] for name in ("version", "framework", "run", "data")]
-            self._count, self._types = int(state["parts"]), [tuple(each) for each in state["tensors"]]
+            self._count, self._index = int(state["parts"]), list(state["tensors"])
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -68,21 +68,21 @@ class Checkpoints:
                 )
         return [self._plan(number) for number in range(self._count)]
 
-    def write(self, edits: Sequence[Transformation], types: list[tuple[str, str, str]]) -> None:
+    def write(self, edits: Sequence[Transformation], index: list[dict[str, Any]]) -> None:
         """Write down that one more part is finished.
 
-        :param types: what waits in the spool for later parts.
+        :param index: what waits in the spool for later parts.
         :raises InvalidPathError: when a file cannot be written.
         """
         Plan(self.framework, (), (("", tuple(edits)),)).save(self._part(self._count))
-        self._count, self._types = self._count + 1, types
+        self._count, self._index = self._count + 1, index
         state = {
             "version": _VERSION,
             "framework": self.framework,
             "run": self.run,
             "data": self._digest,
             "parts": self._count,
-            "tensors": types,
+            "tensors": index,
         }
         try:
             with replacing(self._state) as temporary:

@@ -209,6 +209,17 @@ class BiasInserter(Protocol):
 
 
 @runtime_checkable
+class LowRankInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``InsertLowRank``."""
+
+    def takes_low_rank(self, model: Model, graph: Graph, constant: str) -> bool:
+        """Whether the layers of a working model that take a weight can have low-rank branches.
+
+        :param constant: name of the weight; not compressed yet, or compressed in an earlier round.
+        """
+
+
+@runtime_checkable
 class PreparingInserter(Protocol):
     """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
 
@@ -270,6 +281,7 @@ class Context:
     :param has_data: whether statistics of activations can be had: there is a dataset, or a file of statistics. An
         algorithm that works with and without them chooses by this.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
+    :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
     """
 
     executor: Executor | None = None
@@ -284,6 +296,7 @@ class Context:
     note: Callable[[str], None] = nncf_logger.info
     has_data: bool = False
     planned: tuple[PlannedConstant, ...] = ()
+    takes_low_rank: Callable[[str], bool] = lambda _constant: False
 
 
 @runtime_checkable
@@ -366,6 +379,19 @@ class RefiningAlgorithm(Protocol):
 
         :param weights: those that take the same tensor, such as the projections of queries, keys and values.
         :param statistics: of this algorithm's requests at the inputs of these weights, as far as there is data.
+        """
+
+
+@runtime_checkable
+class SamplingInserter(Protocol):
+    """What a target-point inserter has besides when there is a faster way to run a model on many samples."""
+
+    def sampling_runner(self, model: Model, threads: int) -> Runner:
+        """Like :meth:`TargetPointInserter.runner`, for statistics.
+
+        Tensors may come of activations in bfloat16 where the processor computes faster with these.
+
+        :param threads: how many threads call it at the same time.
         """
 
 

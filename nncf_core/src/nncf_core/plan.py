@@ -20,13 +20,16 @@ from attrs import asdict, evolve, frozen
 from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.files import replacing
 from nncf_core.graph import Constant, Graph
+from nncf_core.low_rank import as_constant
 from nncf_core.numerics.arrays import Array, to_host
 from nncf_core.numerics.formats import NumberFormat
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
+    Adapter,
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -44,15 +47,15 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace``, ``multiply``, ``bias`` or ``quantize``.
+    :param action: ``compress``, ``replace``, ``low_rank``, ``multiply``, ``bias`` or ``quantize``.
     :param target: name of the constant or layer, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
     :param dtype: element type before.
     :param format: number format after; ``""`` when it is not compressed.
     :param group_size: elements that share a scale, ``-1`` for a whole channel.
-    :param bytes_before: bytes that the constant took.
-    :param bytes_after: bytes of codes, scales and zero points.
+    :param bytes_before: bytes that the constant took; ``0`` of a low-rank branch.
+    :param bytes_after: bytes of codes, scales and zero points; of the matrices of a low-rank branch.
     :param reason: why.
     """
 
@@ -106,6 +109,8 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     )
     if isinstance(transformation, ReplaceConstant):
         return entry
+    if isinstance(transformation, InsertLowRank):
+        return _entry_of_branch(entry, transformation, graph, size)
     tensor = transformation.tensor
     return evolve(
         entry,
@@ -114,6 +119,19 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
         group_size=tensor.group_size,
         bytes_after=size(constant, tensor),
     )
+
+
+def _entry_of_branch(entry: PlanEntry, edit: InsertLowRank, graph: Graph, size: Size) -> PlanEntry:
+    total, formats = 0, []
+    for adapter in (edit.down, edit.up):
+        known = as_constant(graph, edit.constant, adapter)
+        if isinstance(adapter, CompressedTensor):
+            formats.append(adapter.format.name)
+            total += size(known, adapter)
+        else:
+            formats.append("")
+            total += known.size * np.dtype(known.dtype).itemsize
+    return evolve(entry, action="low_rank", format=formats[0], bytes_before=0, bytes_after=total)
 
 
 @frozen
@@ -203,6 +221,25 @@ def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
+def _encode_adapter(adapter: Adapter, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return _encode_tensor(adapter, arrays) if isinstance(adapter, CompressedTensor) else _store(adapter, arrays)
+
+
+def _encode_tensor(tensor: CompressedTensor, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    tensor = tensor.on_host()
+    optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
+    return {
+        "format": asdict(tensor.format),
+        "codes": _store(tensor.codes, arrays),
+        "scale": _store(tensor.scale, arrays),
+        **{name: None if array is None else _store(array, arrays) for name, array in optional.items()},
+        "tensor": {
+            name: getattr(tensor, name)
+            for name in ("shape", "dtype", "reduction_axes", "group_axis", "group_size", "global_scale")
+        },
+    }
+
+
 def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if isinstance(transformation, InsertMultiply):
         target = transformation.target
@@ -236,18 +273,16 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "value": _store(transformation.value, arrays),
             "reason": transformation.reason,
         }
-    tensor = transformation.tensor.on_host()
-    optional = {"zero_point": tensor.zero_point, "codebook": tensor.codebook}
+    if isinstance(transformation, InsertLowRank):
+        return {
+            "low_rank": transformation.constant,
+            "down": _encode_adapter(transformation.down, arrays),
+            "up": _encode_adapter(transformation.up, arrays),
+            "reason": transformation.reason,
+        }
     return {
         "compress": transformation.constant,
-        "format": asdict(tensor.format),
-        "codes": _store(tensor.codes, arrays),
-        "scale": _store(tensor.scale, arrays),
-        **{name: None if array is None else _store(array, arrays) for name, array in optional.items()},
-        "tensor": {
-            name: getattr(tensor, name)
-            for name in ("shape", "dtype", "reduction_axes", "group_axis", "group_size", "global_scale")
-        },
+        **_encode_tensor(transformation.tensor, arrays),
         "reason": transformation.reason,
         "integer_operand": transformation.integer_operand,
         "training": None if transformation.training is None else asdict(transformation.training),
@@ -270,22 +305,32 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         return InsertBias(data["bias"], _fetch(data["value"], arrays), reason)
     if "replace" in data:
         return ReplaceConstant(data["replace"], _fetch(data["value"], arrays), reason)
+    if "low_rank" in data:
+        down, up = (_decode_adapter(data[name], arrays) for name in ("down", "up"))
+        return InsertLowRank(data["low_rank"], down, up, reason)
+    training = data.get("training")
+    return CompressConstant(
+        data["compress"],
+        _decode_tensor(data, arrays),
+        reason,
+        data.get("integer_operand", False),
+        None if training is None else Training(**training),
+    )
+
+
+def _decode_adapter(data: Mapping[str, Any], arrays: Any) -> Adapter:
+    return _decode_tensor(data, arrays) if "codes" in data else _fetch(data, arrays)
+
+
+def _decode_tensor(data: Mapping[str, Any], arrays: Any) -> CompressedTensor:
     plain = _tuples(data["tensor"])
-    tensor = CompressedTensor(
+    return CompressedTensor(
         format=NumberFormat(**_tuples(data["format"])),
         codes=_fetch(data["codes"], arrays),
         scale=_fetch(data["scale"], arrays),
         zero_point=_fetch(data["zero_point"], arrays),
         codebook=_fetch(data["codebook"], arrays),
         **plain,
-    )
-    training = data.get("training")
-    return CompressConstant(
-        data["compress"],
-        tensor,
-        reason,
-        data.get("integer_operand", False),
-        None if training is None else Training(**training),
     )
 
 

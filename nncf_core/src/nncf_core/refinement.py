@@ -24,12 +24,14 @@ class Refinement:
     :param graph: of the model that statistics are of.
     :param planned: what will be compressed, in the order of the edits.
     :param requests: statistics that the steps ask for, by the name of the tensor.
+    :param scoped: the graph whose nodes ignored scopes name; by default ``graph``.
     """
 
     steps: tuple[tuple[Step, Context], ...]
     graph: Graph
     planned: tuple[PlannedConstant, ...]
     requests: Mapping[str, tuple[StatisticsRequest, ...]]
+    scoped: Graph | None = None
 
     def edits(
         self,
@@ -112,5 +114,5 @@ class Refinement:
         return [changed.get(weight.edit.constant, weight) for weight in weights]
 
     def _is_ignored(self, weight: PlannedWeight, ignored: frozenset[str]) -> bool:
-        users = self.graph.users(weight.edit.constant)
+        users = (self.scoped or self.graph).users(weight.edit.constant)
         return weight.edit.constant in ignored or any(is_excluded(node, ignored) for node, _ in users)

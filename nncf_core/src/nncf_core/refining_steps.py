@@ -27,7 +27,7 @@ from nncf_core.refinement import Refinement
 from nncf_core.refining import PlannedConstant, layer_inputs
 from nncf_core.registry import Backend
 from nncf_core.sections import Step
-from nncf_core.spool import Spool
+from nncf_core.spool import LIMIT, Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import PointKind, TargetPoint, Transformation
@@ -110,7 +110,8 @@ class RefiningRun:
             name = step.algorithm.name
             for request in checked_requests(name, step.algorithm.requests(graph, step.params, context, 0)):
                 requests.setdefault(_tensor_at(graph, request.target, name), {})[request] = None
-        return Refinement(steps, graph, known, {tensor: tuple(found) for tensor, found in requests.items()})
+        found = {tensor: tuple(wanted) for tensor, wanted in requests.items()}
+        return Refinement(steps, graph, known, found, self.graph)
 
     def _items(self) -> Iterator[Any]:
         """As many items of the dataset as the step that wants most."""
@@ -188,7 +189,7 @@ class RefiningRun:
             refinement.requests,
             parts,
             self._propagates,
-            Spool(folder),
+            Spool(folder, LIMIT if self.folder is None else 0),
             self.progress,
             checkpoints,
         )

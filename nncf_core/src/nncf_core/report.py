@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -38,7 +38,7 @@ class Report:
 
     :param shares: weights by format, largest share first.
     :param bytes_before: bytes of all weights before.
-    :param bytes_after: bytes of all weights after.
+    :param bytes_after: bytes of all weights after, with low-rank branches beside them.
     :param entries: what was done, see :class:`~nncf_core.plan.PlanEntry`.
     :param notes: what algorithms chose and why, a sentence each.
     """
@@ -53,12 +53,14 @@ class Report:
     def of(cls, graph: Graph, plan: Plan, notes: Iterable[str] = ()) -> Report:
         """The report of a plan for the model that the graph describes."""
         done = {entry.target: entry for entry in plan.entries if entry.action == "compress"}
+        branches = {entry.target: entry for entry in plan.entries if entry.action == "low_rank"}
         weights = weight_constants(graph)
         rows = [
             (
                 _label(c, done.get(c.name)),
                 c.size,
-                done[c.name].bytes_after if c.name in done else c.stored_bytes,
+                (done[c.name].bytes_after if c.name in done else c.stored_bytes)
+                + (branches[c.name].bytes_after if c.name in branches else 0),
             )
             for c in weights
         ]
@@ -67,7 +69,7 @@ class Report:
             sum(c.stored_bytes for c in weights),
             sum(after for _, _, after in rows),
             plan.entries,
-            tuple(notes),
+            (*notes, *_notes_of(branches.values())),
         )
 
     @property
@@ -139,6 +141,14 @@ def weight_constants(graph: Graph) -> tuple[Constant, ...]:
 def describe_model(graph: Graph) -> Report:
     """The report of a model as it is, for ``nncf inspect``."""
     return Report.of(graph, Plan(graph.framework, ()))
+
+
+def _notes_of(branches: Collection[PlanEntry]) -> tuple[str, ...]:
+    if not branches:
+        return ()
+    total = sum(entry.bytes_after for entry in branches)
+    weights = "1 weight" if len(branches) == 1 else f"{len(branches)} weights"
+    return (f"Of these bytes {total:,} are of low-rank branches beside {weights}.",)
 
 
 def _label(constant: Constant, entry: PlanEntry | None) -> str:

@@ -19,6 +19,7 @@ from nncf_core.contracts import (
     BiasInserter,
     CompressionRequest,
     Context,
+    LowRankInserter,
     Model,
     PlanningAlgorithm,
     PreparingInserter,
@@ -153,6 +154,7 @@ class Run:
             partial(self._part, model),
             self._note,
             has_data=self.dataset is not None or _has_statistics(step),
+            takes_low_rank=partial(self._takes_low_rank, model, graph),
         )
 
     def _note(self, text: str) -> None:
@@ -187,6 +189,10 @@ class Run:
     def _takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
         inserter = self.backend.inserter
         return isinstance(inserter, BiasInserter) and inserter.takes_bias(model, graph, node)
+
+    def _takes_low_rank(self, model: Model, graph: Graph, constant: str) -> bool:
+        inserter = self.backend.inserter
+        return isinstance(inserter, LowRankInserter) and inserter.takes_low_rank(model, graph, constant)
 
     def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
         run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))

@@ -1,10 +1,12 @@
-"""Tensors of many samples that wait in files, so that memory does not grow with the number of samples."""
+"""Tensors of many samples that wait, in files beyond a limit, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401 - registers the names of its element types with numpy
 import numpy as np
@@ -12,67 +14,107 @@ from attrs import define, field
 
 from nncf_core.errors import InvalidPathError
 
+LIMIT = 1 << 28
+"""Bytes of tensors that wait in memory."""
+
+
+@define
+class _Record:
+    """Where a tensor is in a file."""
+
+    start: int
+    dtype: str
+    shape: tuple[int, ...]
+
 
 @define
 class Spool:
-    """Tensors by stream, name and number of the sample.
+    """Tensors by stream, name and number of the sample. Several threads may put and get them.
 
-    :param folder: where the files are.
+    :param folder: where the files are, one for each stream and name.
+    :param limit: bytes that may stay in memory; 0 where files are to be found again by :meth:`reopen`.
     """
 
     folder: Path
-    _types: dict[tuple[str, str], np.dtype] = field(factory=dict)
+    limit: int = LIMIT
+    _held: dict[tuple[str, str], dict[int, np.ndarray | _Record]] = field(factory=dict)
+    _bytes: int = 0
+    _lock: threading.Lock = field(factory=threading.Lock)
 
     def put(self, stream: str, tensor: str, sample: int, array: np.ndarray) -> None:
-        """Keep a tensor.
+        """Keep a tensor, which must not change.
 
-        :raises InvalidPathError: when the file cannot be written.
+        :raises InvalidPathError: when a file cannot be written.
         """
-        # as plain bytes where numpy's format does not know the element type
-        self._types[stream, tensor] = array.dtype
-        raw = array if array.dtype.kind != "V" else array.view(f"u{array.dtype.itemsize}")
-        try:
-            with self._file(stream, tensor, sample).open("wb") as file:
-                np.save(file, np.ascontiguousarray(raw) if raw.ndim else raw, allow_pickle=False)
-        except OSError as error:
-            raise InvalidPathError(
-                f"Cannot keep tensors in {self.folder}: {error.strerror or error}. Give a work_dir, or set TMPDIR to a "
-                "folder, with more room."
-            ) from None
+        with self._lock:
+            of_samples = self._held.setdefault((stream, tensor), {})
+            if self._bytes + array.nbytes <= self.limit:
+                self._bytes += array.nbytes
+                of_samples[sample] = array
+                return
+            try:
+                with self._file(stream, tensor).open("ab") as file:
+                    record = _Record(file.tell(), array.dtype.name, array.shape)
+                    file.write(
+                        np.ascontiguousarray(array).view(np.uint8).data
+                        if array.size and array.ndim
+                        else array.tobytes()
+                    )
+            except OSError as error:
+                raise InvalidPathError(
+                    f"Cannot keep tensors in {self.folder}: {error.strerror or error}. Give a work_dir, or set TMPDIR "
+                    "to a folder, with more room."
+                ) from None
+            of_samples[sample] = record
 
     def get(self, stream: str, tensor: str, sample: int) -> np.ndarray:
         """What was kept."""
-        with self._file(stream, tensor, sample).open("rb") as file:
-            array: np.ndarray = np.load(file, allow_pickle=False)
-        return array.view(self._types[stream, tensor]) if array.ndim else array
+        held = self._held[stream, tensor][sample]
+        if isinstance(held, np.ndarray):
+            return held
+        dtype, count = np.dtype(held.dtype), int(np.prod(held.shape, dtype=np.int64))
+        with self._file(stream, tensor).open("rb") as file:
+            file.seek(held.start)
+            raw = file.read(count * dtype.itemsize)
+        return np.frombuffer(bytearray(raw), dtype).reshape(held.shape)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._types
+        return key in self._held
 
-    def drop_but(self, tensors: Iterable[str], samples: int) -> None:
+    def drop_but(self, tensors: Iterable[str]) -> None:
         """Forget all tensors but some."""
         wanted = set(tensors)
-        for stream, tensor in [key for key in self._types if key[1] not in wanted]:
-            for sample in range(samples):
-                self._file(stream, tensor, sample).unlink(missing_ok=True)
-            del self._types[stream, tensor]
+        for stream, tensor in [key for key in self._held if key[1] not in wanted]:
+            of_samples = self._held.pop((stream, tensor))
+            self._bytes -= sum(held.nbytes for held in of_samples.values() if isinstance(held, np.ndarray))
+            if any(isinstance(held, _Record) for held in of_samples.values()):
+                self._file(stream, tensor).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything."""
-        for file in self.folder.glob("*.npy"):
-            file.unlink()
-        self._types.clear()
-
-    def _file(self, stream: str, tensor: str, sample: int) -> Path:
-        # names of tensors may be those of no file
-        name = hashlib.sha256(f"{stream}/{tensor}".encode()).hexdigest()[:16]
-        return self.folder / f"{name}-{sample}.npy"
+        self.drop_but(())
 
     @property
-    def types(self) -> list[tuple[str, str, str]]:
-        """Stream, name and element type of what is kept: with the files, all that is needed to go on later."""
-        return [(stream, tensor, dtype.name) for (stream, tensor), dtype in self._types.items()]
+    def index(self) -> list[dict[str, Any]]:
+        """What files hold, as plain data: with them, all that is needed to go on later."""
+        return [
+            {"stream": stream, "tensor": tensor, "sample": sample, **_plain(held)}
+            for (stream, tensor), of_samples in self._held.items()
+            for sample, held in sorted(of_samples.items())
+            if isinstance(held, _Record)
+        ]
 
-    def reopen(self, types: Iterable[tuple[str, str, str]]) -> None:
-        """Take over files that are there."""
-        self._types = {(stream, tensor): np.dtype(name) for stream, tensor, name in types}
+    def reopen(self, index: Sequence[Mapping[str, Any]]) -> None:
+        """Take over files that are there, and forget what they hold beyond that."""
+        self.clear()
+        for each in index:
+            record = _Record(int(each["start"]), str(each["dtype"]), tuple(each["shape"]))
+            self._held.setdefault((each["stream"], each["tensor"]), {})[int(each["sample"])] = record
+
+    def _file(self, stream: str, tensor: str) -> Path:
+        # names of tensors may be those of no file
+        return self.folder / f"{hashlib.sha256(f'{stream}/{tensor}'.encode()).hexdigest()[:16]}.bin"
+
+
+def _plain(record: _Record) -> dict[str, Any]:
+    return {"start": record.start, "dtype": record.dtype, "shape": list(record.shape)}

@@ -15,6 +15,9 @@ from nncf_core.graph import Graph
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 
+Adapter: TypeAlias = "np.ndarray | CompressedTensor"
+"""One of the matrices of a low-rank branch."""
+
 
 class PointKind(Enum):
     """Where a target point lies relative to its node."""
@@ -122,6 +125,32 @@ class InsertBias:
 
 
 @frozen
+class InsertLowRank:
+    """Add a product of two small matrices to what layers multiply with a constant: ``y + (x·Aᵀ)·Bᵀ``.
+
+    The constant itself is left to other edits, before or after. For products whose activations have their channels last
+    and whose weight is a matrix, see :mod:`nncf_core.low_rank`; the new nodes have the layer's name with
+    ``/low_rank`` behind it.
+
+    :param constant: name of the weight, whose users all get the branch.
+    :param down: A, [rank, inputs]: floating-point numbers, which are cast to the element type of what the layer gives,
+        or a compressed form with one scale for each row.
+    :param up: B, [outputs, rank], likewise.
+    :param reason: why, for the report.
+    """
+
+    constant: str
+    down: Adapter = field(repr=False, eq=False)
+    up: Adapter = field(repr=False, eq=False)
+    reason: str = ""
+
+    @property
+    def rank(self) -> int:
+        """Rows of A, and columns of B."""
+        return int(self.down.shape[0])
+
+
+@frozen
 class InsertQuantizer:
     """Quantize the tensor at a target point.
 
@@ -154,4 +183,6 @@ def is_extension(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
         return False
 
 
-Transformation: TypeAlias = CompressConstant | ReplaceConstant | InsertMultiply | InsertBias | InsertQuantizer
+Transformation: TypeAlias = (
+    CompressConstant | ReplaceConstant | InsertMultiply | InsertBias | InsertLowRank | InsertQuantizer
+)

@@ -12,9 +12,11 @@ from attrs import frozen
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
+from nncf_core.low_rank import layers_of
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -23,6 +25,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
+from nncf_onnx import branches
 from nncf_onnx.choice import Form, choose, request_for
 from nncf_onnx.forms import codebook, dequantize_linear, nbits, quantize_dequantize, rows
 from nncf_onnx.forms.common import Target
@@ -41,6 +44,8 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
             editor.multiply(transformation)
         elif isinstance(transformation, InsertBias):
             editor.add_bias(transformation)
+        elif isinstance(transformation, InsertLowRank):
+            editor.add_branches(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
         elif isinstance(transformation, CompressConstant):
@@ -156,6 +161,21 @@ class _Editor:
         new.outputs[0].shape = value.shape
         self._insert(place, [new])
 
+    def add_branches(self, command: InsertLowRank) -> None:
+        """Two products and an Add behind each layer; a model's output keeps its name."""
+        rewriter, operands = self.rewriter, list[ir.Value]()
+        for layer, port in layers_of(self._graph, command):
+            start = self._place(TargetPoint(layer.name, PointKind.INPUT, port))
+            place, label = self._place(TargetPoint(layer.name)), f"{layer.name}/low_rank"
+            if not operands:
+                for part, adapter in (("down", command.down), ("up", command.up)):
+                    name = f"{label}/{part}/weight"
+                    value, nodes = branches.operand(rewriter, place.graph, name, adapter, place.dtype)
+                    place.graph.insert_before(start.node, nodes)
+                    operands.append(value)
+            place.value.dtype = place.dtype
+            self._insert(place, branches.branch(rewriter, label, start.value, operands, place.value))
+
     def quantize(self, command: InsertQuantizer) -> None:
         """QuantizeLinear and DequantizeLinear at an input or an output; a model's output keeps its name."""
         place = self._place(command.target)
@@ -182,7 +202,7 @@ class _Editor:
         graph.insert_after(place.node, chain)
         if value.is_graph_output():
             value.name, output.name = output.name, value.name
-        self.rewriter.replace_uses(value, output, keep=[chain[0]])
+        self.rewriter.replace_uses(value, output, keep=chain)
         outputs = graph.outputs
         for index, existing in enumerate(outputs):
             if existing is value:

@@ -77,6 +77,12 @@ class OnnxTargetPointInserter:
             all(not port.tensor for port in node.inputs[2:]) and node.attributes.get("beta", 1.0) == 1.0
         )
 
+    def takes_low_rank(self, model: ir.Model, graph: Graph, constant: str) -> bool:
+        """Beside MatMul and Gemm without a factor, outside of the bodies of control flow."""
+        from nncf_onnx.branches import takes_low_rank
+
+        return takes_low_rank(graph, constant)
+
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What onnxruntime computes with integers on the CPU.
 
@@ -100,3 +106,10 @@ class OnnxTargetPointInserter:
         from nncf_onnx.running import runner
 
         return runner(model)
+
+    def sampling_runner(self, model: ir.Model, threads: int) -> Runner:
+        """A callable that runs the model in onnxruntime on the CPU; each thread has its share of the cores."""
+        from nncf_core.numerics.work import available_cores
+        from nncf_onnx.running import session_for
+
+        return session_for(model, threads=max(available_cores() // threads, 1)).run

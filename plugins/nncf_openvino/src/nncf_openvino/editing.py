@@ -12,10 +12,12 @@ from openvino import opset1, opset13
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, OpKind
+from nncf_core.low_rank import layers_of
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -24,6 +26,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
+from nncf_openvino import branches
 from nncf_openvino.constants import constant
 from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
 from nncf_openvino.forms.emission import Emitter
@@ -41,6 +44,8 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
             editor.multiply(transformation)
         elif isinstance(transformation, InsertBias):
             editor.add_bias(transformation)
+        elif isinstance(transformation, InsertLowRank):
+            editor.add_branches(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
             quantized = True
@@ -116,6 +121,19 @@ class _Editor:
         value = command.value.reshape([-1 if axis == channels else 1 for axis in range(rank)])
         number = self._number(value, place.source.get_element_type(), f"{name}/value")
         self._insert(opset1.add(place.source, number), name, place)
+
+    def add_branches(self, command: InsertLowRank) -> None:
+        """Two products and an Add behind each layer; a model's output keeps its name."""
+        operands = list[Any]()
+        for layer, port in layers_of(self._graph, command):
+            source = self._place(TargetPoint(layer.name, PointKind.INPUT, port)).source
+            place, name = self._place(TargetPoint(layer.name)), self._unique(f"{layer.name}/low_rank")
+            kind = place.source.get_element_type()
+            operands = operands or [
+                branches.operand(self._emitter, f"{name}/{part}/weight", adapter, kind, self._number)
+                for part, adapter in (("down", command.down), ("up", command.up))
+            ]
+            self._insert(branches.branch(self._unique, name, source, operands, place.source), name, place)
 
     def quantize(self, command: InsertQuantizer) -> None:
         """A FakeQuantize, or FakeConvert, at an input or an output; a model's output keeps its name."""

@@ -63,6 +63,12 @@ class OpenVINOTargetPointInserter:
         shaped = bool(node.outputs) and node.outputs[0].shape is not None
         return not node.scope and shaped and node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
 
+    def takes_low_rank(self, model: WorkingModel, graph: Graph, constant: str) -> bool:
+        """Beside MatMul, outside of the bodies of control flow."""
+        from nncf_openvino.branches import takes_low_rank
+
+        return takes_low_rank(graph, constant)
+
     def prepare(self, model: WorkingModel, options: Mapping[str, Any]) -> WorkingModel:
         """Fold constants, normalization and arithmetic with constants in place, as OpenVINO's converter does.
 
@@ -100,3 +106,9 @@ class OpenVINOTargetPointInserter:
         from nncf_openvino.running import runner
 
         return runner(model)
+
+    def sampling_runner(self, model: WorkingModel, threads: int) -> Runner:
+        """A callable that runs the model on the CPU, in bfloat16 where the processor knows it."""
+        from nncf_openvino.running import session_for
+
+        return session_for(model, threads, rounded=True).run

@@ -13,6 +13,7 @@ from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.batch_norm import FoldedBatchNorm, put_folded
+from nncf_torch.branches import branches_of, put_branch
 from nncf_torch.compressed_modules import put_compressed, put_trained
 from nncf_torch.edited_modules import Multiplication, add_multiplication, multiplications_of
 from nncf_torch.places import places
@@ -26,6 +27,7 @@ from nncf_torch.trained_weights import Trained, freeze
 _STATE = "compression_state"
 _WEIGHT, _TRAINED, _MULTIPLICATION = "CompressedWeight", "TrainedWeight", "Multiplication"
 _FOLDED, _ROUNDED, _QUANTIZED = "FoldedBatchNorm", "RoundedWeight", "QuantizedModule"
+_BRANCH = "LowRankBranch"
 
 
 def get_config(model: nn.Module) -> dict[str, Any]:
@@ -33,12 +35,12 @@ def get_config(model: nn.Module) -> dict[str, Any]:
 
     :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
     :return: ``{"compression_state": [...]}``, with an entry for each compressed, rounded or trained weight, each
-        multiplication, each folded normalization, and the quantizers of each module that was quantized. An entry has
-        all names of a shared weight.
+        multiplication, each low-rank branch, each folded normalization, and the quantizers of each module that was
+        quantized. An entry has all names of a shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)
-    entries = (_folded, _weights, _trained, _rounded, _multiplications, _quantized)
+    entries = (_folded, _branches, _weights, _trained, _rounded, _multiplications, _quantized)
     return {_STATE: [entry for kind in entries for entry in kind(model)]}
 
 
@@ -168,6 +170,13 @@ def _folded(model: nn.Module) -> Iterator[dict[str, Any]]:
             }
 
 
+def _branches(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for path, branch in branches_of(model):
+        down, up = branch.down.weight, branch.up.weight
+        values = {"inputs": down.shape[1], "rank": down.shape[0], "outputs": up.shape[0], "dtype": dtype_name(up.dtype)}
+        yield {"hook_names_in_model": [path], "module_cls_name": _BRANCH, "module_config": values}
+
+
 def _multiplications(model: nn.Module) -> Iterator[dict[str, Any]]:
     for path, module in model.named_modules():
         for edit in multiplications_of(module):
@@ -225,6 +234,13 @@ def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[st
     add_multiplication(module, edit, _empty(values, device))
 
 
+def _place_branch(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    module = model.get_submodule(names[0])
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    inputs, rank, outputs = (int(values[name]) for name in ("inputs", "rank", "outputs"))
+    put_branch(module, inputs, rank, outputs, torch_dtype(values["dtype"]), device)
+
+
 def _place_rounding(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
     owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
     tensors = [getattr(owner, attribute) for owner, attribute in owners]
@@ -271,6 +287,7 @@ _PLACES = {
     _WEIGHT: _place_weight,
     _TRAINED: _place_trained,
     _MULTIPLICATION: _place_multiplication,
+    _BRANCH: _place_branch,
     _FOLDED: _place_folded,
     _ROUNDED: _place_rounding,
     _QUANTIZED: _place_quantizers,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from attrs import evolve
 from torch import fx, nn
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,10 +16,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, OpKind
+from nncf_core.low_rank import branched_layers, layers_of
 from nncf_core.numerics.quantizer import Quantizer
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
+    Adapter,
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -32,8 +37,8 @@ from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.rounded_weights import quantizer_of
-from nncf_torch.stored import PARTS, decompress, encode
-from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
+from nncf_torch.stored import PARTS, Stored, decompress, encode
+from nncf_torch.tensors import cast_tensor, dtype_name, tensor_of, torch_dtype
 
 
 def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
@@ -48,11 +53,22 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
             editor.multiply(transformation)
         elif isinstance(transformation, InsertBias):
             editor.add_bias(transformation)
+        elif isinstance(transformation, InsertLowRank):
+            editor.add_branches(transformation)
         else:
             editor.quantize(transformation)
     model.graph.lint()
     model.module.recompile()
     return model
+
+
+def takes_low_rank(graph: Graph, constant: str) -> bool:
+    """Whether all layers that take a weight are products as they are, without factors of their own."""
+    layers = branched_layers(graph, constant)
+    return bool(layers) and all(
+        node.op_type in ("linear", "addmm", "mm", "matmul") and not node.attributes.keys() & {"alpha", "beta"}
+        for node, _ in layers
+    )
 
 
 class _Editor:
@@ -77,21 +93,8 @@ class _Editor:
             return
         device = self._model.tensor(constant.targets[0]).device
         stored, parts = encode(tensor, device)
-        names = [part for part in PARTS if part in parts]
-        targets = {part: f"{constant.name}_{part}" for part in names}
         self._forget(constant)
-        for part, target in targets.items():
-            self._model.put(target, parts[part])
-
-        def restore(*values: torch.Tensor) -> torch.Tensor:
-            return decompress(stored, **dict(zip(names, values, strict=True)), exported=True)
-
-        place = self._first_user(constant)
-        sources = [self._attribute(targets[part], parts[part], place) for part in names]
-        fakes = [source.meta["val"] for source in sources]
-        with self._fake:
-            steps = make_fx(restore, pre_dispatch=True)(*fakes)
-        self._substitute(constant, self._copied(steps.graph, sources, place))
+        self._substitute(constant, self._decompressed(constant.name, stored, parts, self._first_user(constant)))
 
     def replace(self, command: ReplaceConstant) -> None:
         """New float values; what decompressed the old ones goes away."""
@@ -120,6 +123,50 @@ class _Editor:
         behind = 0 if node.kind is OpKind.MATMUL else len(node.outputs[0].shape or ()) - 2
         value = command.value.reshape(-1, *[1] * behind)
         self._combine(torch.ops.aten.add.Tensor, TargetPoint(command.node), value, "nncf_bias", f"{command.node}/bias")
+
+    def add_branches(self, command: InsertLowRank) -> None:
+        """Two products and an addition behind each layer; several share the matrices."""
+        held: list[fx.Node] = []
+        for layer, port in layers_of(self._graph, command):
+            target = TargetPoint(layer.name)
+            _, activations = locate(self._nodes, TargetPoint(layer.name, PointKind.INPUT, port))
+            node, source = locate(self._nodes, target)
+            place = self._place(target, node, source)
+            held = held or [
+                self._adapter(f"{command.constant}_low_rank_{part}", adapter, source.meta["val"], place)
+                for part, adapter in (("down", command.down), ("up", command.up))
+            ]
+
+            def step(x: torch.Tensor, y: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+                return y + nn.functional.linear(nn.functional.linear(x, down), up)
+
+            sources = [activations, source, *held]
+            with self._fake:
+                steps = make_fx(step, pre_dispatch=True)(*(each.meta["val"] for each in sources))
+            before = set(self._model.graph.nodes)
+            self._copied(steps.graph, sources, place)
+            made = [each for each in self._model.graph.nodes if each not in before]
+            self._insert(target, node, source, made, f"{layer.name}/low_rank")
+
+    def _adapter(self, name: str, adapter: Adapter, like: torch.Tensor, before: fx.Node) -> fx.Node:
+        """A node for a matrix of a branch, of the type and on the device of what the layer gives."""
+        if not isinstance(adapter, CompressedTensor):
+            return self._held(name, cast_tensor(adapter, like.dtype).to(like.device), before)
+        stored, parts = encode(evolve(adapter, dtype=dtype_name(like.dtype)), like.device)
+        return self._decompressed(name, stored, parts, before)
+
+    def _decompressed(self, name: str, stored: Stored, parts: Mapping[str, torch.Tensor], before: fx.Node) -> fx.Node:
+        """New tensors of the model, and what decompresses them."""
+        names = [part for part in PARTS if part in parts]
+
+        def restore(*values: torch.Tensor) -> torch.Tensor:
+            return decompress(stored, **dict(zip(names, values, strict=True)), exported=True)
+
+        sources = [self._held(f"{name}_{part}", parts[part], before) for part in names]
+        fakes = [source.meta["val"] for source in sources]
+        with self._fake:
+            steps = make_fx(restore, pre_dispatch=True)(*fakes)
+        return self._copied(steps.graph, sources, before)
 
     def _combine(self, function: Any, target: TargetPoint, array: np.ndarray, stem: str, name: str) -> None:
         """A function of the tensor at a point and a new one."""

@@ -77,6 +77,15 @@ class TorchTargetPointInserter:
 
         return takes_bias(model, graph, node)
 
+    def takes_low_rank(self, model: ModuleModel | GraphModel, graph: Graph, constant: str) -> bool:
+        """In a program beside all products; otherwise beside Linear modules, which run once."""
+        from nncf_torch import branches, graph_editing
+        from nncf_torch.graph_model import GraphModel
+
+        if isinstance(model, GraphModel):
+            return graph_editing.takes_low_rank(graph, constant)
+        return branches.takes_low_rank(model.module, graph, constant)
+
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """What OpenVINO computes with integers when the model is converted.
 

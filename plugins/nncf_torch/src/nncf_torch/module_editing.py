@@ -14,6 +14,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -24,6 +25,7 @@ from nncf_core.transformations import (
 )
 from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
+from nncf_torch.branches import add_branches
 from nncf_torch.compressed_modules import put_compressed, put_float, put_trained, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.module_model import ModuleModel
@@ -52,6 +54,8 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             _multiply(model, graph, transformation)
         elif isinstance(transformation, InsertBias):
             add_bias(model, graph, transformation)
+        elif isinstance(transformation, InsertLowRank):
+            add_branches(model, graph, transformation)
         else:
             _quantize(model, graph, transformation)
     if trained:

@@ -80,7 +80,7 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, OpKind, str, WeightLayout
     elif isinstance(module, nn.RNNCellBase):
         for name in ("weight_ih", "weight_hh"):
             yield _cell_type(module), OpKind.RECURRENT, name, linear_layout(2)
-    elif _is_conv1d_of_transformers(module):
+    elif is_conv1d_of_transformers(module):
         # a linear layer whose weight is [inputs, outputs]
         yield "addmm", OpKind.MATMUL, "weight", WeightLayout((0,), (1,))
 
@@ -91,7 +91,8 @@ def _cell_type(module: nn.RNNCellBase) -> str:
     return "lstm_cell" if isinstance(module, nn.LSTMCell) else "gru_cell"
 
 
-def _is_conv1d_of_transformers(module: nn.Module) -> bool:
+def is_conv1d_of_transformers(module: nn.Module) -> bool:
+    """Whether a module is ``transformers.pytorch_utils.Conv1D``, a linear layer with another layout."""
     names = {(cls.__module__, cls.__name__) for cls in type(module).__mro__}
     return ("transformers.pytorch_utils", "Conv1D") in names
 

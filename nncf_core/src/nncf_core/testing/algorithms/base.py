@@ -123,6 +123,7 @@ class AlgorithmSuite(Suite):
                 takes_bias=partial(inserter.takes_bias, working, graph),
                 part=partial(_part, inserter, working),
                 has_data=bool(feeds),
+                takes_low_rank=partial(inserter.takes_low_rank, working, graph),
             )
             requests = tuple(algorithm.requests(graph, params, context, len(rounds)))
             if requests:

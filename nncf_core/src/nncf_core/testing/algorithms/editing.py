@@ -10,6 +10,7 @@ import numpy as np
 
 from nncf_core.errors import NNCFError
 from nncf_core.graph import Graph
+from nncf_core.low_rank import layers_of
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.testing.algorithms.base import AlgorithmSuite, Round, SectionArgument
 from nncf_core.testing.cases import ModelCase
@@ -18,6 +19,7 @@ from nncf_core.testing.suite import comparable, expect
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -110,7 +112,7 @@ class EditTests(AlgorithmSuite):
                 for edit in done.edits:
                     users = (
                         {user.name for user, _ in done.graph.users(edit.constant)}
-                        if isinstance(edit, (CompressConstant, ReplaceConstant))
+                        if isinstance(edit, (CompressConstant, ReplaceConstant, InsertLowRank))
                         else {edit.node if isinstance(edit, InsertBias) else edit.target.node}
                     )
                     expect(
@@ -152,7 +154,7 @@ class EditTests(AlgorithmSuite):
 
 
 def _target(edit: Transformation) -> str:
-    if isinstance(edit, (CompressConstant, ReplaceConstant)):
+    if isinstance(edit, (CompressConstant, ReplaceConstant, InsertLowRank)):
         return edit.constant
     return edit.node if isinstance(edit, InsertBias) else str(edit.target)
 
@@ -182,6 +184,9 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
     constant = graph.constants.get(edit.constant)
     expect(constant is not None, f"{type(edit).__name__}: the graph has no constant {edit.constant!r}")
     assert constant is not None
+    if isinstance(edit, InsertLowRank):
+        layers_of(graph, edit)  # raises where shapes do not fit
+        return
     shape = edit.tensor.shape if isinstance(edit, CompressConstant) else edit.value.shape
     expect(
         tuple(shape) == constant.shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nncf_core.testing.backends.branching import BranchingTests
 from nncf_core.testing.backends.collecting import CollectingTests
 from nncf_core.testing.backends.compressing import CompressingTests
 from nncf_core.testing.backends.editing import EditingTests
@@ -18,6 +19,7 @@ class BackendConformance(
     ReadingTests,
     CompressingTests,
     EditingTests,
+    BranchingTests,
     QuantizingTests,
     TrainingTests,
     ExtractingTests,

@@ -102,15 +102,22 @@ class BackendSuite(Suite):
         return comparable(graph.nodes), constants, comparable(self.outputs(working, case))
 
     def same_outputs(
-        self, found: Sequence[Mapping[str, np.ndarray]], wanted: Sequence[Mapping[str, np.ndarray]], what: str
+        self,
+        found: Sequence[Mapping[str, np.ndarray]],
+        wanted: Sequence[Mapping[str, np.ndarray]],
+        what: str,
+        at_least: float = 0.0,
     ) -> None:
-        """Fail unless outputs are the same up to the tolerance."""
+        """Fail unless outputs are the same up to the tolerance.
+
+        :param at_least: a tolerance for what is not computed in the same steps.
+        """
         for got, want in zip(found, wanted, strict=True):
             expect(list(got) == list(want), f"{what}: the model's outputs are {list(got)}, they should be {list(want)}")
             for name in want:
-                self.same(got[name], want[name], f"{what}: output {name!r}")
+                self.same(got[name], want[name], f"{what}: output {name!r}", at_least)
 
-    def same(self, got: np.ndarray, want: np.ndarray, what: str) -> None:
+    def same(self, got: np.ndarray, want: np.ndarray, what: str, at_least: float = 0.0) -> None:
         """Fail unless two arrays are the same up to the tolerance."""
         expect(
             got.dtype == want.dtype and got.shape == want.shape,
@@ -118,7 +125,7 @@ class BackendSuite(Suite):
         )
         difference = np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0)
         largest = np.abs(want.astype(np.float64)).max(initial=0)
-        allowed = max(self.tolerance, _rounding(want.dtype)) * largest
+        allowed = max(self.tolerance, at_least, _rounding(want.dtype)) * largest
         expect(
             difference <= allowed,
             f"{what} differs by up to {difference:.3g} from what it should be; allowed are {allowed:.3g} "

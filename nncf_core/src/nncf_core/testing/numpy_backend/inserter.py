@@ -12,12 +12,15 @@ from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.hardware import OperatorSetup, QuantizationSetup
+from nncf_core.low_rank import branched_layers, layers_of
 from nncf_core.numerics.quantizer import FLOAT8
+from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder, array_of
 from nncf_core.testing.numpy_backend.model import Input, NumpyModel, Operation
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
+    InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -71,6 +74,9 @@ class NumpyTargetPointInserter:
             if isinstance(transformation, InsertBias):
                 _insert(model, transformation, Operation("", "Add", ("bias",), ""), transformation.value)
                 continue
+            if isinstance(transformation, InsertLowRank):
+                _branch(model, graph, transformation)
+                continue
             name = transformation.constant
             if name not in model.constants:
                 raise ValidationError(f"The model has no constant {name!r}.")
@@ -109,6 +115,10 @@ class NumpyTargetPointInserter:
     def takes_bias(self, model: NumpyModel, graph: Graph, node: Node) -> bool:
         """Products do."""
         return node.kind is OpKind.MATMUL
+
+    def takes_low_rank(self, model: NumpyModel, graph: Graph, constant: str) -> bool:
+        """Wherever a branch has a meaning."""
+        return bool(branched_layers(graph, constant))
 
     def quantization_setup(self, device: str) -> QuantizationSetup:
         """As if products were computed with integers or 8-bit floats, and additions of integers between them."""
@@ -191,6 +201,24 @@ def _insert(
     model.operations[index] = evolve(model.operations[index], output=f"{name}/before")
     new = evolve(operation, name=name, inputs=(f"{name}/before", *operands), output=tensor)
     model.operations.insert(index + 1, new)
+
+
+def _branch(model: NumpyModel, graph: Graph, command: InsertLowRank) -> None:
+    """Two products and a sum behind each layer that takes a weight."""
+    for layer, port in layers_of(graph, command):
+        index = _position(model, TargetPoint(layer.name))
+        operation, name = model.operations[index], _free_name(model, f"{layer.name}/low_rank")
+        activations = operation.inputs[port]
+        steps: list[Operation] = []
+        for part, adapter in (("down", command.down), ("up", command.up)):
+            if not isinstance(adapter, CompressedTensor):
+                adapter = adapter.astype(np.dtype(layer.outputs[0].dtype or "float32"))
+            model.constants[f"{name}/{part}"] = adapter
+            inputs = (steps[-1].output if steps else activations, f"{name}/{part}")
+            steps.append(Operation(f"{name}/{part}/product", "MatMul", inputs, f"{name}/{part}/output", True))
+        model.operations[index] = evolve(operation, output=f"{name}/before")
+        steps.append(Operation(name, "Add", (f"{name}/before", steps[-1].output), operation.output))
+        model.operations[index + 1 : index + 1] = steps
 
 
 def _free_name(model: NumpyModel, wanted: str) -> str:

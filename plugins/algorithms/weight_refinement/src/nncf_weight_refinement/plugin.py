@@ -14,5 +14,6 @@ NNCF_HOOK_API = 1
 def nncf_algorithms() -> Iterable[Algorithm]:
     """Algorithms that improve codes and scales of compressed weights."""
     from nncf_weight_refinement.algorithms import ALGORITHMS
+    from nncf_weight_refinement.lora import LoraCorrection
 
-    return [algorithm() for algorithm in ALGORITHMS]
+    return [algorithm() for algorithm in (*ALGORITHMS, LoraCorrection)]

@@ -48,31 +48,46 @@ def emit(rewriter: Rewriter, target: Target, tensor: CompressedTensor, *, arithm
 
     :param arithmetic: whether single operators stand for DequantizeLinear, as they do where it has no such scales.
     """
-    graph = rewriter.graph_of(target.value)
-    name, dtype = target.name, target.dtype
+    made = nodes(rewriter, rewriter.graph_of(target.value), target.name, tensor, target.dtype, arithmetic=arithmetic)
+    rewriter.insert_before_users(target.value, made)
+    rewriter.replace_uses(target.value, made[-1].outputs[0])
+    rewriter.drop_constant(target.value)
+
+
+def nodes(
+    rewriter: Rewriter,
+    graph: ir.Graph,
+    name: str,
+    tensor: CompressedTensor,
+    dtype: ir.DataType,
+    *,
+    arithmetic: bool = False,
+) -> list[ir.Node]:
+    """What decompresses a constant, not yet in a graph; the last node gives the values.
+
+    :param dtype: element type of the values.
+    """
     code_dtype, _ = CODE_DTYPES[tensor.format.name]
     scale = _scale(tensor, dtype, rewriter.opset)
     computed = ir.DataType.FLOAT16 if scale.dtype == np.float16 else ir.DataType.FLOAT
     codes = rewriter.constant(graph, f"{name}_quantized", codes_tensor(tensor.codes, code_dtype, tensor.shape))
     granularity = None if arithmetic else _granularity(tensor, rewriter.opset)
     if granularity is None:
-        nodes = _arithmetic(rewriter, graph, name, codes, tensor, scale)
+        made = _arithmetic(rewriter, graph, name, codes, tensor, scale)
     else:
-        nodes = [_node(rewriter, graph, name, codes, tensor, scale, computed, *granularity)]
+        made = [_node(rewriter, graph, name, codes, tensor, scale, computed, *granularity)]
     if computed != dtype:
         cast = rewriter.node(
             "Cast",
-            nodes[-1].outputs,
+            made[-1].outputs,
             f"{name}_Cast",
             f"{name}_cast",
             dtype,
             tensor.shape,
             attributes={"to": int(dtype)},
         )
-        nodes.append(cast)
-    rewriter.insert_before_users(target.value, nodes)
-    rewriter.replace_uses(target.value, nodes[-1].outputs[0])
-    rewriter.drop_constant(target.value)
+        made.append(cast)
+    return made
 
 
 def _scale(tensor: CompressedTensor, dtype: ir.DataType, opset: int) -> np.ndarray:
