@@ -62,7 +62,7 @@ class Session:
         arrays = {index: np.asarray(feed[name], order="C") for index, name in enumerate(self.inputs)}
         if not hasattr(self.requests, "own"):
             self.requests.own = self.compiled.create_infer_request()
-        results = self.requests.own.infer(arrays, share_outputs=True)
+        results = self.requests.own.infer(arrays, share_inputs=True, share_outputs=True)
         return {name: results[index] for index, name in enumerate(self.outputs)}
 
 
