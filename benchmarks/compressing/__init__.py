@@ -29,7 +29,7 @@ class Method(NamedTuple):
     sections: tuple[str, ...] = ()
 
 
-BEST = (MAIN, "error_propagation", "gptq", "refinement")
+MAX = (MAIN, "error_propagation", "gptq", "refinement")
 
 METHODS = {
     "rtn": Method("data-free", data=False),
@@ -47,8 +47,8 @@ METHODS = {
     "mixed_hessian": Method("60 % INT4_SYM, by the trace of the Hessian",
                             {"mode": "int4_sym", "ratio": 0.6, "sensitivity_metric": "hessian_input_activation"}),
     "int8_asym": Method("INT8_ASYM, data-free", {"mode": "int8_asym"}, data=False),
-    "best": Method("best: " + ", ".join(BEST[1:]), sections=BEST),
     "scale_search": Method("scale search", sections=(MAIN, "scale_search")),
-    "error_propagation": Method("error propagation", sections=(MAIN, "error_propagation")),
-    "refinement": Method("refinement", sections=(MAIN, "refinement")),
+    "scale_search_free": Method("scale search, data-free", data=False, sections=(MAIN, "scale_search")),
+    "error_propagation_gptq": Method("error propagation, GPTQ", sections=MAX[:-1]),
+    "max": Method("quality max: " + ", ".join(MAX[1:]), sections=MAX),
 }  # fmt: skip

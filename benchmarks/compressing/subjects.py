@@ -162,7 +162,7 @@ SUBJECTS = {
         "INT4_ASYM in groups of 64, embeddings and last layer INT8_ASYM. Mean reciprocal rank of the second half of "
         f"each of {500 - HELD_OUT} paragraphs, looked for by its first half; calibrated on other paragraphs.",
         {"mode": "int4_asym", "group_size": 64, "ratio": 1.0},
-        ("rtn", "awq", "scale_estimation", "gptq", "best"),
+        ("rtn", "awq", "scale_estimation", "gptq", "max"),
         lambda folder: _ir("embedding", folder),
         _paragraphs,
         _reciprocal_rank,
@@ -174,7 +174,7 @@ SUBJECTS = {
         "INT4_ASYM for each channel of the products, the rest INT8_ASYM. Share of 400 noisy lines that are read "
         "without an error; calibrated on others.",
         {"mode": "int4_asym", "group_size": -1, "ratio": 1.0},
-        ("int8_asym", "rtn", "scale_estimation", "gptq", "best"),
+        ("int8_asym", "rtn", "scale_estimation", "gptq", "max"),
         lambda folder: _ir("recognition", folder),
         _lines,
         _accuracy,

@@ -178,20 +178,29 @@ def _method_section(name: str, advanced: AdvancedCompressionParameters | None, s
     return section
 
 
-def with_best_refinement(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of :func:`compress_weights_config` with the methods that lose least (docs/benchmarks_data_aware.md).
+QUALITIES: Mapping[str, tuple[str, ...]] = {
+    "fast": (),
+    "best": ("gptq",),
+    "max": ("error_propagation", "gptq", "refinement"),
+}
+"""Algorithms that refine what ``weight_compression`` does, by how good it is to be (docs/benchmarks_data_aware.md)."""
 
-    Each layer makes up for errors of those before it, its weights for each other's, and codes and scales are gone
-    through once more.
+
+def with_quality(config: Mapping[str, Any], quality: str) -> dict[str, Any]:
+    """A config of :func:`compress_weights_config` with the algorithms of a quality.
+
+    :param quality: a key of :data:`QUALITIES`. ``best``: weights make up for each other's errors, under scales that are
+        searched for what inputs weigh. ``max``: each layer makes up for errors of those before it, too, and codes and
+        scales are gone through once more.
     """
     compression = config["compression"]
     sections = [compression] if isinstance(compression, Mapping) else list(compression)
     main = next(section for section in sections if section["algorithm"] == "weight_compression")
     size = {"subset_size": main.get("subset_size", 128)}
-    best = [{"algorithm": name, **size} for name in ("error_propagation", "gptq", "refinement")]
-    kept = [section for section in sections if section["algorithm"] not in ("scale_estimation", "gptq")]
+    wanted = [{"algorithm": name, **size} for name in QUALITIES[quality]]
+    kept = [section for section in sections if not wanted or section["algorithm"] not in ("scale_estimation", "gptq")]
     place = kept.index(main) + 1
-    return {**config, "compression": [*kept[:place], *best, *kept[place:]]}
+    return {**config, "compression": [*kept[:place], *wanted, *kept[place:]]}
 
 
 def _checked_scope(scope: object) -> IgnoredScope:

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from nncf_core.calibration import Calibration, Look
 from nncf_core.checking import checked_requests
 from nncf_core.checkpoints import Checkpoints
-from nncf_core.contracts import Context, DividingInserter, Model, propagates, samples
+from nncf_core.contracts import Context, DividingInserter, Model, SamplingInserter, propagates, samples
 from nncf_core.cuts import parts_of
 from nncf_core.dataset import Dataset
 from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError, ValidationError
@@ -83,7 +83,8 @@ class RefiningRun:
                 f"Algorithm {self.steps[0][0].algorithm.name!r} needs statistics of activations, and no installed "
                 f"plugin collects them for {self.backend.builder.title} models."
             )
-        if not self._propagates and all(request.kind not in _MATRICES for request in requests):
+        light = not self._propagates and all(request.kind not in _MATRICES for request in requests)
+        if light and (self._path is not None or not isinstance(self.backend.inserter, SamplingInserter)):
             yield refinement.edits(edits, [self._look(refinement)], _ignore)
             return
         divided = self._divided(refinement)
@@ -100,6 +101,11 @@ class RefiningRun:
     @property
     def _propagates(self) -> bool:
         return any(propagates(step.algorithm) for step, _ in self.steps)
+
+    @property
+    def _path(self) -> Path | None:
+        """Where statistics are read, or left for the next run."""
+        return next((step.statistics_path for step, _ in self.steps if step.statistics_path is not None), None)
 
     def _refinement(self, graph: Graph, planned: Iterable[PlannedConstant]) -> Refinement:
         """The steps' work on what a graph knows as the inputs of layers."""
@@ -127,9 +133,8 @@ class RefiningRun:
 
     def _collected(self, requests: tuple[StatisticsRequest, ...]) -> Statistics:
         assert self.backend.aggregator is not None
-        path = next((step.statistics_path for step, _ in self.steps if step.statistics_path is not None), None)
         names = "+".join(step.algorithm.name for step, _ in self.steps)
-        cache = StatisticsCache.of(path, self.graph, names, 0)
+        cache = StatisticsCache.of(self._path, self.graph, names, 0)
         if cache is not None and cache.file.exists():
             return cache.read(requests, None, None)
         items = Counted(self._items())

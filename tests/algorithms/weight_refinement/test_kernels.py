@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +13,7 @@ from nncf_weight_refinement.grouped import compressed, grouped
 from nncf_weight_refinement.lattice import levels_of
 from nncf_weight_refinement.propagation import shifted_target
 from nncf_weight_refinement.rounding import round_with_feedback
-from nncf_weight_refinement.scale_search import FINE, Sweep, search_scales
+from nncf_weight_refinement.scale_search import Sweep, search_scales
 from tests.algorithms.weight_refinement import slow_twin
 from tests.algorithms.weight_refinement.objective import loss, losses
 from tests.algorithms.weight_refinement.weights import FEW_BITS, MODES, gram, start, weight
@@ -221,15 +219,6 @@ def test_batches_are_independent():
         _, _, part = start(values[rows], "int4_asym")
         found = round_with_feedback(target[:, rows], search_scales(target[:, rows], part, h), factor)
         np.testing.assert_array_equal(found.values(), whole.values()[:, rows])
-
-
-def test_threads_change_nothing():
-    values, h = weight(300, 512), gram(512, samples=600)
-    _, _, first = start(values, "int4_asym", 64)
-    alone = search_scales(values[None], first, h, FINE)
-    with ThreadPoolExecutor(3) as executor:
-        together = search_scales(values[None], first, h, FINE, executor)
-    np.testing.assert_array_equal(alone.values(), together.values())
 
 
 def test_shifted_target_is_the_least_squares_solution():

@@ -279,9 +279,9 @@ class Restoring:
         result = []
         for weight in weights:
             if is_refinable(weight.plan):
-                layer = layer_of(weight, graph, statistics, ("gram",))
+                layer = layer_of([weight], graph, statistics, ("gram",))
                 self.grams.append(layer.statistics["gram"])
-                missing = (layer.target - layer.axes.matrices(decompress(layer.tensor, np.float32)))[0]
+                missing = (layer.target - layer.axes[0].matrices(decompress(layer.tensors[0], np.float32)))[0]
                 branch = InsertLowRank(weight.edit.constant, np.eye(missing.shape[1], dtype=np.float32), missing)
                 weight = evolve(weight, more=(branch,))
             result.append(weight)

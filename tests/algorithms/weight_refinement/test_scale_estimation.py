@@ -11,7 +11,8 @@ from nncf_core.refining import CompressionRequest, PlannedConstant, PlannedWeigh
 from nncf_core.transformations import CompressConstant
 from nncf_weight_refinement.grouped import grouped
 from nncf_weight_refinement.layers import Layer
-from nncf_weight_refinement.steps import scale_estimation
+from nncf_weight_refinement.parameters import ScaleSearchSettings
+from nncf_weight_refinement.steps import scale_estimation, scale_search
 from tests.algorithms.weight_refinement import slow_twin
 from tests.algorithms.weight_refinement.objective import loss
 from tests.algorithms.weight_refinement.weights import start, weight
@@ -34,7 +35,7 @@ def layer(values, mode, x):
         (PlannedWeight(plan, CompressConstant("w", tensor)),),
         (tensor,),
         (axes,),
-        {"gram": x.T @ x / np.float32(len(x))},
+        {"gram": x.T @ x / np.float32(len(x)), "mean_square": np.square(x).mean(axis=0)},
     )
 
 
@@ -47,7 +48,8 @@ def blocks(gram):
 def test_against_the_documented_method(mode):
     values, x = weight(16), inputs()
     made = layer(values, mode, x)
-    found = scale_estimation(made, AdvancedScaleEstimationParameters(), None)
+    searched = scale_search(made, ScaleSearchSettings(products=True))
+    estimated = scale_estimation(made, AdvancedScaleEstimationParameters())
     first = made.weight
     zero_point = np.zeros_like(first.scale) if first.zero_point is None else first.zero_point
     documented = slow_twin.scale_estimation(
@@ -58,9 +60,12 @@ def test_against_the_documented_method(mode):
         first.lattice.lo,
         first.lattice.hi,
     )
-    ours = grouped(found.edit.tensor, made.axes)
     metric = blocks(made.statistics["gram"])
-    assert loss(made.target, ours.values(), metric) < 0.97 * documented
+    losses = [
+        loss(made.target, grouped(each.edit.tensor, made.axes[0]).values(), metric) for (each,) in (searched, estimated)
+    ]
+    assert losses[0] < 0.97 * documented
+    assert losses[1] < documented
     assert documented < loss(made.target, first.values(), metric)
 
 
@@ -69,7 +74,7 @@ def test_the_penalty_holds_weights_to_their_values():
     made = layer(values, "int3_sym", x)
 
     def distance(penalty):
-        found = scale_estimation(made, AdvancedScaleEstimationParameters(weight_penalty=penalty), None)
-        return loss(made.target, grouped(found.edit.tensor, made.axes).values(), None)
+        (found,) = scale_estimation(made, AdvancedScaleEstimationParameters(weight_penalty=penalty))
+        return loss(made.target, grouped(found.edit.tensor, made.axes[0]).values(), None)
 
     assert distance(1e6) < distance(-1.0)

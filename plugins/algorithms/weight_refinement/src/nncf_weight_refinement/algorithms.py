@@ -42,7 +42,7 @@ class WeightRefiner:
 
     def requests(self, graph: Graph, params: Any, context: Context, round_index: int) -> Sequence[StatisticsRequest]:
         """Statistics of the inputs of all layers whose weights get few bits."""
-        return requests_of(graph, context, self.kinds)
+        return requests_of(graph, context, self._kinds(params))
 
     def transformations(
         self, graph: Graph, statistics: Statistics, params: Any, context: Context, round_index: int
@@ -60,9 +60,10 @@ class WeightRefiner:
     ) -> Sequence[PlannedWeight]:
         """The weights with better codes, or with another target."""
         work = type(self).work
-        return refine_together(
-            weights, graph, statistics, self.kinds, lambda layer: work(layer, params, context.executor)
-        )
+        return refine_together(weights, graph, statistics, self._kinds(params), lambda layer: work(layer, params))
+
+    def _kinds(self, params: Any) -> tuple[str, ...]:
+        return self.kinds
 
 
 class ScaleSearch(WeightRefiner):
@@ -75,14 +76,17 @@ class ScaleSearch(WeightRefiner):
     needs_data = False
     work = staticmethod(steps.scale_search)
 
+    def _kinds(self, params: sections.ScaleSearchSettings) -> tuple[str, ...]:
+        return ("gram",) if params.products else self.kinds
+
 
 class ScaleEstimation(WeightRefiner):
-    """Scales and zero points with the smallest error of what each group adds to the outputs."""
+    """Scales and zero points with the smallest error, weighted with the mean squares of inputs."""
 
     name = "scale_estimation"
     parameters = AdvancedScaleEstimationParameters
     section = sections.SCALE_ESTIMATION_SCHEMA
-    kinds = ("gram",)
+    kinds = ("mean_square",)
     work = staticmethod(steps.scale_estimation)
 
 
@@ -93,7 +97,6 @@ class Gptq(WeightRefiner):
     parameters = AdvancedGPTQParameters
     section = sections.GPTQ_SCHEMA
     kinds = ("gram",)
-    propagates = True
     work = staticmethod(steps.gptq)
 
 

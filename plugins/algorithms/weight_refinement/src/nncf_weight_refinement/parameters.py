@@ -17,10 +17,12 @@ class ScaleSearchSettings:
 
     :param subset_size: number of samples of the dataset.
     :param steps: number of scales that are tried at first, see :class:`~nncf_weight_refinement.scale_search.Sweep`.
+    :param products: whether products of the inputs of a group count besides their squares.
     """
 
     subset_size: int = field(default=64, validator=positive)
     steps: int = field(default=8, validator=positive)
+    products: bool = False
 
 
 @frozen
@@ -79,6 +81,11 @@ SCALE_SEARCH_SCHEMA = _section(
     "data.",
     subset_size=_subset_size(64),
     steps=_count("Number of scales that are tried at first for each group.", 8),
+    products={
+        "description": "Whether products of the inputs of a group count besides their squares; needs Gram matrices.",
+        "type": "boolean",
+        "default": False,
+    },
 )
 
 _SCALE_ESTIMATION = AdvancedScaleEstimationParameters()

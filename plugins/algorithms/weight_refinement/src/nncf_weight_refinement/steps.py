@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 import numpy as np
 
@@ -18,44 +17,39 @@ from nncf_weight_refinement.rounding import round_with_feedback
 from nncf_weight_refinement.scale_search import FINE, Sweep, search_scales
 
 
-def scale_search(layer: Layer, params: ScaleSearchSettings, executor: Executor | None) -> Sequence[PlannedWeight]:
-    """Scales by the mean squares of inputs; by the weights alone where these are not known."""
-    importance = layer.statistics.get("mean_square")
-    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps), executor)
+def scale_search(layer: Layer, params: ScaleSearchSettings) -> Sequence[PlannedWeight]:
+    """Scales by what inputs weigh; by the weights alone where that is not known."""
+    gram = layer.statistics.get("gram")
+    importance = layer.statistics.get("mean_square") if gram is None else np.diagonal(gram)
+    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps))
+    if gram is not None and found.group_size < layer.target.shape[2]:
+        found = search_scales(layer.target, found, gram, FINE)
     return layer.refined(found, "scales searched" + ("" if importance is None else " for what inputs weigh"))
 
 
-def scale_estimation(
-    layer: Layer, params: AdvancedScaleEstimationParameters, executor: Executor | None
-) -> Sequence[PlannedWeight]:
-    """Scales by the Gram matrices of groups."""
-    gram = layer.statistics.get("gram")
-    if gram is None:
+def scale_estimation(layer: Layer, params: AdvancedScaleEstimationParameters) -> Sequence[PlannedWeight]:
+    """The same with the parameters of the reference's method; weights count besides by the penalty."""
+    importance = layer.statistics.get("mean_square")
+    if importance is None:
         return layer.planned
-    target, weight = layer.target, layer.weight
     if params.weight_penalty > 0:
-        gram = gram + np.float32(params.weight_penalty / weight.group_size) * np.eye(len(gram), dtype=np.float32)
+        importance = importance + params.weight_penalty / layer.weight.group_size
     sweep = Sweep(params.scale_steps + 3, polish=params.initial_steps)
-    found = search_scales(target, weight, np.diagonal(gram), sweep, executor)
-    if weight.group_size < target.shape[2]:
-        found = search_scales(target, found, gram, FINE, executor)
-    return layer.refined(found, "scales estimated")
+    return layer.refined(search_scales(layer.target, layer.weight, importance, sweep), "scales estimated")
 
 
-def gptq(layer: Layer, params: AdvancedGPTQParameters, executor: Executor | None) -> Sequence[PlannedWeight]:
+def gptq(layer: Layer, params: AdvancedGPTQParameters) -> Sequence[PlannedWeight]:
     """Rounding with feedback, under scales that fit the target."""
     gram = layer.statistics.get("gram")
     if gram is None:
         return layer.planned
     target = layer.target
-    start = search_scales(target, layer.weight, np.diagonal(gram), executor=executor)
+    start = search_scales(target, layer.weight, np.diagonal(gram))
     factor = factorize(gram, start.group_size, params.damp_percent)
     return layer.refined(round_with_feedback(target, start, factor), "GPTQ")
 
 
-def error_propagation(
-    layer: Layer, params: ErrorPropagationSettings, executor: Executor | None
-) -> Sequence[PlannedWeight]:
+def error_propagation(layer: Layer, params: ErrorPropagationSettings) -> Sequence[PlannedWeight]:
     """Another target, and the nearest codes under the scales that there are; searches for others come behind."""
     gram, cross = layer.statistics.get("gram"), layer.statistics.get("cross_gram")
     if gram is None or cross is None:
@@ -64,7 +58,7 @@ def error_propagation(
     return layer.refined(layer.weight.rounded(target), "makes up for layers before", target)
 
 
-def refinement(layer: Layer, params: RefinementSettings, executor: Executor | None) -> Sequence[PlannedWeight]:
+def refinement(layer: Layer, params: RefinementSettings) -> Sequence[PlannedWeight]:
     """Descent from the codes so far."""
     gram = layer.statistics.get("gram")
     if gram is None:
