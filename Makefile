@@ -58,6 +58,7 @@ benchmark: $(VENV)/.benchmark  ## Measure against nncf 3.4.0 and onnxruntime; wr
 	$(BIN)/python -m benchmarks.weight_compression
 	$(BIN)/python -m benchmarks.backends
 	$(BIN)/python -m benchmarks.quantization
+	$(BIN)/python -m benchmarks.data_aware
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -103,6 +103,34 @@ def test_the_plugin_of_the_guide_works() -> None:
         registry().unregister("guide")
 
 
+def test_the_refining_plugin_of_the_guide_works() -> None:
+    import numpy as np
+
+    import nncf
+    from nncf_core.pipeline import run
+    from nncf_core.registry import registry
+
+    for name in ("nncf_onnx", "nncf_weight_compression"):
+        pytest.importorskip(name)
+    from tests.backends.onnx import models
+
+    code = blocks(ROOT / "docs/plugins.md", "python")[1]
+    module = type(sys)("guide")
+    exec(compile(code, "docs/plugins.md", "exec"), module.__dict__)  # noqa: S102
+    registry().register(module, "guide")
+    try:
+        weight = models.random(64, 32)
+        weight[5] = 20.0 * np.sign(weight[5])  # large where inputs are small
+        data = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+        data[:, 5] *= 1e-3
+        main_section = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 64, "all_layers": True}
+        config = {"compression": [main_section, {"algorithm": "clipping", "part": 0.5}]}
+        result = run(config, models.matmul(weight), dataset=nncf.Dataset([data]))
+        assert [entry.reason for entry in result.report.entries] == ["clipped"]
+    finally:
+        registry().unregister("guide")
+
+
 def test_help_is_shown_for_every_command() -> None:
     for name in main.commands:
         assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
