@@ -46,20 +46,17 @@ class Spool:
 
         :raises InvalidPathError: when a file cannot be written.
         """
+        array = np.asarray(array)
         with self._lock:
             of_samples = self._held.setdefault((stream, tensor), {})
-            if self._bytes + array.nbytes <= self.limit:
+            if self.limit and self._bytes + array.nbytes <= self.limit:
                 self._bytes += array.nbytes
                 of_samples[sample] = array
                 return
             try:
                 with self._file(stream, tensor).open("ab") as file:
                     record = _Record(file.tell(), array.dtype.name, array.shape)
-                    file.write(
-                        np.ascontiguousarray(array).view(np.uint8).data
-                        if array.size and array.ndim
-                        else array.tobytes()
-                    )
+                    file.write(array.tobytes())
             except OSError as error:
                 raise InvalidPathError(
                     f"Cannot keep tensors in {self.folder}: {error.strerror or error}. Give a work_dir, or set TMPDIR "
