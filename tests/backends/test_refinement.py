@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Two blocks that share a mask; the head is the table of the embedding."""
+    """Two blocks that take a mask."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,10 +62,9 @@ class Network(nn.Module):
 
     def forward(self, ids: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         x = self.table(ids) + self.positions[: ids.shape[1]]
-        mask = bias[:, None, :] * 2.0
         x = x + self.first(bias)[:, None, : x.shape[2]]
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, bias[:, None, :] * 2.0)  # an input that every part takes
         return self.head(x)
 
 

@@ -102,8 +102,8 @@ class Spool:
         ]
 
     def reopen(self, index: Sequence[Mapping[str, Any]]) -> None:
-        """Take over files that are there, and forget what they hold beyond that."""
-        self.clear()
+        """Know nothing but what files hold that are there."""
+        self._held, self._bytes = {}, 0
         for each in index:
             record = _Record(int(each["start"]), str(each["dtype"]), tuple(each["shape"]))
             self._held.setdefault((each["stream"], each["tensor"]), {})[int(each["sample"])] = record
