@@ -112,6 +112,7 @@ class Witness:
 
     name = "witness"
     parameters = Parameters
+    needs_data = True
 
     def __init__(self, propagates: bool, kinds: tuple[str, ...], patience: int = 100) -> None:
         self.propagates, self.kinds, self.patience = propagates, kinds, patience
@@ -158,10 +159,15 @@ def plugged(witness: Witness) -> Any:
 
 
 def witnessed(framework: str, witness: Witness, *, data: Any = None, group_size: int = 16, **options: Any) -> Any:
+    """A run with a witness.
+
+    :param data: items; none at all where it is empty.
+    """
     main = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": group_size}
     config = {"compression": [main, {"algorithm": "witness"}]}
+    given = items(5) if data is None else data
     with plugged(witness):
-        return run(config, network(framework), dataset=nncf.Dataset(data or items(5)), **options)
+        return run(config, network(framework), dataset=nncf.Dataset(given) if given else None, **options)
 
 
 def expected(propagates: bool) -> dict[str, dict[str, np.ndarray]]:
@@ -258,6 +264,25 @@ def test_a_work_folder_belongs_to_one_calibration(tmp_path):
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(nncf.ValidationError, match="not readable"):
         witnessed("torch", Witness(True, ("gram",)), work_dir=tmp_path)
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("kind", ["gram", "mean_square"])
+def test_statistics_are_left_for_the_next_run(framework, kind, tmp_path):
+    first, second = Witness(False, (kind,)), Witness(False, (kind,))
+    witnessed(framework, first, statistics_path=tmp_path)
+    witnessed(framework, second, statistics_path=tmp_path, data=None if framework == "torch" else ())
+    assert len(second.seen) == len(first.seen) == 9
+    for (names, found), (others, again) in zip(first.seen, second.seen, strict=True):
+        assert names == others
+        np.testing.assert_array_equal(found[kind], again[kind])
+    with pytest.raises(nncf.StatisticsCacheError, match="not those of this run"):
+        witnessed(framework, Witness(False, ("max",)), statistics_path=tmp_path)
+
+
+def test_without_data_or_statistics(tmp_path):
+    with pytest.raises(nncf.UnsupportedDatasetError, match="'witness' needs calibration data"):
+        witnessed("onnx", Witness(False, ("gram",)), statistics_path=tmp_path, data=())
 
 
 def test_nothing_stays_in_temporary_folders(tmp_path, monkeypatch):

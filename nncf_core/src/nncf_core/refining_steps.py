@@ -70,12 +70,9 @@ class RefiningRun:
         """
         refinement = self._refinement(self.graph, planned)
         requests = [request for each in refinement.requests.values() for request in each]
-        if self.dataset is None or not requests:
-            for step, _ in self.steps:
-                if self.dataset is None and getattr(step.algorithm, "needs_data", False):
-                    raise UnsupportedDatasetError(
-                        f"Algorithm {step.algorithm.name!r} needs calibration data; pass a dataset."
-                    )
+        if not requests or (self.dataset is None and (self._path is None or self._propagates)):
+            if any(getattr(step.algorithm, "needs_data", False) for step, _ in self.steps):
+                self._check_data()
             yield refinement.edits(edits, (), _ignore)
             return
         if self.backend.aggregator is None:
@@ -95,8 +92,31 @@ class RefiningRun:
         refinement = self._refinement(graph, planned)
         with self._folder() as folder:
             calibration = self._calibration(refinement, model, folder)
-            yield refinement.edits(edits, calibration.looks(self._items()), calibration.give)
+            yield refinement.edits(edits, self._looks(calibration), calibration.give)
             calibration.spool.clear()
+
+    def _check_data(self) -> None:
+        if self.dataset is None:
+            name = next((s.algorithm.name for s, _ in self.steps if getattr(s.algorithm, "needs_data", False)), "")
+            raise UnsupportedDatasetError(f"Algorithm {name!r} needs calibration data; pass a dataset.")
+
+    def _looks(self, calibration: Calibration) -> Iterator[Look]:
+        """Statistics part by part; those that do not depend on compressed weights are read and left in files."""
+        if self._path is None or self._propagates:
+            yield from calibration.looks(self._items())
+            return
+        folder, names = self._path.with_suffix(""), "+".join(step.algorithm.name for step, _ in self.steps)
+        caches = [StatisticsCache.of(folder, self.graph, names, number) for number in range(len(calibration.parts))]
+        if all(cache is not None and cache.file.exists() for cache in caches):
+            for part, cache in zip(calibration.parts, caches, strict=True):
+                assert cache is not None
+                requests = [request for tensor in part.tensors for request in calibration.requests[tensor]]
+                yield Look(part.tensors, cache.read(requests, None, None))
+            return
+        for look, cache in zip(calibration.looks(self._items()), caches, strict=True):
+            assert cache is not None
+            cache.write(look.statistics)
+            yield look
 
     @property
     def _propagates(self) -> bool:
@@ -121,6 +141,7 @@ class RefiningRun:
 
     def _items(self) -> Iterator[Any]:
         """As many items of the dataset as the step that wants most."""
+        self._check_data()
         assert self.dataset is not None
         wanted = [samples(step.algorithm, step.params, 0) for step, _ in self.steps]
         sizes = [size for size in wanted if size is not None]
@@ -137,6 +158,7 @@ class RefiningRun:
         cache = StatisticsCache.of(self._path, self.graph, names, 0)
         if cache is not None and cache.file.exists():
             return cache.read(requests, None, None)
+        self._check_data()
         items = Counted(self._items())
         shown = self.progress.track(items, "Collecting statistics", self._length())
         statistics = self.backend.aggregator.collect(self.model, self.graph, requests, shown)
