@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,7 @@ class Calibration:
                 self.checkpoints.write(self._fresh, self.spool.index)
             self.spool.drop_but(part.kept)
             self._forget(number)
+            gc.collect(1)  # a run hardly looks for garbage, and what ran the part is in cycles
 
     def _take(self, items: Iterable[Any]) -> tuple[int, str]:
         """Let the inputs of all samples wait; gives their number, and a digest of them."""

@@ -32,8 +32,11 @@ from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import PointKind, TargetPoint, Transformation
 
-_MOST = 1 << 28
-"""Bytes of Gram matrices that are kept at a time, unless one tensor alone takes more."""
+_MOST = 1 << 27
+"""Bytes of statistics, and of the tensors that they are of, in memory at a time, unless one tensor alone takes more."""
+
+_ROWS = 2048
+"""Vectors of each tensor that are about in memory at a time."""
 
 _MATRICES = ("gram", "cross_gram")
 
@@ -248,10 +251,11 @@ def _ignore(_: Sequence[Transformation]) -> None:
 
 
 def _bytes(refinement: Refinement) -> dict[str, int]:
-    """Bytes of statistics that are kept of each tensor."""
+    """Bytes that each tensor takes, with its statistics."""
     channels = {each.tensor: plan.channels for plan in refinement.planned for each in plan.inputs}
     return {
-        tensor: sum(4 * channels.get(tensor, 1) ** (2 if request.kind in _MATRICES else 1) for request in requests)
+        tensor: 4 * channels.get(tensor, 1) * _ROWS
+        + sum(4 * channels.get(tensor, 1) ** 2 for request in requests if request.kind in _MATRICES)
         for tensor, requests in refinement.requests.items()
     }
 
