@@ -21,7 +21,7 @@ def compressed(model: Any, arguments: dict[str, Any], items: list[Any], sections
     if sections:
         from nncf_core.pipeline import run
 
-        found = {MAIN: {**arguments, "subset_size": len(items)}}
+        found = {MAIN: {**arguments, **({"subset_size": len(items)} if items else {})}}
         config = {"compression": [{"algorithm": name, **found.get(name, {})} for name in sections]}
         return run(config, model, dataset=dataset).model
     values: dict[str, Any] = dict(arguments)
