@@ -296,3 +296,33 @@ def test_a_section_needs_one_to_refine():
     config = {"compression": [{"algorithm": "witness"}]}
     with plugged(Witness(True, ("gram",))), pytest.raises(nncf.ValidationError, match="behind that of one that"):
         run(config, network("torch"), dataset=nncf.Dataset(items(1)))
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino", "program"])
+def test_an_item_that_the_model_does_not_take_is_named(framework):
+    wrong = [*items(2), (np.zeros((2, LENGTH), np.int64), np.zeros((2, LENGTH + 1), np.float32))]
+    with pytest.raises(nncf.UnsupportedDatasetError, match="tem 2"):
+        witnessed(framework, Witness(False, ("gram",)), data=wrong)
+
+
+def test_models_with_state_are_not_cut():
+    """A part would have one end of a variable alone."""
+    from openvino import opset13
+
+    generator = np.random.default_rng(0)
+    x = opset13.parameter([2, WIDTH], np.float32, name="x")
+    weights = [opset13.constant(generator.normal(size=(WIDTH, WIDTH)).astype(np.float32)) for _ in range(3)]
+    first = opset13.matmul(x, weights[0], False, True)
+    info = openvino.op.util.VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = openvino.PartialShape([2, WIDTH]), openvino.Type.f32, "v"
+    variable = openvino.op.util.Variable(info)
+    past = opset13.read_value(opset13.constant(np.zeros((2, WIDTH), np.float32)), variable)
+    second = opset13.matmul(opset13.add(first, past), weights[1], False, True)
+    last = opset13.matmul(second, weights[2], False, True)
+    model = openvino.Model([opset13.result(last)], [opset13.assign(second, variable)], [x])
+    data = [generator.normal(size=(2, WIDTH)).astype(np.float32) for _ in range(3)]
+    main = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 16}
+    witness = Witness(True, ("gram",))
+    with plugged(witness):
+        run({"compression": [main, {"algorithm": "witness"}]}, model, dataset=nncf.Dataset(data))
+    assert len(witness.seen) == 2

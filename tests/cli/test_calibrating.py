@@ -84,3 +84,24 @@ def test_methods_need_data(files, tmp_path):
     )
     assert result.exit_code != 0
     assert "needs calibration data; give --dataset" in result.output
+
+
+@pytest.mark.needs("nncf_weight_refinement")
+def test_a_branch_comes_last(files, tmp_path):
+    main_section = {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 32}
+    config = {"compression": [main_section, {"algorithm": "lora_correction"}, {"algorithm": "gptq"}]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model, data = files
+    arguments = [
+        "run",
+        str(tmp_path / "config.json"),
+        str(model),
+        "-o",
+        str(tmp_path / "a.onnx"),
+        "--dataset",
+        str(data),
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code != 0
+    assert "put the section lora_correction behind all others" in result.output
+    assert not (tmp_path / "a.onnx").exists()

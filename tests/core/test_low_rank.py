@@ -187,7 +187,7 @@ def test_arguments_become_a_section():
     def section(**arguments):
         return compress_weights_config(mode="int4_sym", lora_correction=True, **arguments)["compression"][-1]
 
-    assert section() == {"algorithm": "lora_correction"}
+    assert section() == {"algorithm": "lora_correction", "subset_size": 128}
     assert section(subset_size=16) == {"algorithm": "lora_correction", "subset_size": 16}
     own = AdvancedLoraCorrectionParameters(adapter_rank=4, use_int8_adapters=False, subset_size=20)
     found = section(advanced_parameters=AdvancedCompressionParameters(lora_correction_params=own), subset_size=64)

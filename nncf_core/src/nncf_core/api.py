@@ -193,12 +193,14 @@ def with_quality(config: Mapping[str, Any], quality: str) -> dict[str, Any]:
         searched for what inputs weigh. ``max``: each layer makes up for errors of those before it, too, and codes and
         scales are gone through once more.
     """
+    if not QUALITIES[quality]:
+        return dict(config)
     compression = config["compression"]
     sections = [compression] if isinstance(compression, Mapping) else list(compression)
     main = next(section for section in sections if section["algorithm"] == "weight_compression")
     size = {"subset_size": main.get("subset_size", 128)}
     wanted = [{"algorithm": name, **size} for name in QUALITIES[quality]]
-    kept = [section for section in sections if not wanted or section["algorithm"] not in ("scale_estimation", "gptq")]
+    kept = [section for section in sections if section["algorithm"] not in ("scale_estimation", "gptq")]
     place = kept.index(main) + 1
     return {**config, "compression": [*kept[:place], *wanted, *kept[place:]]}
 

@@ -17,7 +17,7 @@ from nncf_core.checkpoints import Checkpoints
 from nncf_core.collecting import workers
 from nncf_core.contracts import Model, Runner, SamplingInserter
 from nncf_core.cuts import Part, model_inputs
-from nncf_core.errors import UnsupportedDatasetError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError
 from nncf_core.grams import CrossGram
 from nncf_core.graph import Graph
 from nncf_core.low_rank import product_of
@@ -195,7 +195,12 @@ class Calibration:
         """The tensors of a part for a sample; those that wait for later parts are left for them."""
         outside = {*part.starts.values(), *part.tensors}.difference(part.ends.values())
         given = {tensor: self._waiting(stream, tensor, sample) for tensor in outside}
-        found = run({str(point): given[tensor] for point, tensor in part.starts.items()})
+        try:
+            found = run({str(point): given[tensor] for point, tensor in part.starts.items()})
+        except NNCFError:
+            raise
+        except Exception as error:  # runtimes' own errors have no common base
+            raise UnsupportedDatasetError(f"The model does not run on item {sample} of the dataset: {error}") from error
         arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}
         for tensor in part.kept & arrays.keys():
             self.spool.put(stream, tensor, sample, arrays[tensor])

@@ -20,7 +20,7 @@ from nncf_core.contracts import Context, DividingInserter, Model, SamplingInsert
 from nncf_core.cuts import parts_of
 from nncf_core.dataset import Dataset
 from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError, ValidationError
-from nncf_core.graph import Graph
+from nncf_core.graph import Graph, OpKind
 from nncf_core.origins import Origin
 from nncf_core.progress import Progress
 from nncf_core.refinement import Refinement
@@ -179,6 +179,8 @@ class RefiningRun:
     def _divided(self, refinement: Refinement) -> tuple[Model, Graph] | None:
         """A model that can be cut in parts and does not change while this one does, and its graph."""
         inserter = self.backend.inserter
+        if any(node.kind is OpKind.CONTROL_FLOW or node.scope for node in self.graph):
+            return None  # bodies take tensors from anywhere
         if isinstance(inserter, DividingInserter):
             model = inserter.divisible(self.model)
         else:

@@ -125,10 +125,14 @@ def runner(model: ir.Model) -> Runner:
 def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto | None, dict[str, np.ndarray]]:
     """The model with its large weights as references, and their arrays by name.
 
-    Weights of types that numpy lacks stay in the model; there is none when they exceed what protobuf can hold.
+    Weights of types that numpy lacks stay in the model, and so do those that bodies of control flow take, which
+    onnxruntime does not find; there is none when they exceed what protobuf can hold.
     """
     with without_large(model) as large:
-        inside = {name: tensor for name, tensor in large.items() if tensor.dtype not in _ELEMENT_TYPES}
+        captured = {name for name, value in model.graph.initializers.items() if _is_captured(model, value)}
+        inside = {
+            name: tensor for name, tensor in large.items() if tensor.dtype not in _ELEMENT_TYPES or name in captured
+        }
         if sum(tensor.nbytes for tensor in inside.values()) >= LIMIT:
             return None, {}
         proto = ir.to_proto(model)
@@ -138,3 +142,7 @@ def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto | None, dict[str,
             header.ClearField("data_location")
             header.raw_data = inside[header.name].tobytes()
     return proto, {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in large.items() if name not in inside}
+
+
+def _is_captured(model: ir.Model, value: ir.Value) -> bool:
+    return any(use.node.graph is not model.graph for use in value.uses())

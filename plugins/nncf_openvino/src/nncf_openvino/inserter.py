@@ -109,6 +109,14 @@ class OpenVINOTargetPointInserter:
 
     def sampling_runner(self, model: WorkingModel, threads: int) -> Runner:
         """A callable that runs the model on the CPU, in bfloat16 where the processor knows it."""
-        from nncf_openvino.running import session_for
+        from nncf_openvino.running import sampling_runner
 
-        return session_for(model, threads, rounded=True).run
+        return sampling_runner(model, threads)
+
+    def divisible(self, model: WorkingModel) -> WorkingModel | None:
+        """A copy; none of a model that keeps state between runs, of which a part would lack one end."""
+        from nncf_openvino.working import WorkingModel
+
+        if model.model.get_sinks() or model.model.get_variables():
+            return None
+        return WorkingModel(model.model.clone(), inputs=model.inputs, outputs=model.outputs, kept=[*model.kept])

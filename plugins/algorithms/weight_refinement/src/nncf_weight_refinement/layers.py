@@ -8,6 +8,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from nncf_core.contracts import Context
+from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.tensor import CompressedTensor
@@ -115,6 +116,11 @@ def refine_together(
     """
     groups: dict[object, list[int]] = {}
     for index, weight in enumerate(weights):
+        if weight.more:
+            raise ValidationError(
+                f"The weight {weight.plan.constant.name!r} has a branch for what its codes lack: put the section "
+                "lora_correction behind all others that change codes."
+            )
         if is_refinable(weight.plan):
             groups.setdefault(_form(weight), []).append(index)
     result = list(weights)
