@@ -270,7 +270,7 @@ class Restoring:
         return 1
 
     def requests(self, graph, params, context, round_index):
-        return requests_of(graph, context, ("gram",))
+        return requests_of(context, ("gram",))
 
     def transformations(self, graph, statistics, params, context, round_index):
         return ()
@@ -279,7 +279,7 @@ class Restoring:
         result = []
         for weight in weights:
             if is_refinable(weight.plan):
-                layer = layer_of([weight], graph, statistics, ("gram",))
+                layer = layer_of([weight], statistics, ("gram",))
                 self.grams.append(layer.statistics["gram"])
                 missing = (layer.target - layer.axes[0].matrices(decompress(layer.tensors[0], np.float32)))[0]
                 branch = InsertLowRank(weight.edit.constant, np.eye(missing.shape[1], dtype=np.float32), missing)

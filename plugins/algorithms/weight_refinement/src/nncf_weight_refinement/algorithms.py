@@ -42,7 +42,7 @@ class WeightRefiner:
 
     def requests(self, graph: Graph, params: Any, context: Context, round_index: int) -> Sequence[StatisticsRequest]:
         """Statistics of the inputs of all layers whose weights get few bits."""
-        return requests_of(graph, context, self._kinds(params))
+        return requests_of(context, self._kinds(params))
 
     def transformations(
         self, graph: Graph, statistics: Statistics, params: Any, context: Context, round_index: int
@@ -60,7 +60,7 @@ class WeightRefiner:
     ) -> Sequence[PlannedWeight]:
         """The weights with better codes, or with another target."""
         work = type(self).work
-        return refine_together(weights, graph, statistics, self._kinds(params), lambda layer: work(layer, params))
+        return refine_together(weights, statistics, self._kinds(params), lambda layer: work(layer, params))
 
     def _kinds(self, params: Any) -> tuple[str, ...]:
         return self.kinds

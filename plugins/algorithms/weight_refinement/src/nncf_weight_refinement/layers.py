@@ -9,12 +9,10 @@ from attrs import evolve, field, frozen
 
 from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Graph
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.refining import PlannedConstant, PlannedWeight
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import point_of
 from nncf_weight_refinement.grouped import Axes, Grouped, compressed, grouped
 
 _FEW_BITS = 4
@@ -91,18 +89,17 @@ def is_refinable(plan: PlannedConstant) -> bool:
     return FORMATS[plan.request.format].bits <= _FEW_BITS and bool(plan.layout.reduction_axes)
 
 
-def requests_of(graph: Graph, context: Context, kinds: Sequence[str]) -> list[StatisticsRequest]:
+def requests_of(context: Context, kinds: Sequence[str]) -> list[StatisticsRequest]:
     """Statistics of the inputs of all planned weights that are refinable."""
     found: dict[StatisticsRequest, None] = {}
     for plan in context.planned:
         if is_refinable(plan):
-            found.update(dict.fromkeys(_requests(graph, plan, kinds)))
+            found.update(dict.fromkeys(_requests(plan, kinds)))
     return list(found)
 
 
 def refine_together(
     weights: Sequence[PlannedWeight],
-    graph: Graph,
     statistics: Statistics,
     kinds: Sequence[str],
     work: Callable[[Layer], Sequence[PlannedWeight]],
@@ -125,7 +122,7 @@ def refine_together(
             groups.setdefault(_form(weight), []).append(index)
     result = list(weights)
     for indices in groups.values():
-        refined = work(layer_of([weights[index] for index in indices], graph, statistics, kinds))
+        refined = work(layer_of([weights[index] for index in indices], statistics, kinds))
         for index, weight in zip(indices, refined, strict=True):
             result[index] = weight
     return result
@@ -141,21 +138,20 @@ def _form(weight: PlannedWeight) -> object:
     return tensor.format, tensor.scale_dtype, tensor.zero_point is None, tensor.group_size, inputs, places
 
 
-def layer_of(weights: Sequence[PlannedWeight], graph: Graph, statistics: Statistics, kinds: Sequence[str]) -> Layer:
+def layer_of(weights: Sequence[PlannedWeight], statistics: Statistics, kinds: Sequence[str]) -> Layer:
     """Planned weights with what statistics say of their inputs."""
     tensors = tuple(weight.edit.tensor.on_host() for weight in weights)
     axes = tuple(Axes.of(tensor.shape, each.plan.layout) for tensor, each in zip(tensors, weights, strict=True))
-    found = {kind: _mean(weights[0].plan, axes[0], graph, statistics, kind) for kind in kinds}
+    found = {kind: _mean(weights[0].plan, axes[0], statistics, kind) for kind in kinds}
     return Layer(tuple(weights), tensors, axes, {kind: value for kind, value in found.items() if value is not None})
 
 
-def _requests(graph: Graph, plan: PlannedConstant, kinds: Sequence[str]) -> list[StatisticsRequest]:
-    # several layers that take a tensor look at it at one place, so that it is looked at once
-    return [StatisticsRequest(point_of(graph, each.tensor), kind, each.axis) for each in plan.inputs for kind in kinds]
+def _requests(plan: PlannedConstant, kinds: Sequence[str]) -> list[StatisticsRequest]:
+    return [StatisticsRequest(each.point, kind, each.axis) for each in plan.inputs for kind in kinds]
 
 
-def _mean(plan: PlannedConstant, axes: Axes, graph: Graph, statistics: Statistics, kind: str) -> np.ndarray | None:
-    requests = _requests(graph, plan, (kind,))
+def _mean(plan: PlannedConstant, axes: Axes, statistics: Statistics, kind: str) -> np.ndarray | None:
+    requests = _requests(plan, (kind,))
     fitting = [
         value
         for request in requests

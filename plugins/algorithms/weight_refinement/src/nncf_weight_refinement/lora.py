@@ -61,10 +61,10 @@ LORA_CORRECTION_SCHEMA: Mapping[str, Any] = {
 
 
 def lora_correction(
-    planned: PlannedWeight, graph: Graph, statistics: Statistics, params: AdvancedLoraCorrectionParameters
+    planned: PlannedWeight, statistics: Statistics, params: AdvancedLoraCorrectionParameters
 ) -> PlannedWeight:
     """A branch for what the codes so far leave."""
-    layer = layer_of([planned], graph, statistics, ("gram",))
+    layer = layer_of([planned], statistics, ("gram",))
     gram = layer.statistics.get("gram")
     if gram is None:
         return planned
@@ -105,7 +105,7 @@ class LoraCorrection(WeightRefiner):
                 f"lora_correction leaves out {len(left)} of {len(few)} weights, whose users are not all layers that "
                 f"can have a branch beside them (products of activations with a matrix): {names}."
             )
-        return requests_of(graph, evolve(context, planned=able), self.kinds)
+        return requests_of(evolve(context, planned=able), self.kinds)
 
     def refined(
         self,
@@ -117,7 +117,7 @@ class LoraCorrection(WeightRefiner):
     ) -> Sequence[PlannedWeight]:
         """The weights, with branches."""
         return [
-            lora_correction(weight, graph, statistics, params)
+            lora_correction(weight, statistics, params)
             if is_refinable(weight.plan) and _takes(weight.plan, context)
             else weight
             for weight in weights
