@@ -74,7 +74,7 @@ class RefiningRun:
         refinement = self._refinement(self.graph, planned)
         requests = [request for each in refinement.requests.values() for request in each]
         if not requests or (self.dataset is None and (self._path is None or self._propagates)):
-            if any(getattr(step.algorithm, "needs_data", False) for step, _ in self.steps):
+            if self._needing:
                 self._check_data()
             yield refinement.edits(edits, (), _ignore)
             return
@@ -98,9 +98,14 @@ class RefiningRun:
             yield refinement.edits(edits, self._looks(calibration), calibration.give)
             calibration.spool.clear()
 
+    @property
+    def _needing(self) -> list[str]:
+        """Names of the algorithms that are of no use without data."""
+        return [step.algorithm.name for step, _ in self.steps if getattr(step.algorithm, "needs_data", False)]
+
     def _check_data(self) -> None:
         if self.dataset is None:
-            name = next((s.algorithm.name for s, _ in self.steps if getattr(s.algorithm, "needs_data", False)), "")
+            name = next(iter(self._needing), self.steps[0][0].algorithm.name)
             raise UnsupportedDatasetError(f"Algorithm {name!r} needs calibration data; pass a dataset.")
 
     def _looks(self, calibration: Calibration) -> Iterator[Look]:
