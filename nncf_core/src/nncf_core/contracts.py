@@ -282,6 +282,8 @@ class Context:
         algorithm that works with and without them chooses by this.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
     :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
+    :param training: whether the model is going to be trained, see
+        :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
     """
 
     executor: Executor | None = None
@@ -297,6 +299,7 @@ class Context:
     has_data: bool = False
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
+    training: bool = False
 
 
 @runtime_checkable

@@ -165,6 +165,33 @@ class InsertQuantizer:
     reason: str = ""
 
 
+class MaskKind(Enum):
+    """Where the zeros and ones of a mask come from."""
+
+    FIXED = "fixed"  # set by the algorithm's controller
+    SAMPLED = "sampled"  # 1 with probability sigmoid(parameter) in training, where that exceeds 0.5 in evaluation
+    SCORED = "scored"  # 1 where the parameter exceeds a threshold
+
+
+@frozen
+class InsertMask:
+    """Multiply a constant, for all its users, by zeros and ones whenever it is read, in a framework that trains.
+
+    :param constant: name of the constant.
+    :param mask: of ``FIXED`` masks the zeros and ones to begin with, of the others the parameters, which are trained;
+        it broadcasts against the constant, and has its rank.
+    :param kind: where zeros and ones come from. Gradients go straight through the step to the parameters of ``SAMPLED``
+        (Srinivas et al. 2017, https://arxiv.org/abs/1611.06694) and ``SCORED`` masks (Sanh et al. 2020,
+        https://arxiv.org/abs/2005.07683).
+    :param reason: why, for the report.
+    """
+
+    constant: str
+    mask: np.ndarray = field(repr=False, eq=False)
+    kind: MaskKind = MaskKind.FIXED
+    reason: str = ""
+
+
 def point_of(graph: Graph, tensor: str) -> TargetPoint:
     """The point where a tensor is looked at: where it is produced, or where it is first taken."""
     producer = graph.producer(tensor)

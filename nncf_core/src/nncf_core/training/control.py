@@ -1,0 +1,148 @@
+"""What a training script holds of a compression: its controller, with a loss, a scheduler and a stage.
+
+Names and methods are those of NNCF's ``nncf.api.compression``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+from nncf_core.parameters import StripFormat
+
+
+class CompressionStage(IntEnum):
+    """How far a compression has come."""
+
+    UNCOMPRESSED = 0
+    PARTIALLY_COMPRESSED = 1
+    FULLY_COMPRESSED = 2
+
+    def __add__(self, other: int) -> CompressionStage:
+        """The stage of two algorithms together: theirs where it is the same, otherwise partial."""
+        return self if self == other else CompressionStage.PARTIALLY_COMPRESSED
+
+
+class CompressionLoss:
+    """A term that is added to the task's loss. This one is zero."""
+
+    def calculate(self, *args: Any, **kwargs: Any) -> Any:
+        """The term: a number, or an array with one element that gradients flow back from."""
+        return 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The term, see :meth:`calculate`."""
+        return self.calculate(*args, **kwargs)
+
+    def get_state(self) -> dict[str, Any]:
+        """What :meth:`load_state` restores; plain JSON data."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+
+
+class CompressionScheduler:
+    """Counts steps and epochs of a training, and changes the compression as they pass.
+
+    ``step()`` is called before each of the optimizer's steps, ``epoch_step()`` before each epoch.
+
+    :ivar current_step: number of steps begun, less one; -1 before the first.
+    :ivar current_epoch: number of epochs begun, less one; -1 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.current_step = -1
+        self.current_epoch = -1
+
+    def step(self, next_step: int | None = None) -> None:
+        """A step begins; ``next_step`` sets its number."""
+        self.current_step = self.current_step + 1 if next_step is None else next_step
+
+    def epoch_step(self, next_epoch: int | None = None) -> None:
+        """An epoch begins; ``next_epoch`` sets its number."""
+        self.current_epoch = self.current_epoch + 1 if next_epoch is None else next_epoch
+
+    def get_state(self) -> dict[str, Any]:
+        """What :meth:`load_state` restores; plain JSON data."""
+        return {"current_step": self.current_step, "current_epoch": self.current_epoch}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.current_step = state["current_step"]
+        self.current_epoch = state["current_epoch"]
+
+
+class CompressionAlgorithmController:
+    """An algorithm while its model is trained.
+
+    :param target_model: the compressed model, as the training script sees it.
+    :ivar name: name of the algorithm.
+    """
+
+    name: str = ""
+
+    def __init__(self, target_model: Any) -> None:
+        self._model = target_model
+
+    @property
+    def model(self) -> Any:
+        """The compressed model."""
+        return self._model
+
+    @property
+    def loss(self) -> CompressionLoss:
+        """The algorithm's term of the loss."""
+        return CompressionLoss()
+
+    @property
+    def scheduler(self) -> CompressionScheduler:
+        """What the training script tells of its steps and epochs."""
+        raise NotImplementedError
+
+    @property
+    def compression_rate(self) -> float:
+        """How much is compressed, 0 to 1; what it is a share of depends on the algorithm."""
+        return 0.0
+
+    @compression_rate.setter
+    def compression_rate(self, value: float) -> None:
+        """Ask for another rate; algorithms without one refuse."""
+        raise NotImplementedError
+
+    @property
+    def maximal_compression_rate(self) -> float:
+        """The largest rate that can be asked for."""
+        return 1.0
+
+    def disable_scheduler(self) -> None:
+        """From now on the rate changes only when it is set."""
+
+    def compression_stage(self) -> CompressionStage:
+        """How far the compression has come."""
+        return CompressionStage.UNCOMPRESSED
+
+    def statistics(self, quickly_collected_only: bool = False) -> Any:
+        """Figures of the compression so far, with a table in ``to_str()``."""
+        raise NotImplementedError
+
+    def get_state(self) -> dict[str, Any]:
+        """What :meth:`load_state` restores; plain JSON data. Tensors are in the model's own state."""
+        return {"scheduler": self.scheduler.get_state(), "loss": self.loss.get_state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.scheduler.load_state(state["scheduler"])
+        self.loss.load_state(state["loss"])
+
+    def get_compression_state(self) -> dict[str, Any]:
+        """All that is needed, with the model's ``state_dict``, to make the compressed model again and go on."""
+        raise NotImplementedError
+
+    def prepare_for_export(self) -> None:
+        """Bring the model into the form in which it is exported."""
+
+    def strip(self, do_copy: bool = True, strip_format: StripFormat = StripFormat.NATIVE) -> Any:
+        """The model without what only training needs, see :func:`nncf.strip`."""
+        raise NotImplementedError
