@@ -6,7 +6,7 @@ import pytest
 import nncf
 from nncf_core.advanced import AdvancedCompressionParameters
 from nncf_core.contracts import CompressionRequest, Context
-from nncf_core.graph import Constant, Graph, OpKind, WeightLayout
+from nncf_core.graph import Constant, Graph, Node, OpKind, Port, WeightLayout
 from nncf_core.statistics import Statistics
 from nncf_weight_compression.algorithm import WeightCompression, assign
 from nncf_weight_compression.parameters import WeightCompressionParameters, resolve
@@ -51,6 +51,24 @@ def test_a_head_tied_to_the_embedding_takes_no_other_layers_place() -> None:
 def test_an_ignored_head_takes_no_other_layers_place() -> None:
     found = formats(language_model(), frozenset({"head"}), mode=nncf.CompressWeightsMode.INT4_SYM, group_size=64)
     assert found == {"table": ("int8_asym", -1), **{f"w{i}": ("int4_sym", 64) for i in range(4)}}
+
+
+@pytest.mark.parametrize("passed", [(), (OpKind.SHAPE_ONLY, OpKind.CONCAT), (OpKind.MULTIPLY,)])
+def test_frequencies_of_positions_stay_as_they_are(passed: tuple[OpKind, ...]) -> None:
+    model = language_model()
+    nodes, tensor = [weighted("rotary", "frequencies")], "rotary.out"
+    for index, kind in enumerate(passed):
+        factor = (Port("2pi", constant="2pi"),) if kind is OpKind.MULTIPLY else ()
+        nodes.append(Node(f"p{index}", kind.value, kind, (Port(tensor), *factor), (Port(f"p{index}.out"),)))
+        tensor = f"p{index}.out"
+    nodes.append(Node("sin", "Sin", OpKind.PERIODIC, (Port(tensor),), (Port("sin.out"),)))
+    arrays = {name: constant.read() for name, constant in model.constants.items()}
+    arrays |= {"frequencies": random(1, 16), "2pi": random(1)}
+    whole = graph([*nodes, *model.nodes], arrays)
+    assert formats(whole) == formats(model)
+    # who takes them for something else, too, gets them rounded
+    other = Node("other", "Relu", OpKind.RELU, (Port("rotary.out"),), (Port("other.out"),))
+    assert "frequencies" in formats(graph([*nodes, other, *model.nodes], arrays))
 
 
 def test_ignoring_one_user_of_a_shared_constant_leaves_it_alone() -> None:

@@ -1,7 +1,7 @@
 """Attention, as the graph shows it: which products of two activations are best left in floating point.
 
 The product of probabilities and values averages: most probabilities are less than a step of 1/255, and what they say
-together is lost. Angles of rotary embeddings, products of positions and frequencies, lose what sine and cosine need.
+together is lost.
 """
 
 from __future__ import annotations
@@ -26,15 +26,6 @@ def probability_products(graph: Graph) -> frozenset[str]:
         node.name
         for node in graph.of_kind((OpKind.MATMUL,))
         if is_of_activations(node) and any(_is_softmax(graph, port.tensor) for port in node.inputs)
-    )
-
-
-def angle_products(graph: Graph) -> frozenset[str]:
-    """Names of the products that nothing but sine and cosine takes."""
-    return frozenset(
-        node.name
-        for node in graph.of_kind((OpKind.MATMUL, OpKind.MULTIPLY))
-        if node.outputs and _is_angle(graph, node.outputs[0].tensor)
     )
 
 
@@ -63,11 +54,3 @@ def _is_softmax(graph: Graph, tensor: str) -> bool:
     ):
         producer = graph.producer(producer.inputs[0].tensor)
     return producer is not None and producer.kind is OpKind.SOFTMAX
-
-
-def _is_angle(graph: Graph, tensor: str) -> bool:
-    users = graph.consumers(tensor)
-    return bool(users) and all(
-        user.kind is OpKind.PERIODIC or (user.kind in _PASSED and all(_is_angle(graph, p.tensor) for p in user.outputs))
-        for user in users
-    )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import evolve, frozen
 
+from nncf_core.angles import angle_products
 from nncf_core.contracts import is_excluded
 from nncf_core.errors import InvalidGroupSizeError, ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind, WeightLayout
@@ -52,11 +53,15 @@ def find_weights(graph: Graph, ignored: frozenset[str], settings: Settings) -> l
 
     Ratio-defining are those of matrix multiplications; unless ``all_layers`` is set, without the last one in
     topological order (the head), which is as sensitive as the embeddings. Where the head shares its weight
-    with an embedding or is ignored, no other layer takes its place.
+    with an embedding or is ignored, no other layer takes its place. Frequencies that positions are multiplied with
+    (:mod:`nncf_core.angles`) stay as they are.
     """
+    angles = angle_products(graph)
     found: dict[str, Weight] = {}
     head: str | None = None
     for node in graph.of_kind(_KINDS):
+        if node.name in angles:
+            continue
         for index, port in node.weights:
             assert port.constant is not None
             assert port.layout is not None
