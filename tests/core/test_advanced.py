@@ -1,8 +1,10 @@
 """Advanced parameters, and plain data to classes and back."""
 
+import dataclasses
 import inspect
 import json
 
+import attrs
 import numpy as np
 import pytest
 
@@ -126,3 +128,19 @@ def test_enumerations_take_members_and_values_only() -> None:
         nncf.AdvancedAccuracyRestorerParameters(restore_mode=None)
     with pytest.raises(nncf.ValidationError, match="statistics_type"):
         StatisticsCollectorParameters("average")
+
+
+def test_dataclasses_know_parameters() -> None:
+    given = advanced.AdvancedQuantizationParameters(quantize_outputs=True)
+    changed = dataclasses.replace(given, overflow_fix=nncf.OverflowFix.DISABLE)
+    assert changed == advanced.AdvancedQuantizationParameters(
+        quantize_outputs=True, overflow_fix=nncf.OverflowFix.DISABLE
+    )
+    assert given.overflow_fix is None
+    assert [field.name for field in dataclasses.fields(changed)] == [a.name for a in attrs.fields(type(changed))]
+    assert dataclasses.asdict(nncf.AdvancedGPTQParameters(block_size=64)) == {
+        "damp_percent": 0.1, "block_size": 64, "subset_size": 128,
+    }  # fmt: skip
+    with pytest.raises(TypeError, match="nonsense"):
+        dataclasses.replace(given, nonsense=1)
+    assert dataclasses.replace(nncf.IgnoredScope(names=["a"]), types=["b"]) == nncf.IgnoredScope(["a"], types=["b"])

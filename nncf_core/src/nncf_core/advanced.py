@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
+from nncf_core.dataclass_like import dataclass_like
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
 from nncf_core.range_estimator import RangeEstimatorParameters
 from nncf_core.validators import instance_of, member_of, positive
@@ -42,6 +43,7 @@ class QuantizerPropagationRule(StrEnum):
     MERGE_ALL_IN_ONE = "3"
 
 
+@dataclass_like
 @define
 class QuantizationParameters:
     """Restrictions of a quantizer; ``None`` leaves the choice to the algorithm."""
@@ -53,6 +55,7 @@ class QuantizationParameters:
     narrow_range: bool | None = None
 
 
+@dataclass_like
 @define
 class FP8QuantizationParameters:
     """Restrictions of an 8-bit float quantizer."""
@@ -60,6 +63,7 @@ class FP8QuantizationParameters:
     destination_type: FP8Type | None = field(default=None, validator=member_of(FP8Type))
 
 
+@dataclass_like
 @define
 class AdvancedBiasCorrectionParameters:
     """Bias correction.
@@ -73,6 +77,7 @@ class AdvancedBiasCorrectionParameters:
     threshold: float | None = None
 
 
+@dataclass_like
 @define
 class AdvancedSmoothQuantParameters:
     """Strength of SmoothQuant for each family of operators; negative: off."""
@@ -81,6 +86,7 @@ class AdvancedSmoothQuantParameters:
     matmul: float = 0.95
 
 
+@dataclass_like
 @define
 class AdvancedQuantizationParameters:
     """Advanced parameters of :func:`nncf.quantize`."""
@@ -112,6 +118,7 @@ class AdvancedQuantizationParameters:
     backend_params: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
 
 
+@dataclass_like
 @define
 class AdvancedAWQParameters:
     """Activation-aware weight correction (https://arxiv.org/abs/2306.00978).
@@ -132,6 +139,7 @@ class AdvancedAWQParameters:
     prefer_data_aware_scaling: bool = True
 
 
+@dataclass_like
 @define
 class AdvancedScaleEstimationParameters:
     """Scale estimation."""
@@ -142,6 +150,7 @@ class AdvancedScaleEstimationParameters:
     weight_penalty: float = -1.0
 
 
+@dataclass_like
 @define
 class AdvancedGPTQParameters:
     """GPTQ (https://arxiv.org/abs/2210.17323)."""
@@ -151,6 +160,7 @@ class AdvancedGPTQParameters:
     subset_size: int = field(default=128, validator=positive)
 
 
+@dataclass_like
 @define
 class AdvancedLoraCorrectionParameters:
     """Low-rank correction of the quantization error."""
@@ -162,6 +172,7 @@ class AdvancedLoraCorrectionParameters:
     use_int8_adapters: bool = True
 
 
+@dataclass_like
 @define
 class AdvancedAdaptiveCodebookParameters:
     """Codebooks that are fitted to the weights.
@@ -176,6 +187,7 @@ class AdvancedAdaptiveCodebookParameters:
     num_elements: int = field(default=16, validator=positive)
 
 
+@dataclass_like
 @define
 class AdvancedCompressionParameters:
     """Advanced parameters of :func:`nncf.compress_weights`.
@@ -213,6 +225,7 @@ class AdvancedCompressionParameters:
     )
 
 
+@dataclass_like
 @define
 class AdvancedAccuracyRestorerParameters:
     """Advanced parameters of :func:`nncf.quantize_with_accuracy_control`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from nncf_core.dataclass_like import dataclass_like
 from nncf_core.parameters import StrEnum
 from nncf_core.validators import instance_of, member_of
 
@@ -32,6 +33,7 @@ class AggregatorType(StrEnum):
     HISTOGRAM = "histogram"
 
 
+@dataclass_like
 @define
 class StatisticsCollectorParameters:
     """One side of a range.
@@ -48,6 +50,7 @@ class StatisticsCollectorParameters:
     quantile_outlier_prob: float = 1e-4
 
 
+@dataclass_like
 @define
 class RangeEstimatorParameters:
     """Both sides of a range."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from attrs import evolve, field, frozen
 
+from nncf_core.dataclass_like import dataclass_like
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, Node
 
@@ -39,6 +40,7 @@ def _items(values: Iterable[T], kind: type[T], what: str) -> list[T]:
     return listed
 
 
+@dataclass_like
 @frozen
 class Subgraph:
     """All nodes on paths from input to output nodes, these included.
@@ -51,6 +53,7 @@ class Subgraph:
     outputs: list[str] = field(factory=list, converter=_list)
 
 
+@dataclass_like
 @frozen
 class IgnoredScope:
     """Parts of a model that are excluded from compression.
