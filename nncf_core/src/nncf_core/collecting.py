@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nncf_core.dataset import RESET_STATE
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.numerics.work import Call, available_cores, in_order
@@ -51,6 +52,8 @@ def collect_items(
     expected: Mapping[str, str],
     failures: type[Exception] | tuple[type[Exception], ...] = Exception,
     points: Mapping[TargetPoint, TargetPoint] | None = None,
+    *,
+    stateful: bool = False,
 ) -> Statistics:
     """Run a model on each item and aggregate. The result does not depend on the number of threads.
 
@@ -60,6 +63,8 @@ def collect_items(
     :param expected: type and shape of each input, for messages.
     :param failures: what ``run`` raises for an item that does not fit.
     :param points: what :func:`points_of` gives, where ``run`` gives the tensors of these points only.
+    :param stateful: whether the model keeps state between runs. Items run one after the other then, and ``run`` gets
+        :data:`~nncf_core.dataset.RESET_STATE`, too, where an item has it.
     :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
     :raises ValidationError: when an item holds NaN.
     """
@@ -79,8 +84,8 @@ def collect_items(
     points = points or {}
     named = [(request, str(points.get(request.target, request.target))) for request in requests]
     statistics = Statistics()
-    count, _ = workers()
-    calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected)))
+    count = 1 if stateful else workers()[0]
+    calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful)))
     # the calling thread works, too
     with ThreadPoolExecutor(max(count - 1, 1)) as executor:
         for found in in_order(executor if count > 1 else None, calls, 2 * count):
@@ -90,10 +95,12 @@ def collect_items(
     return statistics
 
 
-def _feeds(inputs: Iterable[Any], expected: Mapping[str, str]) -> Iterator[dict[str, np.ndarray]]:
+def _feeds(inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool) -> Iterator[dict[str, np.ndarray]]:
     for count, item in enumerate(inputs):
         feed = feed_for(item, expected)
         _check_numbers(feed, count)
+        if stateful and isinstance(item, Mapping) and RESET_STATE in item:
+            feed[RESET_STATE] = np.asarray(item[RESET_STATE], bool)
         yield feed
 
 
@@ -105,14 +112,14 @@ def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:
 
 
 def feed_for(item: Any, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Arrays by input name, from an item of a dataset.
+    """Arrays by input name, from an item of a dataset, without :data:`~nncf_core.dataset.RESET_STATE`.
 
     :param expected: type and shape of each input, for messages.
     :raises UnsupportedDatasetError: when the item has not one array for each input.
     """
     names = list(expected)
     if isinstance(item, Mapping):
-        named = dict(item)
+        named = {name: value for name, value in item.items() if name != RESET_STATE}
     elif isinstance(item, (tuple, list)):
         named = dict(zip(names, item, strict=False)) if len(item) == len(names) else {}
     else:

@@ -11,6 +11,10 @@ from nncf_core.errors import UnsupportedDatasetError, ValidationError
 DataItem = TypeVar("DataItem")
 ModelInput = TypeVar("ModelInput")
 
+RESET_STATE = "nncf_reset_state"
+"""Key of an item, which is a dict: ``False`` says that a model that keeps state goes on from the item before, where
+it runs on one after the other; otherwise each item begins anew."""
+
 
 class Dataset(Generic[DataItem, ModelInput]):
     """Wraps an iterable source of data items.

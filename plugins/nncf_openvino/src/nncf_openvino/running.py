@@ -11,6 +11,7 @@ import openvino as ov
 from attrs import Factory, frozen
 
 from nncf_core.contracts import Runner
+from nncf_core.dataset import RESET_STATE
 from nncf_core.errors import UnsupportedModelError
 from nncf_openvino.element_types import numpy_name, type_name
 from nncf_openvino.opening import reason_of
@@ -33,12 +34,15 @@ class Session:
     :param inputs: names of the inputs in order.
     :param outputs: names of the outputs in order.
     :param kept: what owns memory that it computes with.
+    :param stateful: whether it keeps state, from which a run that is fed ``False`` as
+        :data:`~nncf_core.dataset.RESET_STATE` goes on.
     """
 
     compiled: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     kept: WorkingModel
+    stateful: bool = False
     requests: threading.local = Factory(threading.local)
 
     @property
@@ -56,12 +60,16 @@ class Session:
 
     def views(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name, which the same thread's next run overwrites."""
+        goes_on = self.stateful and not feed.get(RESET_STATE, True)
+        feed = {name: array for name, array in feed.items() if name != RESET_STATE}
         unknown = [name for name in feed if name not in self.inputs]
         if unknown or len(feed) != len(self.inputs):
             raise ValueError(f"the feed has {sorted(feed)}, the model's inputs are {list(self.inputs)}")
         arrays = {index: np.asarray(feed[name], order="C") for index, name in enumerate(self.inputs)}
         if not hasattr(self.requests, "own"):
             self.requests.own = self.compiled.create_infer_request()
+        if self.stateful and not goes_on:
+            self.requests.own.reset_state()
         results = self.requests.own.infer(arrays, share_inputs=True, share_outputs=True)
         return {name: results[index] for index, name in enumerate(self.outputs)}
 
@@ -83,7 +91,7 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)
     outputs = working.outputs or tuple(_name(port) for port in model.outputs)
-    return Session(compiled, inputs, outputs, working)
+    return Session(compiled, inputs, outputs, working, bool(model.get_variables()))
 
 
 def runner(working: WorkingModel) -> Runner:

@@ -33,4 +33,5 @@ class OpenVINOStatisticsAggregator:
         points = points_of(graph, requests)
         session = session_for(extract(model, (), list(dict.fromkeys(points.values()))), workers()[0])
         failures = (RuntimeError, TypeError, ValueError)
-        return collect_items(requests, inputs, session.views, session.expected, failures, points)
+        stateful = session.stateful
+        return collect_items(requests, inputs, session.views, session.expected, failures, points, stateful=stateful)
