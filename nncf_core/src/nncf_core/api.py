@@ -55,7 +55,7 @@ def compress_weights(
     compression_format: CompressionFormat = CompressionFormat.DQ,
     advanced_parameters: AdvancedCompressionParameters | None = None,
 ) -> TModel:
-    """Compress the weights of a model. The model that is given is not changed.
+    """Compress the weights of a model. The model that is given is not changed, unless ``backend_params`` say so.
 
     :param model: a model of an installed backend's framework, or the path of a model file.
     :param mode: number format of the weights; in all but the INT8 modes the *primary* format, see
@@ -118,6 +118,8 @@ def compress_weights(
     ):
         _check_method(name, bool(wanted))
     _check_dataset(dataset)
+    if _changes_argument(model):
+        config["backend_params"] = {"in_place": True}
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):
         raise ParameterNotSupportedError(f"Mode {mode} is data-free: leave out the dataset.")
     result = run(config, model, dataset=dataset, progress=script_progress())
@@ -244,6 +246,14 @@ def _traces(model: Any) -> bool:
     from nncf_core.registry import registry
 
     return traces(registry().backend_for(model).builder)
+
+
+def _changes_argument(model: Any) -> bool:
+    """Whether scripts count on it that the model that is given is changed, and its backend can do that."""
+    from nncf_core.registry import registry
+
+    known = registry()
+    return known.drop_in and bool(getattr(known.backend_for(model).builder, "works_in_place", False))
 
 
 def _check_dataset(dataset: object) -> None:

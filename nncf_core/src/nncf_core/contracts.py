@@ -39,6 +39,9 @@ class GraphBuilder(Protocol):
 
     One whose graph comes of running the model has an attribute ``traces`` that is true. Then the options of
     :meth:`open` have an ``example_input`` where the user gave one, or a dataset, whose first item it is.
+
+    One with an attribute ``works_in_place`` that is true takes an option ``in_place``: where it is true, the working
+    model is the very object that was given.
     """
 
     @property

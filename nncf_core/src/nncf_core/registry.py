@@ -179,6 +179,12 @@ class Registry:
         return tuple(sorted(self._records.values(), key=lambda record: record.name))
 
     @property
+    def drop_in(self) -> bool:
+        """Whether an installed plugin states ``NNCF_DROP_IN = True``: scripts may count on what nncf 3 does, and this
+        project does otherwise on purpose."""
+        return any(getattr(plugin, "NNCF_DROP_IN", False) for plugin in self._manager.get_plugins())
+
+    @property
     def algorithms(self) -> Mapping[str, contracts.Algorithm]:
         """Algorithms by name."""
         return self._collect()["nncf_algorithms"]

@@ -20,6 +20,7 @@ class OpenVINOGraphBuilder:
     framework: ClassVar[str] = "openvino"
     title: ClassVar[str] = "OpenVINO"
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    works_in_place: ClassVar[bool] = True
 
     def accepts(self, model: object) -> bool:
         """Whether this is an ``openvino.Model``; imports nothing."""
@@ -37,10 +38,11 @@ class OpenVINOGraphBuilder:
 
         load()
         from nncf_openvino import opening
+        from nncf_openvino.options import works_in_place
 
         if isinstance(source, (str, Path)):
             return opening.open_path(Path(source))
-        return opening.open_model(source)
+        return opening.open_model(source, copy=not works_in_place(options))
 
     def build(self, model: WorkingModel) -> Graph:
         """The neutral graph."""

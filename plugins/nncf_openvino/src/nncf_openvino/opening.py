@@ -13,9 +13,9 @@ from nncf_openvino.spool import Spool
 from nncf_openvino.working import WorkingModel
 
 
-def open_model(model: ov.Model) -> WorkingModel:
-    """A copy of a model that shares its constants."""
-    return WorkingModel(join_shared(model.clone()))
+def open_model(model: ov.Model, *, copy: bool = True) -> WorkingModel:
+    """A copy of a model that shares its constants, or the very model."""
+    return WorkingModel(join_shared(model.clone() if copy else model))
 
 
 def open_path(path: Path) -> WorkingModel:

@@ -8,7 +8,8 @@ from typing import Any
 from nncf_core.errors import ValidationError
 
 _MOC = "moc_transformations"
-_KNOWN = ("compress_weights", _MOC)
+_IN_PLACE = "in_place"
+_KNOWN = ("compress_weights", _IN_PLACE, _MOC)
 
 
 def wants_transformations(options: Mapping[str, Any]) -> bool:
@@ -17,9 +18,21 @@ def wants_transformations(options: Mapping[str, Any]) -> bool:
     :raises ValidationError: for an unknown key, or a value that is not ``True`` or ``False``.
     """
     check_options(options)
-    value = options.get(_MOC, True)
+    return _flag(options, _MOC, default=True)
+
+
+def works_in_place(options: Mapping[str, Any]) -> bool:
+    """Whether the model that is given is to be changed.
+
+    :raises ValidationError: for a value that is not ``True`` or ``False``.
+    """
+    return _flag(options, _IN_PLACE, default=False)
+
+
+def _flag(options: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = options.get(name, default)
     if not isinstance(value, bool):
-        raise ValidationError(f"backend_params: {_MOC} is {value!r}; it must be True or False.")
+        raise ValidationError(f"backend_params: {name} is {value!r}; it must be True or False.")
     return value
 
 

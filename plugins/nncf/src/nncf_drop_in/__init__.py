@@ -1,0 +1,1 @@
+"""Stands for the distribution ``nncf``, so that packages that require it take this project."""
