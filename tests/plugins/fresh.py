@@ -22,11 +22,16 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECTS = {
+    "nncf": ROOT / "plugins/nncf",
+    "nncf-awq": ROOT / "plugins/algorithms/awq",
     "nncf-core": ROOT / "nncf_core",
     "nncf-onnx": ROOT / "plugins/nncf_onnx",
     "nncf-openvino": ROOT / "plugins/nncf_openvino",
+    "nncf-post-training-quantization": ROOT / "plugins/algorithms/post_training_quantization",
+    "nncf-smooth-quant": ROOT / "plugins/algorithms/smooth_quant",
     "nncf-torch": ROOT / "plugins/nncf_torch",
     "nncf-weight-compression": ROOT / "plugins/algorithms/weight_compression",
+    "nncf-weight-refinement": ROOT / "plugins/algorithms/weight_refinement",
     "example-weight-clipping": ROOT / "tests/plugins/third_party_algorithm",
     "example-toy-framework": ROOT / "tests/plugins/third_party_backend",
 }
@@ -55,7 +60,7 @@ class Environment:
         """Run one of the environment's programs."""
         command = [str(self.folder / "bin" / program), *map(str, arguments)]
         environment = {**self._variables, **variables}
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
     def python(self, script: str, cwd: Path, **variables: str) -> Any:
         """Run a script and return the JSON in the last line that it prints."""
