@@ -112,3 +112,39 @@ print(json.dumps(found))
     assert found["awq"]["error"] < 0.12
     assert found["gptq"]["error"] < 0.1
     assert found["full"]["error"] < 0.08
+
+
+def test_a_language_model_writes_its_own_calibration_data(offline, tmp_path):
+    script = """
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(256)}, unk_token="w0"))
+words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0")
+model = AutoModelForCausalLM.from_pretrained("float")
+
+def texts(**arguments):
+    torch.manual_seed(0)
+    return nncf.data.generate_text_data(model, tokenizer, **arguments)
+
+found = texts(seq_len=12, dataset_size=6)
+model.config.padded_vocab_size = 8
+messages = []
+for wrong in (lambda: texts(seq_len=4, dataset_size=2, unique_tokens_lower_limit=50), lambda: texts(dataset_size=0),
+              lambda: nncf.data.generate_text_data(object(), tokenizer)):
+    try:
+        wrong()
+    except nncf.NNCFError as error:
+        messages.append(str(error))
+del model.config.padded_vocab_size
+print(json.dumps([found, found == texts(seq_len=12, dataset_size=6), messages]))
+"""
+    texts, again, messages = offline(script, tmp_path)
+    assert [len(text.split()) for text in texts] == [12] * 6
+    assert all(len(set(text.split())) >= 5 for text in texts)
+    assert len(set(texts)) == 6
+    assert again
+    few, none, no_model = messages
+    assert "0 of 2 texts" in few
+    assert "dataset_size is 0" in none
+    assert "generate()" in no_model
