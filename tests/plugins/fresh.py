@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.plugins import samples
 
 ROOT = Path(__file__).parents[2]
 PROJECTS = {
@@ -33,7 +36,7 @@ PROJECTS = {
     "nncf-weight-compression": ROOT / "plugins/algorithms/weight_compression",
     "nncf-weight-refinement": ROOT / "plugins/algorithms/weight_refinement",
     "example-weight-clipping": ROOT / "tests/plugins/third_party_algorithm",
-    "example-toy-framework": ROOT / "tests/plugins/third_party_backend",
+    "toy": samples.BACKEND,
 }
 
 
@@ -75,10 +78,10 @@ class Environment:
         return {record["name"]: record for record in json.loads(done.stdout)}
 
 
-def build_wheels(folder: Path) -> dict[str, Path]:
+def build_wheels(folder: Path, projects: Mapping[str, Path] = PROJECTS) -> dict[str, Path]:
     """A wheel of each distribution."""
     wheels = {}
-    for name, project in PROJECTS.items():
+    for name, project in projects.items():
         out = folder / name
         command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
         subprocess.run(command, cwd=project, check=True, capture_output=True)
@@ -86,8 +89,8 @@ def build_wheels(folder: Path) -> dict[str, Path]:
     return wheels
 
 
-def make_environment(folder: Path, wheels: list[Path]) -> Environment:
-    """A virtual environment with these wheels, and what they require."""
+def make_environment(folder: Path, wheels: list[Path], besides: Sequence[str] = ()) -> Environment:
+    """A virtual environment with these wheels, what they require, and other requirements."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
@@ -96,7 +99,8 @@ def make_environment(folder: Path, wheels: list[Path]) -> Environment:
     links = folder / "required"
     links.mkdir()
     own = {canonicalize_name(name) for name in PROJECTS}
-    for distribution in _required([r for wheel in wheels for r in _requirements_of(wheel)], own):
+    requirements = [*besides, *(r for wheel in wheels for r in _requirements_of(wheel))]
+    for distribution in _required(requirements, own):
         _link(distribution, links)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "required.pth").write_text(f"{links}\n")

@@ -51,7 +51,7 @@ def distribution(folder, name, source, version="1.0"):
 
 @pytest.fixture
 def environment(environment_with):
-    return environment_with("example-weight-clipping", "example-toy-framework", "nncf-weight-compression")
+    return environment_with("example-weight-clipping", "toy", "nncf-weight-compression")
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_plain_list_says_so_too(broken, tmp_path):
 def test_the_others_work(broken, tmp_path):
     script = """
 import json, nncf, numpy as np
-from toy_framework import Layer, Network
+from toy import Layer, Network
 model = Network([Layer("only", np.eye(8, dtype=np.float32), np.zeros(8, np.float32))])
 print(json.dumps(nncf.compress_weights(model).layers[0].weight.dtype.name))
 """

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.fresh_env
 NETWORK = """
 import json, sys
 import numpy as np
-from toy_framework import Layer, Network
+from toy import Layer, Network
 
 def network():
     random = np.random.default_rng(0)
@@ -29,16 +29,14 @@ FRAMEWORKS = ("torch", "openvino", "onnx", "onnxruntime", "onnx_ir", "pytest")
 
 @pytest.fixture(scope="module")
 def environment(environment_with):
-    return environment_with("example-weight-clipping", "example-toy-framework", "nncf-weight-compression")
+    return environment_with("example-weight-clipping", "toy", "nncf-weight-compression")
 
 
 @pytest.fixture(scope="module")
 def saved(environment, tmp_path_factory):
     """A file of the third party's framework."""
     folder = tmp_path_factory.mktemp("toy")
-    script = (
-        "from pathlib import Path\nfrom toy_framework.files import write\nwrite(model, Path('model.toy'))\nprint(0)"
-    )
+    script = "from pathlib import Path\nfrom toy.files import write\nwrite(model, Path('model.toy'))\nprint(0)"
     environment.python(NETWORK + script, folder)
     np.savez(folder / "data.npz", x=np.random.default_rng(1).normal(size=(6, 64)).astype(np.float32))
     return folder
@@ -52,7 +50,7 @@ def test_plugins_are_listed(environment, tmp_path):
     assert (clipping["distribution"], clipping["version"]) == ("example-weight-clipping", "2.3")
     assert clipping["target"] == "weight_clipping.plugin"
     assert clipping["registers"] == ["algorithm weight_clipping", "algorithm activation_smoothing"]
-    assert (toy["distribution"], toy["version"]) == ("example-toy-framework", "0.7.1")
+    assert (toy["distribution"], toy["version"]) == ("toy", "0.1.0")
     assert toy["registers"] == ["graph builder toy", "target-point inserter toy", "statistics aggregator toy"]
     lines = environment.execute("nncf", "plugins", cwd=tmp_path).stdout
     assert "weight_clipping  (example-weight-clipping 2.3)\n    algorithm weight_clipping" in lines
@@ -92,7 +90,7 @@ except nncf.ParameterNotSupportedError as refusal:
     assert dtypes == ["int8", "int8"]
     assert 0 < error < 0.05
     assert "first.weight" in refusal
-    assert "a toy network stores int8 per channel only" in refusal
+    assert "a network stores int8 per channel only" in refusal
 
 
 def test_statistics_reach_the_algorithm(environment, tmp_path):

@@ -6,12 +6,12 @@ import pytest
 from nncf_core.testing import AlgorithmConformance, BackendConformance, ModelCase
 from tests.plugins import samples  # noqa: F401 - makes the sample packages importable
 
-plugin_of_backend = pytest.importorskip("toy_framework.plugin")
+plugin_of_backend = pytest.importorskip("toy.plugin")
 plugin_of_algorithms = pytest.importorskip("weight_clipping.plugin")
 
 
 def network(weights):
-    from toy_framework import Layer, Network
+    from toy import Layer, Network
 
     bias = np.linspace(-0.1, 0.1, 8, dtype=np.float32)
     first = Layer("first", weights["first.weight"], np.zeros(32, np.float32))
