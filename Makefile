@@ -10,7 +10,7 @@ PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins
 SOURCES := nncf_core/src plugins examples benchmarks models tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types imports check benchmark format clean
+.PHONY: help demo test test-slow lint types imports docs check benchmark format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,7 +52,14 @@ types: $(VENV)/.dev  ## Check types
 imports: $(VENV)/.dev  ## Check that no room imports what it must not
 	$(BIN)/lint-imports
 
-check: test lint types imports  ## Everything that CI checks
+$(VENV)/.docs: $(VENV)/.dev requirements-docs.txt
+	$(PIP) --requirement requirements-docs.txt
+	@touch $@
+
+docs: $(VENV)/.docs  ## Build the site of the documentation in docs/_build; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+check: test lint types imports docs  ## Everything that CI checks
 
 benchmark: $(VENV)/.benchmark  ## Measure against nncf 3.4.0 and onnxruntime; writes docs/benchmarks*.md
 	$(BIN)/python -m benchmarks.weight_compression

@@ -134,3 +134,30 @@ def test_the_refining_plugin_of_the_guide_works() -> None:
 def test_help_is_shown_for_every_command() -> None:
     for name in main.commands:
         assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("title", ["ONNX", "OpenVINO", "PyTorch"])
+def test_the_scripts_of_the_quick_start_run(title: str, tmp_path: Path) -> None:
+    backend = {"ONNX": "nncf_onnx", "OpenVINO": "nncf_openvino", "PyTorch": "nncf_torch"}[title]
+    for name in ("nncf_weight_compression", backend):
+        pytest.importorskip(name)
+    page = (ROOT / "docs/quick_start.md").read_text()
+    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    if title == "ONNX":
+        (tmp_path / "model.onnx").symlink_to(ROOT / "models/digits_transformer.onnx")
+    elif title == "OpenVINO":
+        import openvino
+
+        openvino.save_model(openvino.convert_model(ROOT / "models/digits_transformer.onnx"), tmp_path / "model.xml")
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, check=True)
+    assert any(path.name.startswith("small.") for path in tmp_path.iterdir())
+
+
+def test_the_quantization_of_the_quick_start_runs(tmp_path: Path) -> None:
+    for name in ("nncf_onnx", "nncf_post_training_quantization"):
+        pytest.importorskip(name)
+    (tmp_path / "digits.onnx").symlink_to(ROOT / "models/digits_transformer.onnx")
+    script = blocks(ROOT / "docs/quick_start.md", "python")[-1]
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "quantized.onnx").exists()
