@@ -270,14 +270,6 @@ def test_a_broken_dataset_file(model: Path, tmp_path: Path, content: bytes | Non
     assert message in result.stderr
 
 
-def test_a_dataset_of_one_array(model: Path, tmp_path: Path) -> None:
-    config, data = tmp_path / "config.json", tmp_path / "data.npy"
-    config.write_text(json.dumps({"compression": {"algorithm": "weight_compression"}}))
-    np.save(data, np.zeros((4, 64), np.float32))
-    result = nncf("run", config, model, "-o", tmp_path / "out.onnx", "--dataset", data)
-    assert (result.exit_code, "holds one array without a name" in result.stderr) == (1, True)
-
-
 def test_a_dataset_that_nothing_needs(model: Path, tmp_path: Path) -> None:
     config, data = tmp_path / "config.json", tmp_path / "data.npz"
     config.write_text(json.dumps({"compression": {"algorithm": "weight_compression"}}))

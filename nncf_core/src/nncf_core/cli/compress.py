@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nncf_core.cli.data import dataset_of, dataset_options
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
 if TYPE_CHECKING:
@@ -71,12 +72,6 @@ def _shared(function: _F) -> _F:
     return function
 
 
-_dataset_option = click.option(
-    "--dataset",
-    type=click.Path(path_type=Path),
-    help="Calibration data: an .npz file with one array for each model input, samples along the first axis.",
-)
-
 _work_dir_option = click.option(
     "--work-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -118,7 +113,7 @@ _work_dir_option = click.option(
     help="What to do with weights that the group size does not divide.  [default: error]",
 )
 @click.option("--codebook", metavar="V,V,...", help="Increasing values of the table, for --mode codebook.")
-@_dataset_option
+@dataset_options
 @click.option("--subset-size", type=click.IntRange(min=1), default=128, show_default=True, help="Samples to use of it.")
 @click.option(
     "--quality",
@@ -173,7 +168,7 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
         lora_correction=options["lora_correction"] or None,
     )
     config = with_quality(config, options["quality"])
-    dataset = None if options["dataset"] is None else _dataset(options["dataset"])
+    dataset = dataset_of(options["dataset"], options["dataset_options"], model)
     with _named_as_options():
         _execute(config, model, dataset, backend_params, options)
 
@@ -195,18 +190,19 @@ def _named_as_options() -> Iterator[None]:
 @click.command("run")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("model", type=click.Path(path_type=Path))
-@_dataset_option
+@dataset_options
 @_work_dir_option
 @_shared
-def run(config: Path, model: Path, dataset: Path | None, backend_params: tuple[str, ...], **options: Any) -> None:
+def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress MODEL as the file CONFIG says.
 
     CONFIG is an NNCFConfig in JSON. Example: {"compression": {"algorithm": "weight_compression", "mode": "nf4"}}
     """
     from nncf_core.config.nncf_config import NNCFConfig
 
-    data = None if dataset is None else _dataset(dataset)
-    _execute(dict(NNCFConfig.from_json(str(config))), model, data, backend_params, options)
+    checked = dict(NNCFConfig.from_json(str(config)))
+    dataset = dataset_of(options["dataset"], options["dataset_options"], model)
+    _execute(checked, model, dataset, backend_params, options)
 
 
 def _execute(
@@ -298,28 +294,3 @@ def _numbers(text: str) -> Any:
         return np.array([float(part) for part in text.split(",")], np.float32)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of numbers", param_hint="--codebook") from None
-
-
-def _dataset(path: Path) -> Dataset[Any, Any]:
-    from zipfile import BadZipFile
-
-    import numpy as np
-
-    from nncf_core.dataset import Dataset
-    from nncf_core.errors import InvalidPathError, UnsupportedDatasetError
-
-    try:
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds one array without a name; numpy.savez(path, **{input: array}) names it")
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise InvalidPathError(f"There is no dataset file {path}.") from None
-    except (OSError, EOFError, ValueError, AttributeError, BadZipFile) as error:
-        raise UnsupportedDatasetError(f"{path} is not an .npz file of plain arrays: {error}") from None
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        raise UnsupportedDatasetError(f"The arrays of {path} have different numbers of samples: {lengths}.")
-    count = next(iter(lengths.values()))
-    return Dataset([{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)])

@@ -1,0 +1,283 @@
+"""Datasets for the command line: files of arrays, tables, images and text, or a function of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+from zipfile import BadZipFile
+
+import numpy as np
+from attrs import frozen
+
+from nncf_core.dataset import Dataset
+from nncf_core.errors import (
+    InstallationError,
+    InvalidPathError,
+    UnsupportedDatasetError,
+    ValidationError,
+)
+
+Data: TypeAlias = Dataset[Any, Any]
+
+
+@frozen
+class ModelInput:
+    """An input of the model that a dataset is for.
+
+    :param name: name of its tensor.
+    :param dtype: element type, ``None`` when unknown.
+    :param shape: dimensions, ``None`` in place of those that are not known.
+    """
+
+    name: str
+    dtype: str | None
+    shape: tuple[int | None, ...] | None
+
+
+Inputs: TypeAlias = Callable[[], Sequence[ModelInput]]
+"""Looks at the model's inputs; only images and text need that."""
+
+
+def read_dataset(source: str, inputs: Inputs, options: Mapping[str, str] | None = None) -> Data:
+    """A dataset from what a user names.
+
+    - ``data.npz``: an array for each input, samples along the first axis; ``data.npy``: of the only input.
+    - ``data.parquet``: a column for each input, a sample in each row (needs pyarrow).
+    - a folder of images (needs Pillow): in alphabetical order, resized to the model's input. Option ``scale`` (default
+      255) divides the pixels, then ``mean`` and ``std`` (numbers for each channel) are taken away and divided by.
+    - ``text.txt``, or a folder of such files: cut into samples of ``length`` tokens (default 256), by the tokenizer of
+      the file that option ``tokenizer`` names (``tokenizer.json``; needs tokenizers).
+    - ``module:function``: what the function gives, an iterable or an :class:`nncf.Dataset`; the module is looked for in
+      the current folder, too.
+
+    :param inputs: looks at the model's inputs.
+    :param options: see above.
+    :raises InvalidPathError: when there is nothing of that name.
+    :raises UnsupportedDatasetError: when it cannot be read, or does not fit the model.
+    :raises InstallationError: when a package that it needs is not installed.
+    :raises ValidationError: for an option that is not known, or not a number.
+    """
+    known = dict(options or {})
+    path = Path(source)
+    reader = _reader(path)
+    if reader is None:
+        if ":" in source and not path.exists():
+            _check_options(known, ())
+            return _from_function(source)
+        if not path.exists():
+            raise InvalidPathError(f"There is no dataset {source}.")
+        raise UnsupportedDatasetError(
+            f"{source} is no dataset that is known: give an .npy, .npz, .parquet or .txt file, a folder of images or "
+            "of .txt files, or module:function."
+        )
+    read, names = reader
+    _check_options(known, names)
+    return read(path, inputs, known)
+
+
+def _reader(path: Path) -> tuple[Callable[[Path, Inputs, dict[str, str]], Data], Sequence[str]] | None:
+    if path.is_dir():
+        return (_texts, _TEXT) if any(path.glob("*.txt")) else (_images, _IMAGE)
+    return {
+        ".npz": (_archive, ()),
+        ".npy": (_array, ()),
+        ".parquet": (_table, ()),
+        ".txt": (_texts, _TEXT),
+    }.get(path.suffix.lower())
+
+
+_TEXT = ("tokenizer", "length")
+_IMAGE = ("scale", "mean", "std")
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def _check_options(given: Mapping[str, str], known: Sequence[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise ValidationError(f"The dataset does not take the option {', '.join(unknown)}; {takes}.")
+
+
+def _archive(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
+    loaded = _loaded(path)
+    if isinstance(loaded, np.ndarray):
+        raise UnsupportedDatasetError(f"{path} holds one array without a name; numpy.savez(path, name=array) names it.")
+    return _samples(path, loaded)
+
+
+def _array(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
+    array = _loaded(path)
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise UnsupportedDatasetError(f"{path} holds no array with samples along its first axis.")
+    return Dataset([array[i : i + 1] for i in range(len(array))])
+
+
+def _loaded(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            return file if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise InvalidPathError(f"There is no dataset file {path}.") from None
+    except (OSError, EOFError, ValueError, AttributeError, BadZipFile) as error:
+        raise UnsupportedDatasetError(f"{path} is not an {path.suffix.lower()} file of plain arrays: {error}") from None
+
+
+def _samples(path: Path, arrays: Mapping[str, np.ndarray]) -> Data:
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise UnsupportedDatasetError(f"The arrays of {path} have different numbers of samples: {lengths}.")
+    count = next(iter(lengths.values()))
+    return Dataset([{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)])
+
+
+def _table(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
+    parquet = _module("pyarrow.parquet", "pyarrow", "Parquet files")
+    if not path.exists():
+        raise InvalidPathError(f"There is no dataset file {path}.")
+    try:
+        rows = parquet.read_table(path).to_pylist()
+        types = {port.name: port.dtype for port in inputs()}
+        items = [{name: np.asarray([cell], types.get(name)) for name, cell in row.items()} for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        raise UnsupportedDatasetError(f"{path} is not a Parquet file whose rows are samples: {error}") from None
+    return Dataset(items)
+
+
+def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
+    image = _module("PIL.Image", "Pillow", "images")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    if not files:
+        raise UnsupportedDatasetError(f"The folder {path} holds neither images nor .txt files.")
+    ports = inputs()
+    place = _image_place(ports[0].shape) if len(ports) == 1 else None
+    if place is None:
+        shapes = {port.name: port.shape for port in ports}
+        raise UnsupportedDatasetError(
+            f"Images fit a model with one input of four dimensions, of which height, width and 1 or 3 channels are "
+            f"known; this one has {shapes}. Give arrays (.npz), or module:function."
+        )
+    height, width, channels, first = place
+    scale, mean, std = (_numbers(options, key, default) for key, default in zip(_IMAGE, (255.0, 0.0, 1.0), strict=True))
+    name, dtype = ports[0].name, ports[0].dtype or "float32"
+
+    def item(file: Path) -> dict[str, np.ndarray]:
+        try:
+            with image.open(file) as opened:
+                picture = opened.convert("L" if channels == 1 else "RGB").resize((width, height))
+                pixels = np.asarray(picture, np.float32).reshape(height, width, channels)
+        except OSError as error:
+            raise UnsupportedDatasetError(f"{file} is not an image that Pillow reads: {error}") from None
+        values = (pixels / scale - mean) / std if np.dtype(dtype).kind == "f" else pixels
+        array = values.transpose(2, 0, 1) if first else values
+        return {name: array[None].astype(dtype)}
+
+    return Dataset(files, item)
+
+
+def _image_place(shape: tuple[int | None, ...] | None) -> tuple[int, int, int, bool] | None:
+    """Height, width, channels, and whether channels come first."""
+    if shape is None or len(shape) != 4:
+        return None
+    _, second, third, fourth = shape
+    if second in (1, 3) and third and fourth:
+        return third, fourth, second, True
+    if fourth in (1, 3) and second and third:
+        return second, third, fourth, False
+    return None
+
+
+def _texts(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
+    if "tokenizer" not in options:
+        raise ValidationError("Text needs a tokenizer: give the option tokenizer, the path of a tokenizer.json.")
+    tokenizers = _module("tokenizers", "tokenizers", "text")
+    vocabulary = Path(options["tokenizer"])
+    if not vocabulary.is_file():
+        raise InvalidPathError(f"There is no tokenizer file {vocabulary}.")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(vocabulary))
+    except Exception as error:  # the library raises plain exceptions
+        raise UnsupportedDatasetError(f"{vocabulary} is not a tokenizer.json: {error}") from None
+    length = int(_numbers(options, "length", 256.0)[()])
+    if length < 1:
+        raise ValidationError(f"The option length is {length}; it must be at least 1.")
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    tokens: list[int] = []
+    for file in files:
+        try:
+            tokens += tokenizer.encode(file.read_text(encoding="utf-8"), add_special_tokens=False).ids
+        except FileNotFoundError:
+            raise InvalidPathError(f"There is no dataset file {file}.") from None
+        except UnicodeDecodeError as error:
+            raise UnsupportedDatasetError(f"{file} is not text in UTF-8: {error}") from None
+    if len(tokens) < length:
+        raise UnsupportedDatasetError(
+            f"{path} holds {len(tokens)} tokens, fewer than a sample of {length}: give more text, or the option length."
+        )
+    ports = inputs()
+    rows = [np.asarray([tokens[i : i + length]]) for i in range(0, len(tokens) - length + 1, length)]
+    return Dataset([_language_item(ports, row) for row in rows])
+
+
+_BESIDES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "attention_mask": np.ones_like,
+    "position_ids": lambda tokens: np.arange(tokens.shape[1])[None],
+    "token_type_ids": np.zeros_like,
+    "beam_idx": lambda tokens: np.zeros(1, np.int64),
+}
+"""What language models take besides tokens, by the names that exporters give."""
+
+
+def _language_item(ports: Sequence[ModelInput], tokens: np.ndarray) -> dict[str, np.ndarray]:
+    rest = [port for port in ports if port.name not in _BESIDES]
+    if len(rest) != 1:
+        names = ", ".join(port.name for port in ports)
+        raise UnsupportedDatasetError(
+            f"Text fits a model that takes tokens and of {', '.join(_BESIDES)} what it needs; this one takes {names}. "
+            "Give arrays (.npz), or module:function."
+        )
+    made = {port.name: tokens if port is rest[0] else _BESIDES[port.name](tokens) for port in ports}
+    return {port.name: made[port.name].astype(port.dtype or "int64") for port in ports}
+
+
+def _from_function(source: str) -> Data:
+    module, _, name = source.partition(":")
+    sys.path.insert(0, "")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InvalidPathError(f"The dataset {source}: the module {module!r} cannot be imported: {error}") from None
+    except AttributeError:
+        raise InvalidPathError(f"The dataset {source}: the module {module!r} has no {name!r}.") from None
+    finally:
+        sys.path.remove("")
+    made = function() if callable(function) else function
+    if isinstance(made, Dataset):
+        return made
+    if not isinstance(made, Iterable):
+        raise UnsupportedDatasetError(f"The dataset {source} gave a {type(made).__name__}, not an iterable of samples.")
+    return Dataset(made)
+
+
+def _numbers(options: Mapping[str, str], name: str, default: float) -> np.ndarray:
+    """One number, or one for each channel."""
+    text = options.get(name)
+    if text is None:
+        return np.asarray(default, np.float32)
+    try:
+        values = np.asarray([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        raise ValidationError(
+            f"The option {name} is {text!r}; give a number, or one for each channel: 0.5,0.5,0.5"
+        ) from None
+    return values[0] if values.size == 1 else values
+
+
+def _module(name: str, distribution: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise InstallationError(f"Reading {what} needs {distribution}: pip install {distribution}") from None

@@ -1,0 +1,161 @@
+"""Datasets from files and functions."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nncf_core.dataset import Dataset
+from nncf_core.dataset_files import ModelInput, read_dataset
+from nncf_core.errors import InvalidPathError, UnsupportedDatasetError, ValidationError
+
+ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def none() -> Sequence[ModelInput]:
+    raise AssertionError("arrays do not need the model")
+
+
+def of(*ports: tuple[str, str, tuple[int | None, ...]]) -> Callable[[], Sequence[ModelInput]]:
+    return lambda: [ModelInput(*port) for port in ports]
+
+
+def items(source: object, inputs: Callable[[], Sequence[ModelInput]] = none, **options: str) -> list[Any]:
+    return list(read_dataset(str(source), inputs, options).get_inference_data())
+
+
+def test_an_archive_has_an_array_for_each_input(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", a=ROWS, b=ROWS[:, :1])
+    found = items(tmp_path / "data.npz")
+    assert len(found) == 4
+    np.testing.assert_array_equal(found[2]["a"], ROWS[2:3])
+    np.testing.assert_array_equal(found[2]["b"], ROWS[2:3, :1])
+    np.savez(tmp_path / "uneven.npz", a=ROWS, b=ROWS[:2])
+    with pytest.raises(UnsupportedDatasetError, match="different numbers of samples"):
+        items(tmp_path / "uneven.npz")
+
+
+def test_an_array_is_of_the_only_input(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", ROWS)
+    found = items(tmp_path / "data.npy")
+    np.testing.assert_array_equal(np.concatenate(found), ROWS)
+    np.save(tmp_path / "number.npy", np.float32(1))
+    with pytest.raises(UnsupportedDatasetError, match="no array with samples"):
+        items(tmp_path / "number.npy")
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(UnsupportedDatasetError, match="plain arrays"):
+        items(tmp_path / "data.npy")
+
+
+def test_a_table_has_a_column_for_each_input(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"x": ROWS.tolist(), "length": [1, 2, 3, 4]})
+    parquet.write_table(table, tmp_path / "data.parquet")
+    found = items(tmp_path / "data.parquet", of(("x", "float32", (None, 3)), ("length", "int64", (None,))))
+    assert (found[1]["x"].dtype, found[1]["length"].dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(found[1]["x"], ROWS[1:2])
+    assert found[3]["length"].tolist() == [4]
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UnsupportedDatasetError, match="not a Parquet file"):
+        items(tmp_path / "broken.parquet", of())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_images_become_what_the_model_takes(tmp_path: Path, first: bool) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for index, color in enumerate([(255, 0, 0), (0, 51, 0)]):
+        image.new("RGB", (10, 6), color).save(tmp_path / f"{index}.png")
+    shape = (None, 3, 4, 5) if first else (None, 4, 5, 3)
+    found = items(tmp_path, of(("x", "float32", shape)))
+    assert [item["x"].shape for item in found] == [tuple(size or 1 for size in shape)] * 2
+    pixel = found[1]["x"][0, :, 0, 0] if first else found[1]["x"][0, 0, 0]
+    np.testing.assert_allclose(pixel, [0, 0.2, 0], rtol=1e-6)
+    changed = items(tmp_path, of(("x", "float32", shape)), mean="0.5,0,0", std="0.25,1,2")
+    pixel = changed[0]["x"][0, :, 0, 0] if first else changed[0]["x"][0, 0, 0]
+    np.testing.assert_allclose(pixel, [2, 0, 0])
+    (raw,) = items(tmp_path, of(("x", "uint8", shape)))[:1]
+    assert (raw["x"].dtype, raw["x"].max()) == (np.uint8, 255)
+
+
+def test_images_need_an_input_for_images(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(UnsupportedDatasetError, match=r"Images fit a model with one input.*'x': \(None, 64\)"):
+        items(tmp_path, of(("x", "float32", (None, 64))))
+    with pytest.raises(ValidationError, match="The option mean is 'grey'"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), mean="grey")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(UnsupportedDatasetError, match=r"b\.png is not an image"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
+
+
+def test_text_is_cut_into_samples(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(10)}, "w0"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    vocabulary = tmp_path / "tokenizer.json"
+    words.save(str(vocabulary))
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("w1 w2 w3 w4 w5")
+    (folder / "b.txt").write_text("w6 w7 w8 w9 w1")
+    inputs = of(
+        ("input_ids", "int64", (None, None)), ("attention_mask", "int64", (None, None)), ("beam_idx", "int32", (None,))
+    )
+    found = items(folder, inputs, tokenizer=str(vocabulary), length="4")
+    assert [item["input_ids"].tolist() for item in found] == [[[1, 2, 3, 4]], [[5, 6, 7, 8]]]
+    assert found[0]["attention_mask"].tolist() == [[1, 1, 1, 1]]
+    assert (found[0]["beam_idx"].dtype, found[0]["beam_idx"].tolist()) == (np.int32, [0])
+    single = items(folder / "b.txt", of(("tokens", "int32", (1, None))), tokenizer=str(vocabulary), length="5")
+    assert (single[0]["tokens"].dtype, single[0]["tokens"].tolist()) == (np.int32, [[6, 7, 8, 9, 1]])
+    with pytest.raises(UnsupportedDatasetError, match="10 tokens, fewer than a sample of 256"):
+        items(folder, inputs, tokenizer=str(vocabulary))
+    with pytest.raises(UnsupportedDatasetError, match="this one takes input_ids, past"):
+        items(
+            folder,
+            of(("input_ids", "int64", (1, None)), ("past", "float32", (1,))),
+            tokenizer=str(vocabulary),
+            length="4",
+        )
+    with pytest.raises(ValidationError, match="Text needs a tokenizer"):
+        items(folder, inputs)
+    with pytest.raises(InvalidPathError, match=r"no tokenizer file nowhere\.json"):
+        items(folder, inputs, tokenizer="nowhere.json")
+
+
+def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = ["import nncf", "def rows():", "    yield from [1, 2]", "def whole():", "    return nncf.Dataset([3], str)"]
+    (tmp_path / "my_calibration_data.py").write_text("\n".join([*code, "number = 4"]))
+    assert items("my_calibration_data:rows") == [1, 2]
+    assert items("my_calibration_data:whole") == ["3"]
+    assert isinstance(read_dataset("my_calibration_data:rows", none), Dataset)
+    for source, message in {
+        "my_calibration_data:columns": "has no 'columns'",
+        "my_calibration_data:number": "gave a int",
+        "not_a_module_at_all:rows": "cannot be imported",
+    }.items():
+        with pytest.raises((InvalidPathError, UnsupportedDatasetError), match=message):
+            items(source)
+
+
+@pytest.mark.parametrize("name", ["data.npz", "data.npy", "data.txt", "data.csv", "folder"])
+def test_what_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises((InvalidPathError, ValidationError)):
+        items(tmp_path / name, of())
+
+
+def test_what_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("1,2")
+    with pytest.raises(UnsupportedDatasetError, match=r"give an \.npy, \.npz, \.parquet"):
+        items(tmp_path / "data.csv")
+    with pytest.raises(UnsupportedDatasetError, match="neither images nor"):
+        items(tmp_path, of())
+    np.save(tmp_path / "data.npy", ROWS)
+    with pytest.raises(ValidationError, match="does not take the option length; it takes none"):
+        items(tmp_path / "data.npy", none, length="3")
