@@ -1,0 +1,88 @@
+"""The plots of a report's page, as SVG text, by matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nncf_core.damage import BINS, Damage
+from nncf_core.plan import PlanEntry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST = 40  # bars of a chart
+
+
+def sizes_by_layer(entries: Sequence[PlanEntry]) -> str:
+    """Bytes of each compressed weight before and after, the largest first."""
+    largest = sorted(entries, key=lambda entry: -entry.bytes_before)[:_MOST]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        rows = range(len(largest))
+        axes.barh(rows, [entry.bytes_before / 1e6 for entry in largest], color="#d0d7de", label="before")
+        axes.barh(rows, [entry.bytes_after / 1e6 for entry in largest], color="#0969da", label="after", height=0.5)
+        axes.set_yticks(rows, [_short(entry.target) for entry in largest], fontsize=7)
+        axes.invert_yaxis()
+        axes.margins(y=0.01)
+        axes.set_xlabel("MB")
+        axes.legend(loc="lower right", frameon=False)
+
+    return _svg(draw, 9, 0.8 + 0.2 * len(largest))
+
+
+def ratios_in_order(damages: Sequence[Damage], formats: Sequence[str]) -> str:
+    """Signal-to-noise ratio of each weight in the order of the graph, a colour for each format."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for name in dict.fromkeys(formats):
+            chosen = [index for index, known in enumerate(formats) if known == name]
+            shown = [min(damages[index].snr, 120.0) for index in chosen]
+            axes.plot(chosen, shown, "o", markersize=4, label=name)
+        axes.set_xlabel("weights, in the order of the graph")
+        axes.set_ylabel("signal-to-noise ratio, dB")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+
+    return _svg(draw, 9, 3.2)
+
+
+def histogram_of(damage: Damage) -> str:
+    """Values of a weight before and after, on a logarithmic axis, since outliers are few."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        edges = np.linspace(damage.low, damage.high, BINS + 1) if damage.low < damage.high else np.arange(BINS + 1)
+        axes.stairs(damage.before, edges, fill=True, color="#d0d7de", label="before")
+        axes.stairs(damage.after, edges, color="#cf222e", linewidth=1, label="after")
+        axes.set_yscale("log")
+        axes.set_title(_short(damage.target), fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.legend(frameon=False, fontsize=7)
+
+    return _svg(draw, 4.3, 2.2)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 48 else f"…{name[-47:]}"
+
+
+def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # without pyplot: no window system, no state shared with the user's own figures; the same data gives the same text
+    with mpl.rc_context({"svg.hashsalt": "nncf", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    # what stands before the element is for files of their own
+    return text.getvalue()[text.getvalue().index("<svg") :]
