@@ -144,8 +144,8 @@ def extremes(block: np.ndarray, magnitude: bool) -> tuple[np.ndarray, np.ndarray
         lo = -hi if magnitude else np.minimum.reduce(block, axis=1)
     elif length <= _SHORT and length % _QUAD == 0 and block.flags.c_contiguous:
         turned = _turned(block)
-        hi = _across(np.maximum, turned, units)
-        lo = -hi if magnitude else _across(np.minimum, turned, units)
+        hi = _across(np.maximum, turned)
+        lo = -hi if magnitude else _across(np.minimum, turned)
     else:
         # reduceat costs less for each row than reduce does
         flat, rows = block.reshape(-1), np.arange(0, units * length, length)
@@ -165,12 +165,11 @@ def _turned(block: np.ndarray) -> np.ndarray:
     return turned.view(np.float32)
 
 
-def _across(extreme: np.ufunc, turned: np.ndarray, units: int) -> np.ndarray:
+def _across(extreme: np.ufunc, turned: np.ndarray) -> np.ndarray:
     """The extreme of each column that :func:`_turned` made, ``(units, 1)``."""
-    parts: np.ndarray = extreme.reduce(turned, axis=0).reshape(units, _QUAD)
-    result: np.ndarray = parts[:, 0].copy()
-    for index in range(1, _QUAD):
-        extreme(result, parts[:, index], out=result)
+    parts: np.ndarray = extreme.reduce(turned, axis=0)
+    pairs = extreme(parts[:-1], parts[1:])  # those across two units are not used
+    result: np.ndarray = extreme(pairs[::_QUAD], pairs[2::_QUAD])
     return result[:, None]
 
 

@@ -35,6 +35,8 @@ class Scales(NamedTuple):
     @classmethod
     def joined(cls, parts: list[Scales]) -> Scales:
         """Scales of the units of all parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
         zero_points = [part.zero_point for part in parts if part.zero_point is not None]
         return cls(
             np.concatenate([part.stored for part in parts]),
@@ -62,17 +64,21 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
         lo, hi = np.minimum(lo, np.float32(0)), np.maximum(hi, np.float32(0))
         scale = (hi - lo) / np.float32(2**scheme.format.bits - 1)
     elif scheme.signed_scale:
-        scale = _signed(-lo, hi, peak) if peak < 0 else _signed(hi, -lo, peak)
+        scale = _signed(lo, hi, peak)
     else:
         scale = hi / peak
-    floored = np.abs(scale) < EPS
-    np.copyto(scale, EPS, where=floored)
+    size = np.abs(scale)
+    smallest, largest = size.min(), size.max()
+    if smallest < EPS:
+        floored = size < EPS
+        np.copyto(scale, EPS, where=floored)
+        np.copyto(size, HALF_SMALLEST, where=floored)  # what became EPS fits, though float16 holds it as a subnormal
+        smallest = size.min()
     if scheme.has_global_scale:
         return _two_levels(scale)
     stored, fits = scale, True
     if not wide:
-        size = np.abs(scale)
-        fits = bool(np.all(floored | ((size >= HALF_SMALLEST) & (size <= HALF_LARGEST))))
+        fits = bool(smallest >= HALF_SMALLEST and largest <= HALF_LARGEST)
         with np.errstate(over="ignore"):  # then it does not fit, and is not used
             stored = scale.astype(np.float16)
         scale = stored.astype(np.float32)
@@ -82,10 +88,11 @@ def scales_of(lo: np.ndarray, hi: np.ndarray, scheme: Scheme, peak: np.float32, 
     return Scales(stored, scale, zero_point)
 
 
-def _signed(towards: np.ndarray, away: np.ndarray, peak: np.float32) -> np.ndarray:
-    """The scale that brings the larger extreme to ``peak``; ``towards`` is the one of the same sign."""
+def _signed(lo: np.ndarray, hi: np.ndarray, peak: np.float32) -> np.ndarray:
+    """The scale that brings the extreme of the larger magnitude to ``peak``; of two equal ones that of its sign."""
+    size = -lo
     with np.errstate(over="raise"):  # large weights over a table of tiny values
-        scale: np.ndarray = np.where(towards >= away, towards, -away) / np.abs(peak)
+        scale: np.ndarray = np.where(size >= hi if peak < 0 else size > hi, lo, hi) / peak
     return scale
 
 

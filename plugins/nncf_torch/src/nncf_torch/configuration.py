@@ -21,7 +21,7 @@ from nncf_torch.quantizers import PointQuantizer, is_quantized, let_quantize, qu
 from nncf_torch.rounded_weights import Rounding, held, hold, put_rounding
 from nncf_torch.sharing import shared_copy
 from nncf_torch.stored import PARTS, Stored
-from nncf_torch.tensors import dtype_name, torch_dtype
+from nncf_torch.tensors import device_of, dtype_name, torch_dtype
 from nncf_torch.trained_weights import Trained, freeze
 
 _STATE = "compression_state"
@@ -229,14 +229,14 @@ def _stored(names: list[str], values: Mapping[str, Any]) -> Stored:
 
 def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
     module = model.get_submodule(names[0])
-    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    device = device_of(module)
     edit = Multiplication(values["name"], values["buffer"], bool(values["at_input"]))
     add_multiplication(module, edit, _empty(values, device))
 
 
 def _place_branch(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
     module = model.get_submodule(names[0])
-    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    device = device_of(module)
     inputs, rank, outputs = (int(values[name]) for name in ("inputs", "rank", "outputs"))
     put_branch(module, inputs, rank, outputs, torch_dtype(values["dtype"]), device)
 
@@ -253,7 +253,7 @@ def _place_rounding(model: nn.Module, names: list[str], values: Mapping[str, Any
 
 def _place_quantizers(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
     root = model.get_submodule(names[0])
-    device = next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))
+    device = device_of(root)
     found = []
     for quantizer in values["quantizers"]:
         point = quantizer["point"]

@@ -23,6 +23,8 @@ def build(model: ModuleModel | GraphModel | Probe) -> Graph:
     if isinstance(model, Probe):
         return build(model.model)
     graph = _module_graph(model)
+    if not any(isinstance(part, fx.GraphModule) for part in model.module.modules()):
+        return graph
     # a GraphModule makes itself anew from its graph and plain attributes: it cannot hold compressed weights itself
     held = {
         place.name

@@ -200,12 +200,15 @@ def _operands(op_type: str, args: Any, kwargs: Any) -> list[tuple[int, torch.Ten
     found = []
     order = _OPERANDS.get(op_type, ())
     for index, argument in enumerate((*args, *kwargs.values())):
-        listed = isinstance(argument, (list, tuple))
-        counted = listed and kind_of(op_type) is not OpKind.RECURRENT
         position = order[index] if index < len(order) else index
-        for inner, leaf in enumerate(argument if listed else [argument]):
-            if isinstance(leaf, torch.Tensor):
-                found.append((inner if counted else position - (op_type == "einsum"), leaf))
+        if op_type == "einsum":
+            position -= 1
+        if isinstance(argument, torch.Tensor):
+            found.append((position, argument))
+        elif isinstance(argument, (list, tuple)):
+            counted = kind_of(op_type) is not OpKind.RECURRENT
+            leaves = ((inner if counted else position, leaf) for inner, leaf in enumerate(argument))
+            found += [(place, leaf) for place, leaf in leaves if isinstance(leaf, torch.Tensor)]
     return found
 
 
@@ -243,6 +246,7 @@ class _Recorder:
 
     known: _Tensors = field(factory=_Tensors)
     nodes: list[Node] = field(factory=list)
+    ports: dict[str, Port] = field(factory=dict)
 
     def see(self, seen: Seen) -> None:
         rounded = self.known.get(seen.operands[0][1]) if seen.op_type == "fake_quantize" else None
@@ -259,7 +263,7 @@ class _Recorder:
         for index, tensor in enumerate(seen.outputs):
             name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
             self.known[tensor] = self._result(seen, name, tensor)
-            ports.append(_port(name, tensor))
+            ports.append(self._port(name, tensor))
         self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports), attributes=_attributes(seen, kind)))
 
     def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
@@ -278,13 +282,20 @@ class _Recorder:
             # made by code that no torch function shows
             found = self.known[tensor] = _Tensor(f"{seen.name}/unseen/{position}")
         if found.constant is None:
-            return _port(found.name, tensor)
+            return self._port(found.name, tensor)
         layout: WeightLayout | None = None
         if Trait.WEIGHTED in traits_of(kind):
             layout = _layout(seen, position, tensor)
             for step, rank, arguments in found.views:
                 layout = layout and before_view(step, rank, arguments, layout)
-        return _port(found.name, tensor, found.constant.name, layout)
+        return Port(found.name, dtype_name(tensor.dtype), tuple(tensor.shape), found.constant.name, layout)
+
+    def _port(self, name: str, tensor: torch.Tensor) -> Port:
+        """The port of an activation: one for all who give and take it, as long as it is of one type and shape."""
+        port, dtype = self.ports.get(name), dtype_name(tensor.dtype)
+        if port is None or port.shape != tensor.shape or port.dtype != dtype:
+            port = self.ports[name] = Port(name, dtype, tuple(tensor.shape))
+        return port
 
 
 def _kind(seen: Seen) -> OpKind:
@@ -304,10 +315,6 @@ def _layout(seen: Seen, position: int, tensor: torch.Tensor) -> WeightLayout | N
         # the products are inside; all its matrices are [outputs, inputs]
         return linear_layout(2) if tensor.dim() == 2 else None
     return layout_of(seen.op_type, position, tensor.dim(), seen.arguments)
-
-
-def _port(name: str, tensor: torch.Tensor, constant: str | None = None, layout: WeightLayout | None = None) -> Port:
-    return Port(name, dtype_name(tensor.dtype), tuple(tensor.shape), constant, layout)
 
 
 def build(model: ModuleModel) -> Graph:

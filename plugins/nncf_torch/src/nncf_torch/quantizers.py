@@ -21,6 +21,7 @@ from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import TargetPoint
 from nncf_torch.rounded_weights import hold, tensors_of
+from nncf_torch.tensors import device_of
 
 
 @frozen
@@ -134,7 +135,7 @@ def add_quantizer(root: nn.Module, name: str, point: TargetPoint, owner: str, qu
     prefix = "_".join([*point.node.split("/")[-2:], point.kind.value, str(point.port)])
     while hasattr(module, f"{prefix}_scale"):
         prefix += "_"
-    device = next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))
+    device = device_of(root)
     hold(module, prefix, *tensors_of(quantizer, device))
     made = PointQuantizer(name, point, owner, prefix, quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
     hook.quantizers = (*hook.quantizers, made)

@@ -18,7 +18,7 @@ from nncf_torch.compressed_modules import parts_of, weights_of
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.inputs import Call, call_of, named_outputs, with_tensors
 from nncf_torch.module_model import ModuleModel
-from nncf_torch.tensors import array_of, tensor_of
+from nncf_torch.tensors import array_of, device_of, tensor_of
 
 if TYPE_CHECKING:
     from nncf_torch.hook_tracing import Probe
@@ -63,7 +63,7 @@ def run_module(module: nn.Module, call: Call) -> Any:
 
 def on_device(module: nn.Module, call: Call) -> Call:
     """A call whose tensors are where a module is."""
-    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    device = device_of(module)
     args, kwargs = pytree.tree_map(lambda leaf: _to(leaf, device), (tuple(call.args), dict(call.kwargs)))
     return Call(args, kwargs)
 

@@ -110,7 +110,6 @@ def encode(tensor: CompressedTensor, device: torch.device | str = "cpu") -> tupl
 def stored_of(tensor: CompressedTensor) -> Stored:
     """What the tensors of a compressed weight will mean."""
     dtype = torch_dtype(tensor.dtype)
-    largest = _largest(_scales_of(tensor)) * _reach(tensor)
     return Stored(
         tensor.format.name,
         tensor.format.bits,
@@ -119,7 +118,7 @@ def stored_of(tensor: CompressedTensor) -> Stored:
         tuple(tensor.reduction_axes),
         tensor.group_axis,
         tensor.group_size,
-        clipped=largest * abs(tensor.global_scale or 1.0) > torch.finfo(dtype).max,
+        clipped=_may_exceed(tensor, torch.finfo(dtype).max),
     )
 
 
@@ -318,12 +317,13 @@ def _plain_codes(stored: Stored, codes: torch.Tensor) -> torch.Tensor:
     return plain
 
 
-def _largest(scale: torch.Tensor) -> float:
-    """The largest magnitude of scales."""
-    if not scale.numel():
-        return 0.0
+def _may_exceed(tensor: CompressedTensor, limit: float) -> bool:
+    """Whether decompressed values may be of a larger magnitude than this."""
+    scale, reach = _scales_of(tensor), _reach(tensor) * abs(tensor.global_scale or 1.0)
+    if torch.finfo(scale.dtype).max * reach <= limit or not scale.numel():
+        return False  # whatever the scales are
     low, high = torch.aminmax(scale.to(torch.float32))
-    return max(-float(low), float(high))
+    return max(-float(low), float(high)) * reach > limit
 
 
 def _reach(tensor: CompressedTensor) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 
 import ml_dtypes
 import numpy as np
 import torch
+from torch import nn
 
 from nncf_core.numerics.arrays import Array
 
@@ -31,6 +33,11 @@ def torch_dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's first parameter or buffer lies; the CPU where it has none."""
+    return next((tensor.device for tensor in chain(module.parameters(), module.buffers())), torch.device("cpu"))
 
 
 def stays(tensor: torch.Tensor) -> bool:
