@@ -229,7 +229,9 @@ class Algorithm(Protocol):
     """A compression algorithm.
 
     One that inserts quantizers has an attribute ``quantizes`` that is true. Then its model is prepared for them first,
-    see :class:`PreparingInserter`.
+    see :class:`PreparingInserter`. One whose statistics may come of activations in bfloat16, since they are means of
+    many, has an attribute ``tolerates_rounding`` that is true. Then they are collected with
+    :class:`SamplingInserter`'s runner where there is one; those of a :class:`RefiningAlgorithm` always are.
     """
 
     @property
@@ -332,6 +334,11 @@ def quantizes(algorithm: Algorithm | None) -> bool:
 def refines(algorithm: Algorithm) -> bool:
     """Whether an algorithm improves what the one before it does to weights."""
     return isinstance(algorithm, RefiningAlgorithm)
+
+
+def tolerates_rounding(algorithm: Algorithm) -> bool:
+    """Whether statistics of an algorithm may come of activations in bfloat16."""
+    return bool(getattr(algorithm, "tolerates_rounding", False))
 
 
 def propagates(algorithm: Algorithm) -> bool:

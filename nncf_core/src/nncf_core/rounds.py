@@ -30,14 +30,15 @@ from nncf_core.contracts import (
     TrainingInserter,
     quantizes,
     samples,
+    tolerates_rounding,
     traces,
 )
 from nncf_core.dataset import Dataset
 from nncf_core.errors import (
     UnsupportedBackendError,
-    UnsupportedDatasetError,
     ValidationError,
 )
+from nncf_core.gathering import Gathering, Round
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -48,7 +49,6 @@ from nncf_core.registry import Backend, Registry
 from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step, refined_steps
 from nncf_core.statistics import Statistics, file_in
-from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import TargetPoint, Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
@@ -125,9 +125,7 @@ class Run:
         context = self._context(step, model, graph, before)
         planned = step.algorithm.planned(graph, statistics, step.params, context)
         steps = tuple((each, self._context(each, model, graph, before)) for each in refining)
-        run = RefiningRun(
-            self.backend, self.options, self.dataset, self.progress, model, graph, step, steps, self.work_dir
-        )
+        run = RefiningRun(self._gathering, model, graph, step, steps, self.work_dir)
         return partial(run.edits, planned)
 
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
@@ -204,27 +202,12 @@ class Run:
         if not requests:
             return Statistics()
         size = samples(step.algorithm, step.params, index)
-        length = None if self.dataset is None else self.dataset.get_length()
-        total = min((n for n in (size, length) if n is not None), default=None)
-        cache = StatisticsCache.of(step.statistics_path, graph, name, index)
-        if cache is not None and cache.file.exists():
-            return cache.read(requests, size, total if self.dataset is not None else None)
-        if self.dataset is None:
-            raise UnsupportedDatasetError(
-                f"Algorithm {name!r} needs calibration data with these settings; pass a dataset."
-            )
-        if self.backend.aggregator is None:
-            raise UnsupportedBackendError(
-                f"Algorithm {name!r} needs statistics of activations with these settings, and no installed "
-                f"plugin collects them for {self.backend.builder.title} models."
-            )
-        items = Counted(islice(self.dataset.get_inference_data(), size))
-        shown = self.progress.track(items, "Collecting statistics", total)
-        statistics = self.backend.aggregator.collect(model, graph, requests, shown)
-        statistics.items = items.count
-        if cache is not None:
-            cache.write(statistics)
-        return statistics
+        asking = Round(name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
+        return self._gathering.statistics(asking, model, graph, requests)
+
+    @property
+    def _gathering(self) -> Gathering:
+        return Gathering(self.backend, self.options, self.dataset, self.progress)
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:

@@ -41,6 +41,7 @@ class Awq:
 
     name: ClassVar[str] = "awq"
     parameters: ClassVar[type] = AwqParameters
+    tolerates_rounding: ClassVar[bool] = True
 
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
