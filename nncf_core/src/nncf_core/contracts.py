@@ -207,6 +207,8 @@ class Context:
         algorithm that works with and without them chooses by this.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
     :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
+    :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
+        refining what the next section does to weights need not be collected then.
     """
 
     executor: Executor | None = None
@@ -222,6 +224,7 @@ class Context:
     has_data: bool = False
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
+    carry: Callable[[Statistics], None] = lambda _statistics: None
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from nncf_core.calibration import Calibration, Look
 from nncf_core.checking import checked_requests
@@ -23,7 +23,7 @@ from nncf_core.refinement import Refinement
 from nncf_core.refining import PlannedConstant, layer_inputs
 from nncf_core.sections import Step
 from nncf_core.spool import LIMIT, Spool
-from nncf_core.statistics import StatisticsRequest
+from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.statistics_cache import StatisticsCache
 from nncf_core.transformations import Transformation
 
@@ -37,6 +37,7 @@ class RefiningRun:
     :param graph: its graph.
     :param main: the step before them.
     :param steps: the steps, each with its context.
+    :param known: statistics that need not be collected.
     :param folder: where an interrupted calibration goes on; ``None``: it does not.
     """
 
@@ -45,6 +46,7 @@ class RefiningRun:
     graph: Graph
     main: Step
     steps: tuple[tuple[Step, Context], ...]
+    known: Statistics = field(factory=Statistics)
     folder: Path | None = None
 
     @contextmanager
@@ -64,6 +66,9 @@ class RefiningRun:
             yield refinement.edits(edits, (), _ignore)
             return
         light = not self._propagates and all(request.kind not in MATRICES for request in requests)
+        if light and self._path is None and self._knows(requests):
+            yield refinement.edits(edits, [Look(tuple(refinement.requests), self.known)], _ignore)
+            return
         if light and (self._path is not None or not isinstance(self.gathering.backend.inserter, SamplingInserter)):
             yield refinement.edits(edits, [self._look(refinement)], _ignore)
             return
@@ -77,6 +82,11 @@ class RefiningRun:
             calibration = self._calibration(refinement, model, folder)
             yield refinement.edits(edits, self._looks(calibration), calibration.give)
             calibration.spool.clear()
+
+    def _knows(self, requests: Iterable[StatisticsRequest]) -> bool:
+        """Whether statistics are known, of as many samples as are wanted."""
+        wanted = self.gathering.length(self._round)
+        return wanted is not None and self.known.items == wanted and all(each in self.known for each in requests)
 
     @property
     def _needing(self) -> list[str]:

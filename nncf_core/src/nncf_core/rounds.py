@@ -79,22 +79,24 @@ class Run:
         graph = first = self.backend.builder.build(model)
         before = before or first
         fresh, used_data = True, False
+        carried = Statistics()
         for step, refining in refined_steps(steps):
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
-            statistics = Statistics()
+            statistics, known, carried = Statistics(), carried, Statistics()
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                context = self._context(step, model, graph, before)
+                carrying = list[Statistics]()
+                context = evolve(self._context(step, model, graph, before), carry=carrying.append)
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 used_data |= bool(refining)
-                with self._refined(step, refining, model, graph, before, statistics)(edits) as edits:
+                with self._refined(step, refining, model, graph, before, statistics, known)(edits) as edits:
                     model = consume(model, name, graph, checked_edits(name, edits, graph))
-                fresh = False
+                fresh, carried = False, carrying[-1] if carrying else Statistics()
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
         return model, first
@@ -114,9 +116,20 @@ class Run:
         raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
 
     def _refined(
-        self, step: Step, refining: Sequence[Step], model: Model, graph: Graph, before: Graph, statistics: Statistics
+        self,
+        step: Step,
+        refining: Sequence[Step],
+        model: Model,
+        graph: Graph,
+        before: Graph,
+        statistics: Statistics,
+        known: Statistics,
     ) -> Callable[[Iterable[Transformation]], AbstractContextManager[Iterable[Transformation]]]:
-        """What the steps behind a step make of its edits."""
+        """What the steps behind a step make of its edits.
+
+        :param statistics: of the step.
+        :param known: those that the step before it knew.
+        """
         if not refining:
             return nullcontext
         from nncf_core.refining_steps import RefiningRun  # most runs refine nothing
@@ -125,7 +138,7 @@ class Run:
         context = self._context(step, model, graph, before)
         planned = step.algorithm.planned(graph, statistics, step.params, context)
         steps = tuple((each, self._context(each, model, graph, before)) for each in refining)
-        run = RefiningRun(self._gathering, model, graph, step, steps, self.work_dir)
+        run = RefiningRun(self._gathering, model, graph, step, steps, known, self.work_dir)
         return partial(run.edits, planned)
 
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:

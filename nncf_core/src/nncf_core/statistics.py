@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors, has_probability
 from nncf_core.errors import InvalidPathError, StatisticsCacheError, ValidationError
@@ -108,6 +108,19 @@ class Statistics:
         aggregator = self._aggregators[request]
         assert isinstance(aggregator, Tensors)
         return aggregator.tensors
+
+    def divided(self, request: StatisticsRequest, factors: np.ndarray, target: TargetPoint) -> Statistics:
+        """The mean squares of a tensor whose channels are divided by factors.
+
+        :param request: of the tensor as it was, of the kind ``mean_square``.
+        :param factors: one for each channel.
+        :param target: where the tensor will be.
+        """
+        state = self._aggregators[request].state
+        found = type(self)({}, self.origin, self.items)
+        moved = evolve(request, target=target)
+        found.aggregator(moved).restore({**state, "sum": state["sum"] / np.square(factors, dtype=np.float64)})
+        return found
 
     def renewed(self, later: Statistics) -> Statistics:
         """These and later ones; of requests in both, the later."""
