@@ -154,16 +154,19 @@ class Calibration:
             seen = {stream: self._run(each, part, stream, sample) for stream, each in runners.items()}
             found = Statistics()
             for request, tensor in others.items():
-                found.aggregator(request).update(seen[streams[-1]][tensor])
+                if request.takes(sample):
+                    found.aggregator(request).update(seen[streams[-1]][tensor])
             first, last = ({name: seen[end][name] for name in matrices.values()} for end in (streams[0], streams[-1]))
             return found, first, last
 
         with ThreadPoolExecutor(self._threads) as executor:
             for start in range(0, samples, _CHUNK):
                 # products of matrices take all cores by themselves: they wait until some samples have been run
-                for found, first, last in list(executor.map(run, range(start, min(start + _CHUNK, samples)))):
+                numbers = range(start, min(start + _CHUNK, samples))
+                for sample, (found, first, last) in zip(numbers, list(executor.map(run, numbers)), strict=True):
                     statistics.merge(found)
-                    _update(statistics, matrices, first, last)
+                    own = {request: tensor for request, tensor in matrices.items() if request.takes(sample)}
+                    _update(statistics, own, first, last)
         statistics.items = samples
         return statistics
 

@@ -71,7 +71,8 @@ def collect_items(
             ) from None
         found = Statistics()
         for request, name in named:
-            found.aggregator(request).update(arrays[name])
+            if request.takes(index):
+                found.aggregator(request).update(arrays[name])
         return found
 
     points = points or {}
