@@ -114,8 +114,8 @@ class Witness:
     parameters = Parameters
     needs_data = True
 
-    def __init__(self, propagates: bool, kinds: tuple[str, ...], patience: int = 100) -> None:
-        self.propagates, self.kinds, self.patience = propagates, kinds, patience
+    def __init__(self, propagates: bool, kinds: tuple[str, ...], patience: int = 100, held_out: bool = False) -> None:
+        self.propagates, self.kinds, self.patience, self.held_out = propagates, kinds, patience, held_out
         self.seen: list[tuple[tuple[str, ...], dict[str, np.ndarray]]] = []
 
     def schema(self) -> dict[str, Any]:
@@ -125,7 +125,8 @@ class Witness:
         return 1
 
     def _requests(self, inputs):
-        return {kind: StatisticsRequest(inputs[0].point, kind, inputs[0].axis) for kind in self.kinds}
+        point, axis = inputs[0].point, inputs[0].axis
+        return {kind: StatisticsRequest(point, kind, axis, held_out=self.held_out) for kind in self.kinds}
 
     def requests(self, graph, params, context, round_index):
         plans = [plan for plan in context.planned if plan.request.group_size != -1]
@@ -228,6 +229,20 @@ def test_one_pass_is_enough_for_vectors(framework):
     for number, (_, found) in enumerate(witness.seen):
         value = wanted[FIRST[number]]["mean_square"]
         np.testing.assert_allclose(found["mean_square"], value, rtol=1e-2 if framework == "openvino" else 1e-4)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("kinds", [("gram", "mean_square"), ("mean_square",)], ids=["parts", "whole"])
+def test_every_eighth_item_is_held_out(framework, kinds):
+    given = items(17)
+    apart, alone = Witness(False, kinds, held_out=True), Witness(False, kinds)
+    witnessed(framework, apart, data=given)
+    witnessed(framework, alone, data=[given[7], given[15]])
+    assert len(apart.seen) == len(alone.seen) == 9
+    for (names, found), (others, wanted) in zip(apart.seen, alone.seen, strict=True):
+        assert names == others
+        for kind in kinds:
+            np.testing.assert_allclose(found[kind], wanted[kind], rtol=1e-5, atol=1e-6)
 
 
 def codes_of(result: Any, path: Any = None) -> dict[str, bytes]:

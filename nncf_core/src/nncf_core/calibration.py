@@ -18,7 +18,7 @@ from nncf_core.collecting import workers
 from nncf_core.contracts import Model, Runner, SamplingInserter
 from nncf_core.cuts import Part, model_inputs
 from nncf_core.errors import NNCFError, UnsupportedDatasetError
-from nncf_core.grams import CrossGram
+from nncf_core.grams import MATRICES, CrossGram
 from nncf_core.graph import Graph
 from nncf_core.low_rank import product_of
 from nncf_core.numerics.kernels import decompress
@@ -146,14 +146,27 @@ class Calibration:
         of = {request: tensor for tensor in part.tensors for request in self.requests[tensor]}
         statistics = Statistics()
 
-        def run(sample: int) -> dict[str, dict[str, np.ndarray]]:
-            return {stream: self._run(each, part, stream, sample) for stream, each in runners.items()}
+        matrices = {request: tensor for request, tensor in of.items() if request.kind in MATRICES}
+        others = {request: tensor for request, tensor in of.items() if request.kind not in MATRICES}
+
+        def run(sample: int) -> tuple[Statistics, dict[str, np.ndarray], dict[str, np.ndarray]]:
+            """Statistics of a sample, and the tensors that matrices are made of, in the first and the last stream."""
+            seen = {stream: self._run(each, part, stream, sample) for stream, each in runners.items()}
+            found = Statistics()
+            for request, tensor in others.items():
+                if request.takes(sample):
+                    found.aggregator(request).update(seen[streams[-1]][tensor])
+            first, last = ({name: seen[end][name] for name in matrices.values()} for end in (streams[0], streams[-1]))
+            return found, first, last
 
         with ThreadPoolExecutor(self._threads) as executor:
-            for first in range(0, samples, _CHUNK):
+            for start in range(0, samples, _CHUNK):
                 # products of matrices take all cores by themselves: they wait until some samples have been run
-                for seen in list(executor.map(run, range(first, min(first + _CHUNK, samples)))):
-                    _update(statistics, of, seen[streams[0]], seen[streams[-1]])
+                numbers = range(start, min(start + _CHUNK, samples))
+                for sample, (found, first, last) in zip(numbers, list(executor.map(run, numbers)), strict=True):
+                    statistics.merge(found)
+                    own = {request: tensor for request, tensor in matrices.items() if request.takes(sample)}
+                    _update(statistics, own, first, last)
         statistics.items = samples
         return statistics
 
@@ -225,7 +238,7 @@ def _update(
     exact: Mapping[str, np.ndarray],
     last: Mapping[str, np.ndarray],
 ) -> None:
-    """Take one sample into account."""
+    """Take one sample into account in matrices."""
     for request, tensor in tensors.items():
         aggregator = statistics.aggregator(request)
         if isinstance(aggregator, CrossGram):

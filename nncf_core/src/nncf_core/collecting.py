@@ -13,7 +13,7 @@ from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.numerics.work import Call, available_cores, in_order
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import PointKind, TargetPoint
+from nncf_core.transformations import TargetPoint, tensor_at
 
 WORKERS = 4
 """Items that a model runs on at the same time, at most: each holds all requested tensors."""
@@ -37,11 +37,9 @@ def points_of(graph: Graph, requests: Iterable[StatisticsRequest]) -> dict[Targe
     first: dict[str, TargetPoint] = {}
     found: dict[TargetPoint, TargetPoint] = {}
     for point in dict.fromkeys(request.target for request in requests):
-        node = graph.node(point.node) if point.node in graph else None
-        ports = () if node is None else node.inputs if point.kind is PointKind.INPUT else node.outputs
+        tensor = tensor_at(graph, point)
         # who runs the model says what is wrong with points that do not exist
-        exists = point.port < len(ports) and bool(ports[point.port].tensor)
-        found[point] = first.setdefault(ports[point.port].tensor, point) if exists else point
+        found[point] = point if tensor is None else first.setdefault(tensor, point)
     return found
 
 
@@ -78,7 +76,8 @@ def collect_items(
             ) from None
         found = Statistics()
         for request, name in named:
-            found.aggregator(request).update(arrays[name])
+            if request.takes(index):
+                found.aggregator(request).update(arrays[name])
         return found
 
     points = points or {}

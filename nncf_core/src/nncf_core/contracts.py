@@ -10,27 +10,30 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from attrs import field, frozen
 
+from nncf_core.abilities import BiasInserter as BiasInserter
+from nncf_core.abilities import DividingInserter as DividingInserter
+from nncf_core.abilities import LowRankInserter as LowRankInserter
+from nncf_core.abilities import Model as Model
+from nncf_core.abilities import PreparingInserter as PreparingInserter
+from nncf_core.abilities import QuantizingInserter as QuantizingInserter
+from nncf_core.abilities import Runner as Runner
+from nncf_core.abilities import SamplingInserter as SamplingInserter
+from nncf_core.abilities import SelectiveInserter as SelectiveInserter
+from nncf_core.abilities import SizingInserter as SizingInserter
+from nncf_core.abilities import TrainingInserter as TrainingInserter
 from nncf_core.errors import UnsupportedBackendError
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
-from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.refining import CompressionRequest as CompressionRequest
 from nncf_core.refining import PlannedConstant, PlannedWeight
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import TargetPoint, Transformation
-
-Model: TypeAlias = Any
-"""A framework's own model object; only its backend looks inside."""
-
-Runner: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-"""Runs a model: arrays by input name to arrays by output name."""
 
 
 @runtime_checkable
@@ -158,84 +161,6 @@ class TargetPointInserter(Protocol):
 
 
 @runtime_checkable
-class SizingInserter(Protocol):
-    """What a target-point inserter has besides when models do not store compressed tensors as they are in memory."""
-
-    def stored_bytes(
-        self, graph: Graph, constant: Constant, tensor: CompressedTensor, options: Mapping[str, Any]
-    ) -> int:
-        """Bytes of codes, scales, zero points and tables that a compressed constant will take in the model.
-
-        :param options: the backend's own options (``backend_params``).
-        """
-
-
-@runtime_checkable
-class TrainingInserter(Protocol):
-    """What a target-point inserter has besides when it carries out ``CompressConstant`` with ``training``.
-
-    Others are never asked to: :attr:`Context.refusal` says so in their place.
-    """
-
-    def training_refusal(
-        self, graph: Graph, constant: Constant, request: CompressionRequest, options: Mapping[str, Any]
-    ) -> str | None:
-        """Why the constant cannot be trained in this way, with what would work; ``None`` when it can."""
-
-
-@runtime_checkable
-class QuantizingInserter(Protocol):
-    """What a target-point inserter has besides when it carries out ``InsertQuantizer``."""
-
-    def quantization_setup(self, device: str) -> QuantizationSetup:
-        """What the framework's runtime computes with integers on a device.
-
-        :param device: value of a ``TargetDevice``.
-        :raises ParameterNotSupportedError: when the runtime does not run on such a device.
-        """
-
-
-@runtime_checkable
-class SelectiveInserter(Protocol):
-    """What a target-point inserter has besides when it does not carry out ``InsertMultiply`` at every point."""
-
-    def takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
-        """Whether a tensor of floating-point numbers can be multiplied at a point of a working model."""
-
-
-@runtime_checkable
-class BiasInserter(Protocol):
-    """What a target-point inserter has besides when it carries out ``InsertBias``."""
-
-    def takes_bias(self, model: Model, graph: Graph, node: Node) -> bool:
-        """Whether a layer of a working model, which has no bias, can be given one."""
-
-
-@runtime_checkable
-class LowRankInserter(Protocol):
-    """What a target-point inserter has besides when it carries out ``InsertLowRank``."""
-
-    def takes_low_rank(self, model: Model, graph: Graph, constant: str) -> bool:
-        """Whether the layers of a working model that take a weight can have low-rank branches.
-
-        :param constant: name of the weight; not compressed yet, or compressed in an earlier round.
-        """
-
-
-@runtime_checkable
-class PreparingInserter(Protocol):
-    """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
-
-    def prepare(self, model: Model, options: Mapping[str, Any]) -> Model:
-        """Change a working model, but not what it computes, so that quantizers land where the runtime can use them.
-
-        E.g. normalization becomes part of the layer before it. The algorithm sees the graph of the result.
-
-        :param options: the backend's own options (``backend_params``), by which steps can be switched off.
-        """
-
-
-@runtime_checkable
 class StatisticsAggregator(Protocol):
     """Collects statistics of activations."""
 
@@ -289,6 +214,8 @@ class Context:
         :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
     :param mask_refusal: why a constant cannot have a mask, see
         :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
+    :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
+        refining what the next section does to weights need not be collected then.
     """
 
     executor: Executor | None = None
@@ -306,6 +233,7 @@ class Context:
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
     training: bool = False
     mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
+    carry: Callable[[Statistics], None] = lambda _statistics: None
 
 
 @runtime_checkable
@@ -313,7 +241,9 @@ class Algorithm(Protocol):
     """A compression algorithm.
 
     One that inserts quantizers has an attribute ``quantizes`` that is true. Then its model is prepared for them first,
-    see :class:`PreparingInserter`.
+    see :class:`PreparingInserter`. One whose statistics may come of activations in bfloat16, since they are means of
+    many, has an attribute ``tolerates_rounding`` that is true. Then they are collected with
+    :class:`SamplingInserter`'s runner where there is one; those of a :class:`RefiningAlgorithm` always are.
     """
 
     @property
@@ -392,30 +322,6 @@ class RefiningAlgorithm(Protocol):
 
 
 @runtime_checkable
-class SamplingInserter(Protocol):
-    """What a target-point inserter has besides when there is a faster way to run a model on many samples."""
-
-    def sampling_runner(self, model: Model, threads: int) -> Runner:
-        """Like :meth:`TargetPointInserter.runner`, for statistics.
-
-        Tensors may come of activations in bfloat16 where the processor computes faster with these.
-
-        :param threads: how many threads call it at the same time.
-        """
-
-
-@runtime_checkable
-class DividingInserter(Protocol):
-    """What a target-point inserter has besides when not every working model can be run part by part."""
-
-    def divisible(self, model: Model) -> Model | None:
-        """A working model of the same constants that :meth:`TargetPointInserter.extract` divides; ``None``: none is.
-
-        ``model`` is not changed, and changes of it do not show in the result.
-        """
-
-
-@runtime_checkable
 class StripFormat(Protocol):
     """A form that :func:`nncf.strip` brings a model into."""
 
@@ -440,6 +346,11 @@ def quantizes(algorithm: Algorithm | None) -> bool:
 def refines(algorithm: Algorithm) -> bool:
     """Whether an algorithm improves what the one before it does to weights."""
     return isinstance(algorithm, RefiningAlgorithm)
+
+
+def tolerates_rounding(algorithm: Algorithm) -> bool:
+    """Whether statistics of an algorithm may come of activations in bfloat16."""
+    return bool(getattr(algorithm, "tolerates_rounding", False))
 
 
 def propagates(algorithm: Algorithm) -> bool:

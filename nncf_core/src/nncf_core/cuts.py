@@ -55,16 +55,7 @@ def parts_of(graph: Graph, sizes: Mapping[str, int], most: int) -> list[Part]:
     """
     nodes = _needed(graph, sizes)
     made, taken, last = _spans(graph, nodes)
-    looked = sorted((made[tensor], tensor) for tensor in sizes)
-    groups: list[list[str]] = []
-    held = 0
-    for place, tensor in looked:
-        fits = held + sizes[tensor] <= most or place == made[groups[-1][-1]] if groups else False
-        if not fits:
-            groups.append([])
-            held = 0
-        groups[-1].append(tensor)
-        held += sizes[tensor]
+    groups = grouped(sorted(sizes, key=lambda tensor: (made[tensor], tensor)), sizes, most, made)
     crossing = _crossing(made, last, len(nodes))
     bounds = [0]
     for group, after in pairwise(groups):
@@ -78,6 +69,25 @@ def parts_of(graph: Graph, sizes: Mapping[str, int], most: int) -> list[Part]:
         _part(graph, nodes[start:end], tuple(group), made, last, start, end)
         for start, end, group in zip(bounds, bounds[1:], groups, strict=False)
     ]
+
+
+def grouped(
+    tensors: Iterable[str], sizes: Mapping[str, int], most: int, made: Mapping[str, int] | None = None
+) -> list[list[str]]:
+    """Tensors in groups that keep so many bytes at most, in order; one that takes more is alone.
+
+    :param made: what made each; where it is the same they are in one group whatever their size.
+    """
+    groups: list[list[str]] = []
+    held = 0
+    for tensor in tensors:
+        beside = bool(groups) and made is not None and made[tensor] == made[groups[-1][-1]]
+        if not groups or not (beside or held + sizes[tensor] <= most):
+            groups.append([])
+            held = 0
+        groups[-1].append(tensor)
+        held += sizes[tensor]
+    return groups
 
 
 def _needed(graph: Graph, tensors: Iterable[str]) -> list[Node]:

@@ -10,6 +10,9 @@ from attrs import Factory, define
 from nncf_core.errors import ValidationError
 from nncf_core.reductions import columns
 
+MATRICES = ("gram", "cross_gram")
+"""Kinds whose state grows with the square of the number of channels."""
+
 _ENOUGH = 2048
 """Vectors that are multiplied at a time: adding a matrix of products takes as long as 1500 products."""
 

@@ -30,14 +30,15 @@ from nncf_core.contracts import (
     TrainingInserter,
     quantizes,
     samples,
+    tolerates_rounding,
     traces,
 )
 from nncf_core.dataset import Dataset
 from nncf_core.errors import (
     UnsupportedBackendError,
-    UnsupportedDatasetError,
     ValidationError,
 )
+from nncf_core.gathering import Gathering, Round
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -48,7 +49,6 @@ from nncf_core.registry import Backend, Registry
 from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step, refined_steps
 from nncf_core.statistics import Statistics, file_in
-from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.training.contracts import DelegatingAlgorithm, TrainableInserter
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -90,22 +90,24 @@ class Run:
         graph = first = self.backend.builder.build(model)
         before = before or first
         fresh, used_data = True, False
+        carried = Statistics()
         for step, refining in refined_steps(steps):
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
-            statistics = Statistics()
+            statistics, known, carried = Statistics(), carried, Statistics()
             for index in range(rounds_of(step, graph)):
                 if not fresh:
                     graph = self.backend.builder.build(model)
-                context = self._context(step, model, graph, before)
+                carrying = list[Statistics]()
+                context = evolve(self._context(step, model, graph, before), carry=carrying.append)
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 used_data |= bool(refining)
-                with self._refined(step, refining, model, graph, before, statistics)(edits) as edits:
+                with self._refined(step, refining, model, graph, before, statistics, known)(edits) as edits:
                     model = consume(model, name, graph, checked_edits(name, edits, graph))
-                fresh = False
+                fresh, carried = False, carrying[-1] if carrying else Statistics()
             tell(step.algorithm.name, statistics)
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
@@ -128,9 +130,20 @@ class Run:
         raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
 
     def _refined(
-        self, step: Step, refining: Sequence[Step], model: Model, graph: Graph, before: Graph, statistics: Statistics
+        self,
+        step: Step,
+        refining: Sequence[Step],
+        model: Model,
+        graph: Graph,
+        before: Graph,
+        statistics: Statistics,
+        known: Statistics,
     ) -> Callable[[Iterable[Transformation]], AbstractContextManager[Iterable[Transformation]]]:
-        """What the steps behind a step make of its edits."""
+        """What the steps behind a step make of its edits.
+
+        :param statistics: of the step.
+        :param known: those that the step before it knew.
+        """
         if not refining:
             return nullcontext
         from nncf_core.refining_steps import RefiningRun  # most runs refine nothing
@@ -139,9 +152,7 @@ class Run:
         context = self._context(step, model, graph, before)
         planned = step.algorithm.planned(graph, statistics, step.params, context)
         steps = tuple((each, self._context(each, model, graph, before)) for each in refining)
-        run = RefiningRun(
-            self.backend, self.options, self.dataset, self.progress, model, graph, step, steps, self.work_dir
-        )
+        run = RefiningRun(self._gathering, model, graph, step, steps, known, self.work_dir)
         return partial(run.edits, planned)
 
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
@@ -226,27 +237,12 @@ class Run:
         if not requests:
             return Statistics()
         size = samples(step.algorithm, step.params, index)
-        length = None if self.dataset is None else self.dataset.get_length()
-        total = min((n for n in (size, length) if n is not None), default=None)
-        cache = StatisticsCache.of(step.statistics_path, graph, name, index)
-        if cache is not None and cache.file.exists():
-            return cache.read(requests, size, total if self.dataset is not None else None)
-        if self.dataset is None:
-            raise UnsupportedDatasetError(
-                f"Algorithm {name!r} needs calibration data with these settings; pass a dataset."
-            )
-        if self.backend.aggregator is None:
-            raise UnsupportedBackendError(
-                f"Algorithm {name!r} needs statistics of activations with these settings, and no installed "
-                f"plugin collects them for {self.backend.builder.title} models."
-            )
-        items = Counted(islice(self.dataset.get_inference_data(), size))
-        shown = self.progress.track(items, "Collecting statistics", total)
-        statistics = self.backend.aggregator.collect(model, graph, requests, shown)
-        statistics.items = items.count
-        if cache is not None:
-            cache.write(statistics)
-        return statistics
+        asking = Round(name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
+        return self._gathering.statistics(asking, model, graph, requests)
+
+    @property
+    def _gathering(self) -> Gathering:
+        return Gathering(self.backend, self.options, self.dataset, self.progress)
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:

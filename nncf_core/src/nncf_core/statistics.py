@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors, has_probability
 from nncf_core.errors import InvalidPathError, StatisticsCacheError, ValidationError
@@ -24,6 +24,9 @@ from nncf_core.transformations import PointKind, TargetPoint
 
 _VERSION = 1
 _METADATA = "metadata"
+
+_EVERY = 8
+"""One item of so many is held out."""
 
 __all__ = ["AGGREGATORS", "Aggregator", "Statistics", "StatisticsRequest"]
 
@@ -39,6 +42,7 @@ class StatisticsRequest:
         that depend on none.
     :param batched: whether an item's tensor holds samples along its first axis, rather than being one sample. Kinds
         that speak of all elements do not depend on it.
+    :param held_out: whether only every eighth item counts, see :meth:`takes`; none where there are fewer.
     :raises ValidationError: for unknown kinds, and a probability that is missing, out of range or without meaning.
     """
 
@@ -47,6 +51,7 @@ class StatisticsRequest:
     axis: int | None = None
     probability: float | None = field(default=None)
     batched: bool = False
+    held_out: bool = False
 
     @kind.validator
     def _known(self, _: object, value: str) -> None:
@@ -62,8 +67,16 @@ class StatisticsRequest:
     @property
     def key(self) -> str:
         """A stable textual key, used in files."""
-        more = ("" if self.probability is None else f":{self.probability!r}") + (":batched" if self.batched else "")
+        more = "" if self.probability is None else f":{self.probability!r}"
+        more += (":batched" if self.batched else "") + (":held_out" if self.held_out else "")
         return f"{self.target}:{self.kind}:{'' if self.axis is None else self.axis}{more}"
+
+    def takes(self, item: int) -> bool:
+        """Whether an item of the dataset counts.
+
+        :param item: its number, from 0.
+        """
+        return not self.held_out or item % _EVERY == _EVERY - 1
 
     def aggregator(self) -> Aggregator:
         """A new, empty aggregator for this request."""
@@ -103,11 +116,28 @@ class Statistics:
             self._aggregators[request] = request.aggregator()
         return self._aggregators[request]
 
+    def count(self, request: StatisticsRequest) -> int:
+        """Number of vectors, or of samples, that a request's mean is of."""
+        return int(self._aggregators[request].state.get("count", 0))
+
     def tensors(self, request: StatisticsRequest) -> tuple[np.ndarray, ...]:
         """What a request of the kind ``tensors`` kept: an array for each sample."""
         aggregator = self._aggregators[request]
         assert isinstance(aggregator, Tensors)
         return aggregator.tensors
+
+    def divided(self, request: StatisticsRequest, factors: np.ndarray, target: TargetPoint) -> Statistics:
+        """The mean squares of a tensor whose channels are divided by factors.
+
+        :param request: of the tensor as it was, of the kind ``mean_square``.
+        :param factors: one for each channel.
+        :param target: where the tensor will be.
+        """
+        state = self._aggregators[request].state
+        found = type(self)({}, self.origin, self.items)
+        moved = evolve(request, target=target)
+        found.aggregator(moved).restore({**state, "sum": state["sum"] / np.square(factors, dtype=np.float64)})
+        return found
 
     def renewed(self, later: Statistics) -> Statistics:
         """These and later ones; of requests in both, the later."""
@@ -227,15 +257,19 @@ def file_in(path: Path, algorithm: str, round_index: int) -> Path:
     return path if path.suffix == ".npz" else path / f"{algorithm}-{round_index}.npz"
 
 
+_FIELDS = ("kind", "axis", "probability", "batched", "held_out")
+
+
 def _described(request: StatisticsRequest) -> dict[str, Any]:
     target = request.target
     return {
         "target": [target.node, target.kind.value, target.port],
-        **{name: getattr(request, name) for name in ("kind", "axis", "probability", "batched")},
+        **{name: getattr(request, name) for name in _FIELDS},
     }
 
 
 def _request(described: Mapping[str, Any]) -> StatisticsRequest:
     node, kind, port = described["target"]
-    more = {name: described[name] for name in ("kind", "axis", "probability", "batched")}
+    # files of before there was a field lack it
+    more = {name: described[name] for name in _FIELDS if name in described}
     return StatisticsRequest(TargetPoint(node, PointKind(kind), port), **more)

@@ -217,6 +217,13 @@ def point_of(graph: Graph, tensor: str) -> TargetPoint:
     return TargetPoint(node.name, PointKind.INPUT, next(i for i, p in enumerate(node.inputs) if p.tensor == tensor))
 
 
+def tensor_at(graph: Graph, point: TargetPoint) -> str | None:
+    """The name of the tensor at a point; ``None`` where there is none."""
+    node = graph.node(point.node) if point.node in graph else None
+    ports = () if node is None else node.inputs if point.kind is PointKind.INPUT else node.outputs
+    return ports[point.port].tensor or None if 0 <= point.port < len(ports) else None
+
+
 def is_extension(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
     """Whether values of the old shape broadcast to the new one."""
     try:

@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 import nncf
+from nncf_core.gathering import Round
 from nncf_core.pipeline import make_plan, run
+from nncf_core.refining_steps import RefiningRun
 from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
 
 WIDTH, HIDDEN = 64, 96
@@ -125,7 +127,8 @@ def test_factors_are_the_same_everywhere(data: bool) -> None:
         others = factors(framework)
         assert len(others) == len(first)
         for one, other in zip(first, others, strict=True):
-            np.testing.assert_allclose(one, other, rtol=2e-5)
+            # OpenVINO computes activations in bfloat16 where the processor knows it
+            np.testing.assert_allclose(one, other, rtol=2e-3 if framework == "openvino" else 2e-5)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -143,3 +146,42 @@ def test_rounding_does_less_harm(framework: str) -> None:
     plain = loss()
     assert loss(awq=True, dataset=nncf.Dataset(items)) < 0.7 * plain
     assert loss(awq=True) < 0.9 * plain
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_scales_are_estimated_with_what_awq_has_seen(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean squares behind AWQ are those before, divided by squares of factors: the data is looked at once."""
+    model, items = network(block(), samples(6, 0), framework)
+    given = {"mode": nncf.CompressWeightsMode.INT4_ASYM, "group_size": GROUP, "dataset": nncf.Dataset(items)}
+    passes: list[int] = []
+    look = RefiningRun.edits
+
+    def seen(run: RefiningRun, planned: Any, edits: Any) -> Any:
+        requests = [each for asked in run._refinement(run.graph, planned).requests.values() for each in asked]
+        anew = run.gathering.statistics(Round("anew", samples=6), run.model, run.graph, tuple(requests))
+        passes.append(len(requests))
+        for request in requests:
+            np.testing.assert_allclose(
+                run.known[request], anew[request], rtol=2e-2 if framework == "openvino" else 1e-4
+            )
+        monkeypatch.setattr(run.gathering.dataset, "get_inference_data", lambda: pytest.fail("looked at again"))
+        return look(run, planned, edits)
+
+    monkeypatch.setattr(RefiningRun, "edits", seen)
+    nncf.compress_weights(model, awq=True, scale_estimation=True, **given)
+    assert passes == [6]
+
+
+def test_what_is_known_of_fewer_samples_is_collected_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, items = network(block(), samples(6, 0), "onnx")
+    main = {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": GROUP}
+
+    def compressed(first: int) -> tuple[bytes, int]:
+        taken: list[int] = []
+        dataset = nncf.Dataset(items, lambda item: taken.append(1) or item)
+        sections = [{**section(data=True), "subset_size": first}, main, {"algorithm": "scale_estimation"}]
+        found = run({"compression": sections}, model, dataset=dataset).model.SerializeToString()
+        return found, len(taken)
+
+    assert compressed(6)[1] == 6
+    assert compressed(3)[1] == 9

@@ -11,7 +11,7 @@ from nncf_weight_refinement.descent import descend
 from nncf_weight_refinement.factors import factorize, importance_order
 from nncf_weight_refinement.grouped import compressed, grouped
 from nncf_weight_refinement.lattice import levels_of
-from nncf_weight_refinement.propagation import shifted_target
+from nncf_weight_refinement.propagation import fitting_strength, shifted_target
 from nncf_weight_refinement.rounding import round_with_feedback
 from nncf_weight_refinement.scale_search import Sweep, search_scales
 from tests.algorithms.weight_refinement import slow_twin
@@ -235,6 +235,39 @@ def test_shifted_target_is_the_least_squares_solution():
     np.testing.assert_array_equal(shifted_target(values[None], h, cross, strength=0), values[None])
     np.testing.assert_allclose(shifted_target(values[None], h, h), values[None])
     np.testing.assert_array_equal(shifted_target(values[None], 0 * h, 0 * h), values[None])
+
+
+def moments(exact: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return seen.T @ seen / len(seen), exact.T @ seen / len(seen)
+
+
+def test_the_strength_is_the_best_on_what_is_held_out():
+    rng = np.random.default_rng(1)
+    exact = rng.normal(size=(60, 16)).astype(np.float32)
+    seen = exact @ (np.eye(16) + 0.1 * rng.normal(size=(16, 16))) + 0.5 * rng.normal(size=exact.shape)
+    seen = seen.astype(np.float32)
+    values = weight(5, 16)
+    held = slice(40, 60)
+    whole, apart, others = moments(exact, seen), moments(exact[held], seen[held]), moments(exact[:40], seen[:40])
+    found = fitting_strength(values[None], *whole, *apart, 1 / 3, damping=0.01)
+
+    def loss(strength: float) -> float:
+        shifted = shifted_target(values[None], *others, strength, damping=0.01)[0]
+        return float(np.square(seen[held] @ shifted.T - exact[held] @ values.T).sum())
+
+    best = min(np.linspace(0, 1, 201), key=loss)
+    assert 0.2 < best < 1
+    assert abs(found - best) < 0.006
+
+
+def test_no_strength_where_what_is_learned_does_not_hold_elsewhere():
+    rng = np.random.default_rng(2)
+    exact = rng.normal(size=(20, 16)).astype(np.float32)
+    seen = exact + 0.5 * rng.normal(size=exact.shape).astype(np.float32)
+    values = weight(5, 16)
+    whole, apart = moments(exact, seen), moments(exact[10:], exact[10:])
+    assert fitting_strength(values[None], *whole, *apart, 0.5, damping=0.0) == 0
+    assert fitting_strength(values[None], *(0 * each for each in (*whole, *apart)), 0.5) == 0
 
 
 @given(

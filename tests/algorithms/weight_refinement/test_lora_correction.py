@@ -245,6 +245,32 @@ def test_files_and_stored_plans(framework, tmp_path: Path):
     np.testing.assert_array_equal(outputs(applied), outputs(compressed(framework)))
 
 
+def test_an_onnx_model_that_does_not_state_element_types(tmp_path: Path):
+    """Behind products with codes, which onnx itself does not know."""
+    bare = copy.deepcopy(network("onnx"))
+    del bare.graph.value_info[:]
+    onnx.save(bare, tmp_path / "bare.onnx")
+
+    def of(model: Any) -> onnx.ModelProto:
+        return nncf.compress_weights(
+            model, Mode.INT4_SYM, group_size=32, lora_correction=True, dataset=dataset(), advanced_parameters=nbits
+        )
+
+    options = {"weight_format": "matmul_nbits", "accuracy_level": 0}
+    nbits = nncf.AdvancedCompressionParameters(backend_params=options)
+    stated, found = of(network("onnx")), of(bare)
+    assert sum(node.op_type == "MatMulNBits" for node in found.graph.node) >= 4
+    np.testing.assert_allclose(outputs(found), outputs(stated), rtol=1e-5, atol=1e-5)
+    section = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 32}
+    run(
+        {"compression": [section, {"algorithm": "lora_correction"}], "backend_params": options},
+        tmp_path / "bare.onnx",
+        dataset=dataset(),
+        output=tmp_path / "small.onnx",
+    )
+    np.testing.assert_allclose(outputs(onnx.load(tmp_path / "small.onnx")), outputs(stated), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_behind_other_algorithms(framework):
     gptq = {"algorithm": "gptq"}

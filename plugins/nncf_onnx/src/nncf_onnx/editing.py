@@ -223,17 +223,16 @@ class _Editor:
 
         :raises ValidationError: when they are no floating-point numbers, or nothing tells.
         """
-        dtype = value.dtype or self._inferred.get(value)
+        dtype = value.dtype or self._inferred.get(value.name or "")
         if dtype not in FLOATS or dtype is None:
             kind = "of an unknown element type; run onnx.shape_inference first" if dtype is None else dtype.name
             raise ValidationError(f"The tensor {value.name!r} at node {node!r} cannot be edited: it is {kind}.")
         return dtype
 
     @cached_property
-    def _inferred(self) -> dict[ir.Value, ir.DataType]:
+    def _inferred(self) -> dict[str, ir.DataType]:
+        """By names of tensors: what takes a node's place keeps them."""
         # onnxruntime takes a while to import, and most edits do without
         from nncf_onnx.running import element_types
 
-        types = element_types(self._model)
-        outputs = (output for node in self._model.graph for output in node.outputs)
-        return {output: types[output.name] for output in outputs if output.name in types}
+        return element_types(self._model)

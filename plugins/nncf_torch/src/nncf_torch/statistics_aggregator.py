@@ -47,7 +47,8 @@ class TorchStatisticsAggregator:
             except Exception as error:
                 raise UnsupportedDatasetError(f"Item {count} of the dataset does not fit the model: {error}") from error
             for request in requests:
-                statistics.aggregator(request).update(arrays[str(request.target)])
+                if request.takes(count):
+                    statistics.aggregator(request).update(arrays[str(request.target)])
             count += 1
         if count == 0:
             raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")

@@ -35,7 +35,8 @@ class NumpyStatisticsAggregator:
                 item = {name: array for name, array in item.items() if name not in unused}
             tensors = part.run(item)
             for request in requests:
-                statistics.aggregator(request).update(tensors[str(request.target)])
+                if request.takes(count - 1):
+                    statistics.aggregator(request).update(tensors[str(request.target)])
         if count == 0:
             raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
         return statistics

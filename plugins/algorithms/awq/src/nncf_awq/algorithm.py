@@ -21,7 +21,7 @@ from nncf_core.errors import ValidationError
 from nncf_core.graph import Constant, Graph
 from nncf_core.numerics.work import Call, in_order
 from nncf_core.statistics import Statistics, StatisticsRequest
-from nncf_core.transformations import InsertMultiply, ReplaceConstant, Transformation
+from nncf_core.transformations import InsertMultiply, ReplaceConstant, TargetPoint, Transformation
 
 if TYPE_CHECKING:  # every run loads this module; only its own runs load what it works with
     from nncf_awq.choice import Choice
@@ -41,6 +41,7 @@ class Awq:
 
     name: ClassVar[str] = "awq"
     parameters: ClassVar[type] = AwqParameters
+    tolerates_rounding: ClassVar[bool] = True
 
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
@@ -81,25 +82,25 @@ class Awq:
         gains: dict[str, list[str]] = {}
         scaled: list[float] = []
         inserted: list[InsertMultiply] = []
+        behind = Statistics(items=statistics.items)
         for place, choice in self._choices(graph, statistics, places.found, params, settings, context):
-            if choice is None or choice.gain < (_WORTH_IT if place.product is None else _WORTH_A_PRODUCT):
+            if choice is None or not _is_worth_it(place, choice):
+                behind = behind.renewed(_behind(place, statistics))
                 continue
-            if not all(_holds(share, choice.factors) for share in place.shares):
-                continue
+            behind = behind.renewed(_behind(place, statistics, choice.factors))
             scaled.append(choice.gain)
             reason = f"{place.tensor}: weights lose {choice.gain:.2f} times less"
             for share in place.shares:
                 factors.setdefault(share.constant.name, []).append(share.factors(choice.factors))
                 gains.setdefault(share.constant.name, []).append(reason)
             if place.product is not None:
-                inserted.append(
-                    InsertMultiply(place.product, 1 / choice.factors, f"{place.product.node}/nncf_awq", reason)
-                )
+                inserted.append(InsertMultiply(place.product, 1 / choice.factors, _product_name(place), reason))
         for name, found in factors.items():
             constant = graph.constants[name]
             yield ReplaceConstant(name, _scaled(constant, found), "AWQ, " + ", ".join(gains[name]))
             constant.release()
         yield from inserted
+        context.carry(behind)
         _tell(context, len(places.found), scaled, len(inserted), places.left_out)
 
     def _choices(
@@ -138,6 +139,25 @@ def _uses_data(params: AwqParameters, context: Context) -> bool:
 
 def _request(place: Place) -> StatisticsRequest:
     return StatisticsRequest(place.point, "mean_square", -1)
+
+
+def _is_worth_it(place: Place, choice: Choice) -> bool:
+    enough = choice.gain >= (_WORTH_IT if place.product is None else _WORTH_A_PRODUCT)
+    return enough and all(_holds(share, choice.factors) for share in place.shares)
+
+
+def _product_name(place: Place) -> str:
+    assert place.product is not None
+    return f"{place.product.node}/nncf_awq"
+
+
+def _behind(place: Place, statistics: Statistics, factors: np.ndarray | None = None) -> Statistics:
+    """What layers will take of a tensor; nothing without data."""
+    request = _request(place)
+    if factors is None or request not in statistics:
+        return statistics.of({request})
+    target = place.point if place.product is None else TargetPoint(_product_name(place))
+    return statistics.divided(request, factors, target)
 
 
 def _seen(statistics: Statistics, place: Place) -> np.ndarray:

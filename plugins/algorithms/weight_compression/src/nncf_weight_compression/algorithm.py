@@ -44,6 +44,7 @@ class WeightCompression:
 
     name: ClassVar[str] = "weight_compression"
     parameters: ClassVar[type] = WeightCompressionParameters
+    tolerates_rounding: ClassVar[bool] = True
 
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""

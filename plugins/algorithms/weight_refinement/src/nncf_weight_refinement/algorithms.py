@@ -42,7 +42,7 @@ class WeightRefiner:
 
     def requests(self, graph: Graph, params: Any, context: Context, round_index: int) -> Sequence[StatisticsRequest]:
         """Statistics of the inputs of all layers whose weights get few bits."""
-        return requests_of(context, self._kinds(params))
+        return requests_of(context, self._kinds(params), self._holds_out(params))
 
     def transformations(
         self, graph: Graph, statistics: Statistics, params: Any, context: Context, round_index: int
@@ -64,6 +64,10 @@ class WeightRefiner:
 
     def _kinds(self, params: Any) -> tuple[str, ...]:
         return self.kinds
+
+    def _holds_out(self, params: Any) -> bool:
+        """Whether a part of the samples tells what the others are good for."""
+        return False
 
 
 class ScaleSearch(WeightRefiner):
@@ -109,6 +113,9 @@ class ErrorPropagation(WeightRefiner):
     kinds = ("gram", "cross_gram")
     propagates = True
     work = staticmethod(steps.error_propagation)
+
+    def _holds_out(self, params: sections.ErrorPropagationSettings) -> bool:
+        return params.adaptive
 
 
 class Refinement(WeightRefiner):

@@ -27,12 +27,16 @@ class Layer:
     :param axes: how each becomes matrices.
     :param statistics: values by kind, of the inputs of all layers that use the weights, their mean; without those of
         another size than the weights have inputs.
+    :param held_out: the same of the samples that are held out; empty where there are none, or nobody asked for them.
+    :param share: which part of the vectors these are of.
     """
 
     planned: tuple[PlannedWeight, ...]
     tensors: tuple[CompressedTensor, ...] = field(eq=False, repr=False)
     axes: tuple[Axes, ...]
     statistics: dict[str, np.ndarray] = field(eq=False, repr=False)
+    held_out: dict[str, np.ndarray] = field(factory=dict, eq=False, repr=False)
+    share: float = 0.0
 
     @property
     def target(self) -> np.ndarray:
@@ -89,12 +93,16 @@ def is_refinable(plan: PlannedConstant) -> bool:
     return FORMATS[plan.request.format].bits <= _FEW_BITS and bool(plan.layout.reduction_axes)
 
 
-def requests_of(context: Context, kinds: Sequence[str]) -> list[StatisticsRequest]:
-    """Statistics of the inputs of all planned weights that are refinable."""
+def requests_of(context: Context, kinds: Sequence[str], held_out: bool = False) -> list[StatisticsRequest]:
+    """Statistics of the inputs of all planned weights that are refinable.
+
+    :param held_out: whether those of samples that are held out are asked for besides.
+    """
     found: dict[StatisticsRequest, None] = {}
     for plan in context.planned:
         if is_refinable(plan):
             found.update(dict.fromkeys(_requests(plan, kinds)))
+            found.update(dict.fromkeys(_requests(plan, kinds, True) if held_out else ()))
     return list(found)
 
 
@@ -142,16 +150,35 @@ def layer_of(weights: Sequence[PlannedWeight], statistics: Statistics, kinds: Se
     """Planned weights with what statistics say of their inputs."""
     tensors = tuple(weight.edit.tensor.on_host() for weight in weights)
     axes = tuple(Axes.of(tensor.shape, each.plan.layout) for tensor, each in zip(tensors, weights, strict=True))
-    found = {kind: _mean(weights[0].plan, axes[0], statistics, kind) for kind in kinds}
-    return Layer(tuple(weights), tensors, axes, {kind: value for kind, value in found.items() if value is not None})
+    found, apart = ({kind: _mean(weights[0].plan, axes[0], statistics, kind, of) for kind in kinds} for of in _PARTS)
+    return Layer(
+        tuple(weights),
+        tensors,
+        axes,
+        {kind: value for kind, value in found.items() if value is not None},
+        {kind: value for kind, value in apart.items() if value is not None},
+        _share(weights[0].plan, statistics, kinds),
+    )
 
 
-def _requests(plan: PlannedConstant, kinds: Sequence[str]) -> list[StatisticsRequest]:
-    return [StatisticsRequest(each.point, kind, each.axis) for each in plan.inputs for kind in kinds]
+_PARTS = (False, True)
+"""All samples, and those that are held out."""
 
 
-def _mean(plan: PlannedConstant, axes: Axes, statistics: Statistics, kind: str) -> np.ndarray | None:
-    requests = _requests(plan, (kind,))
+def _requests(plan: PlannedConstant, kinds: Sequence[str], held_out: bool = False) -> list[StatisticsRequest]:
+    return [StatisticsRequest(each.point, kind, each.axis, held_out=held_out) for each in plan.inputs for kind in kinds]
+
+
+def _share(plan: PlannedConstant, statistics: Statistics, kinds: Sequence[str]) -> float:
+    whole, apart = (
+        sum(statistics.count(request) for request in _requests(plan, kinds, of) if request in statistics)
+        for of in _PARTS
+    )
+    return apart / whole if whole else 0.0
+
+
+def _mean(plan: PlannedConstant, axes: Axes, statistics: Statistics, kind: str, held_out: bool) -> np.ndarray | None:
+    requests = _requests(plan, (kind,), held_out)
     fitting = [
         value
         for request in requests

@@ -30,12 +30,14 @@ class ErrorPropagationSettings:
     """The config section of ``error_propagation``.
 
     :param subset_size: number of samples of the dataset.
-    :param strength: which part of the errors of layers before is made up for, from 0 to 1.
+    :param strength: which part of the errors of layers before is made up for at most, from 0 to 1.
+    :param adaptive: whether each layer makes up for so much only as helps on samples that are held out: every eighth.
     :param damping: what is added to the diagonal of Gram matrices, as a part of its mean.
     """
 
     subset_size: int = field(default=128, validator=positive)
     strength: float = 0.75
+    adaptive: bool = True
     damping: float = 0.1
 
 
@@ -112,7 +114,12 @@ _PROPAGATION, _REFINEMENT = ErrorPropagationSettings(), RefinementSettings()
 ERROR_PROPAGATION_SCHEMA = _section(
     "Each layer makes up for a part of the errors of the compressed layers before it.",
     subset_size=_subset_size(128),
-    strength=_number("Which part.", _PROPAGATION.strength, minimum=0, maximum=1),
+    strength=_number("Which part at most.", _PROPAGATION.strength, minimum=0, maximum=1),
+    adaptive={
+        "description": "Whether each layer makes up for so much only as helps on every eighth sample, held out.",
+        "type": "boolean",
+        "default": _PROPAGATION.adaptive,
+    },
     damping=_damping(_PROPAGATION.damping),
 )
 

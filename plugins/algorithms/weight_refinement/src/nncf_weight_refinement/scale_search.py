@@ -196,7 +196,9 @@ class _Search:
             self._keep(scale, None, self._loss_of_levels(scale))
             return
         for zero_point in self._zero_points(scale):
-            np.clip(self._levels, lo - zero_point, hi - zero_point, out=self._error)
+            # numpy takes five times as long to clip between arrays in one go
+            np.maximum(self._levels, lo - zero_point, out=self._error)
+            np.minimum(self._error, hi - zero_point, out=self._error)
             self._keep(scale, zero_point, self._squares(scale))
 
     def polish(self) -> None:

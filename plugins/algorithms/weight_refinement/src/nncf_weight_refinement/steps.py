@@ -12,7 +12,7 @@ from nncf_weight_refinement.descent import descend
 from nncf_weight_refinement.factors import factorize
 from nncf_weight_refinement.layers import Layer
 from nncf_weight_refinement.parameters import ErrorPropagationSettings, RefinementSettings, ScaleSearchSettings
-from nncf_weight_refinement.propagation import shifted_target
+from nncf_weight_refinement.propagation import fitting_strength, shifted_target
 from nncf_weight_refinement.rounding import round_with_feedback
 from nncf_weight_refinement.scale_search import FINE, Sweep, search_scales
 
@@ -54,8 +54,16 @@ def error_propagation(layer: Layer, params: ErrorPropagationSettings) -> Sequenc
     gram, cross = layer.statistics.get("gram"), layer.statistics.get("cross_gram")
     if gram is None or cross is None:
         return layer.planned
-    target = shifted_target(layer.target, gram, cross, params.strength, params.damping)
-    return layer.refined(layer.weight.rounded(target), "makes up for layers before", target)
+    strength = params.strength
+    held_gram, held_cross = layer.held_out.get("gram"), layer.held_out.get("cross_gram")
+    if params.adaptive and held_gram is not None and held_cross is not None and layer.share < 1:
+        found = fitting_strength(layer.target, gram, cross, held_gram, held_cross, layer.share, params.damping)
+        strength = min(strength, found)
+    if strength == 0:
+        return layer.planned
+    target = shifted_target(layer.target, gram, cross, strength, params.damping)
+    reason = f"makes up for layers before, strength {strength:.2f}"
+    return layer.refined(layer.weight.rounded(target), reason, target)
 
 
 def refinement(layer: Layer, params: RefinementSettings) -> Sequence[PlannedWeight]:
