@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from nncf_core.advanced import (
         AdvancedSmoothQuantParameters as AdvancedSmoothQuantParameters,
     )
+    from nncf_core.accuracy import (
+        quantize_with_accuracy_control as quantize_with_accuracy_control,
+    )
     from nncf_core.api import (
         build_graph as build_graph,
     )
@@ -52,9 +55,6 @@ if TYPE_CHECKING:
     )
     from nncf_core.api import (
         quantize as quantize,
-    )
-    from nncf_core.api import (
-        quantize_with_accuracy_control as quantize_with_accuracy_control,
     )
     from nncf_core.api import (
         strip as strip,
@@ -119,6 +119,9 @@ if TYPE_CHECKING:
     from nncf_core.errors import (
         ValidationError as ValidationError,
     )
+    from nncf_core.errors import (
+        ValidationFunctionError as ValidationFunctionError,
+    )
     from nncf_core.log import (
         disable_logging as disable_logging,
     )
@@ -178,7 +181,7 @@ _NAMES = {
     "build_graph": "nncf_core.api",
     "compress_weights": "nncf_core.api",
     "quantize": "nncf_core.api",
-    "quantize_with_accuracy_control": "nncf_core.api",
+    "quantize_with_accuracy_control": "nncf_core.accuracy",
     "strip": "nncf_core.api",
     "NNCFConfig": "nncf_core.config.nncf_config",
     "Dataset": "nncf_core.dataset",
@@ -224,6 +227,7 @@ _NAMES = {
     "UnsupportedModelError": "nncf_core.errors",
     "UnsupportedVersionError": "nncf_core.errors",
     "ValidationError": "nncf_core.errors",
+    "ValidationFunctionError": "nncf_core.errors",
     "disable_logging": "nncf_core.log",
     "nncf_logger": "nncf_core.log",
     "set_log_level": "nncf_core.log",

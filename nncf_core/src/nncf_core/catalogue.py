@@ -32,6 +32,7 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 """Frameworks by backend name."""
 
 ALGORITHMS: Mapping[str, str] = {
+    "accuracy_control": "nncf-accuracy-control",
     "awq": "nncf-awq",
     "error_propagation": "nncf-weight-refinement",
     "gptq": "nncf-weight-refinement",

@@ -15,6 +15,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from attrs import field, frozen
 
+from nncf_core.controlling import ControllingAlgorithm as ControllingAlgorithm
+from nncf_core.controlling import DeployingInserter as DeployingInserter
+from nncf_core.controlling import TunableAlgorithm as TunableAlgorithm
 from nncf_core.errors import UnsupportedBackendError
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedModelError
-from nncf_onnx.saving import LIMIT, save, without_large
+from nncf_onnx.saving import LIMIT, save, stored_bytes, without_large
 
 _ELEMENT_TYPES = frozenset(
     {
@@ -85,6 +85,25 @@ def session_for(model: ir.Model, optimized: bool = True, threads: int = 0) -> Se
             return Session(_session(path, options, left_out), ())
     except Exception as error:
         # onnxruntime's own errors have no common public base
+        raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
+
+
+def deployed(model: ir.Model) -> Any:
+    """An ``onnxruntime.InferenceSession`` that owns its weights, at the settings that users have by default.
+
+    :raises UnsupportedModelError: when onnxruntime does not take the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    left_out = ["MatmulTransposeFusion"] if _has_float16(model) else []
+    try:
+        if stored_bytes(model) < LIMIT:
+            return _session(ir.to_proto(model).SerializeToString(), options, left_out)
+        with tempfile.TemporaryDirectory(prefix="nncf_") as folder:
+            path = Path(folder) / "model.onnx"
+            save(model, path)
+            return _session(path, options, left_out)
+    except Exception as error:
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 
