@@ -18,6 +18,7 @@ from nncf_core.contracts import Context, Model, TunableAlgorithm, quantizes, sam
 from nncf_core.controlling import ControllingAlgorithm, DeployingInserter, Validation
 from nncf_core.errors import InvalidPathError, UnsupportedBackendError, ValidationError
 from nncf_core.graph import Graph
+from nncf_core.log import without_repetition
 from nncf_core.rounds import Consumer, Run, prepared
 from nncf_core.sections import Step
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -40,7 +41,8 @@ def decided(run: Run, source: Model | Path, steps: Sequence[Step], control: Step
     assert isinstance(control.algorithm, ControllingAlgorithm)
     trials = Trials.of(run, source, tuple(steps), validation)
     context = Context(run.executor, run.progress, note=run._note, quantization_setup=run._setup)
-    return control.algorithm.controlled(trials, control.params, context)
+    with without_repetition():
+        return control.algorithm.controlled(trials, control.params, context)
 
 
 @frozen(eq=False)

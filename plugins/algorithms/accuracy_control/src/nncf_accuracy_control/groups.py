@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
-from nncf_core.graph import Graph, Node, OpKind, Trait
+from nncf_core.graph import FLOAT_DTYPES, Graph, OpKind, Trait
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import (
     CompressConstant,
@@ -72,6 +72,7 @@ class _Linked:
         self._graph, self._edits, self._setup = graph, edits, setup
         self._parent: dict[int, int] = {}
         self._nodes: dict[str, list[int]] = {}  # what operators take or hold
+        self._integer: set[str] = set()
         self._at_input: dict[tuple[str, int], int] = {}
         self._at_output: dict[str, int] = {}
         self._weights: dict[str, int] = {}
@@ -119,13 +120,19 @@ class _Linked:
             if node.kind is OpKind.SHAPE_OF:
                 continue
             taken: dict[int, None] = {}
+            floating = False
             for port, operand in enumerate(node.inputs):
                 own = self._at_input.get((node.name, port))
-                taken |= dict.fromkeys(carried.get(operand.tensor, ()) if own is None else [own])
+                found = list(carried.get(operand.tensor, ()) if own is None else [own])
                 if operand.constant in self._weights:
-                    taken[self._weights[operand.constant]] = None
+                    found.append(self._weights[operand.constant])
+                taken |= dict.fromkeys(found)
+                floating |= not found and bool(operand.tensor) and operand.dtype in (None, *FLOAT_DTYPES)
             if not taken:
                 continue
+            weighted = any(port.constant in self._weights for port in node.inputs)
+            if self._setup.of(node) is not None and (weighted or not floating):
+                self._integer.add(node.name)
             self._join(taken)
             if Trait.QUANTIZATION_AGNOSTIC not in node.traits:
                 self._nodes[node.name] = list(taken)
@@ -138,12 +145,12 @@ class _Linked:
 
     def _join_results(self) -> None:
         """Join a quantizer that no integer operator takes with the operator that wants its result quantized."""
-        fed: dict[int, list[Node]] = {}
+        fed: dict[int, list[str]] = {}
         for name, indices in self._nodes.items():
             for index in indices:
-                fed.setdefault(index, []).append(self._graph.node(name))
+                fed.setdefault(index, []).append(name)
         for tensor, index in self._at_output.items():
-            if any(self._setup.of(node) is not None for node in fed.get(index, ())):
+            if any(node in self._integer for node in fed.get(index, ())):
                 continue
             producer = self._graph.producer(tensor)
             while producer is not None and producer.name not in self._nodes and producer.inputs:
