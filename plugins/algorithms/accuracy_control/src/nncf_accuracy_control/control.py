@@ -29,6 +29,9 @@ from nncf_core.trials import Trial, Trials
 _PROBED = 16
 """Items that the function is asked about twice, at most, to see whether it says the same."""
 
+_MUCH = 1 / 3
+"""Share of the metric that is lost, from which on groups are looked at alone."""
+
 _TRIES = 16
 """Groups that are looked at once more, whether they need to be reverted beside the others."""
 
@@ -164,7 +167,10 @@ class Control:
         groups = self._groups()
         base = measure.prepare(self.trials.trial())()
         workers = self.params.advanced_parameters.num_ranking_workers
-        order = ranked(self.trials, groups, measure, base, self._with_weights, workers, self.context)
+        assert self.original is not None
+        lost = self.original.metric - self.validated[-1].metric
+        alone = lost > _MUCH * abs(self.original.metric)
+        order = ranked(self.trials, groups, measure, base, self._with_weights, alone, workers, self.context)
         if measure.calls:
             # after many calls, once more the first
             self._same("items", base, measure.prepare(self.trials.trial())())
@@ -189,7 +195,7 @@ class Control:
         known = Prediction()
         known.add(self.ranking.base, self.validated[-1].metric)
         known.add(measure.original, self.original.metric)
-        measured: dict[frozenset[int], float] = {frozenset((r.index,)): r.cost + self.ranking.base for r in order}
+        measured: dict[frozenset[int], float] = {}
 
         def measure_of(reverted: frozenset[int]) -> float:
             if reverted not in measured:

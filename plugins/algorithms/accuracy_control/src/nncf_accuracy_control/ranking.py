@@ -22,7 +22,7 @@ class Ranked:
     """A group and what it costs.
 
     :param index: of the group.
-    :param cost: how much better the measure is without its quantizers.
+    :param cost: how much better the measure is without its quantizers, beside all others or none.
     """
 
     index: int
@@ -36,6 +36,7 @@ def ranked(
     measure: Measure,
     base: float,
     with_weights: bool,
+    alone: bool,
     workers: int | None,
     context: Context,
 ) -> list[Ranked]:
@@ -43,15 +44,26 @@ def ranked(
 
     :param base: the measure of the model with all edits.
     :param with_weights: whether reverting makes weights float, too. Models are ranked as they will be made.
+    :param alone: whether a group costs what the model loses with its quantizers alone, rather than what it regains
+        without them. Where much is lost, what one group costs is hidden behind others.
     :param workers: threads that measure; ``None``: models are made by others meanwhile, and where the user's function
         is called, one calls it.
     """
-    made = [trials.trial(group.reverted(with_weights)) for group in groups]
+    everything = frozenset[int]().union(*(group.reverted(with_weights) for group in groups))
+    made = [
+        trials.trial(everything - group.reverted(with_weights) if alone else group.reverted(with_weights))
+        for group in groups
+    ]
     shown = context.progress.track(
         _measured(made, measure, workers, trials.is_parallel, context), "Ranking groups of quantizers", len(groups)
     )
     scores = list(shown)
-    found = [Ranked(i, g, score - base) for i, (g, score) in enumerate(zip(groups, scores, strict=True))]
+    if alone:
+        without = measure.prepare(trials.trial(everything))()
+        costs = [without - score for score in scores]
+    else:
+        costs = [score - base for score in scores]
+    found = [Ranked(index, group, cost) for index, (group, cost) in enumerate(zip(groups, costs, strict=True))]
     return sorted(found, key=lambda each: (-each.cost, each.group.size, each.index))
 
 
