@@ -19,6 +19,7 @@ TEXT = (
 CALIBRATION, TEST = 300, 400
 INPUT = digits.INPUT
 
+
 def prepare(folder: Path, name: str = "fragile", places: tuple[int, ...] = (9,)) -> None:
     """Train the network, put the layers into it, and write it and its data.
 

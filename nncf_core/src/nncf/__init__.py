@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from nncf import parameters as parameters
     from nncf import quantization as quantization
     from nncf import scopes as scopes
+    from nncf_core.accuracy import (
+        quantize_with_accuracy_control as quantize_with_accuracy_control,
+    )
     from nncf_core.advanced import (
         AdvancedAccuracyRestorerParameters as AdvancedAccuracyRestorerParameters,
     )
@@ -43,9 +46,6 @@ if TYPE_CHECKING:
     )
     from nncf_core.advanced import (
         AdvancedSmoothQuantParameters as AdvancedSmoothQuantParameters,
-    )
-    from nncf_core.accuracy import (
-        quantize_with_accuracy_control as quantize_with_accuracy_control,
     )
     from nncf_core.api import (
         build_graph as build_graph,

@@ -224,7 +224,7 @@ class AdvancedAccuracyRestorerParameters:
     :param ranking_subset_size: how many items of the validation dataset groups of quantizers are ranked on; ``None``:
         ``subset_size``, or 64 where outputs are compared.
     :param num_ranking_workers: how many threads rank, and call the validation function; ``None``: it is called by one.
-    :param intermediate_model_dir: folder for the model that is all quantized, and for the best so far where a run fails.
+    :param intermediate_model_dir: folder for the model that is all quantized, and for the best one where a run fails.
     :param restore_mode: what is reverted.
     :param sensitivity_report_dir: folder for the report of which quantizers cost how much; with it groups are ranked
         also when nothing has to be reverted.

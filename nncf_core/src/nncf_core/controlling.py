@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from nncf_core.trials import Trial, Trials
 
 
-def _dataset(_: object, __: object, value: object) -> None:
+def _dataset(_: object, __: object, value: Any) -> None:
     if not isinstance(value, Dataset):
         raise UnsupportedDatasetError(
             f"The validation dataset is a {type(value).__name__}; wrap the data: nncf.Dataset(data, transform_func)."
         )
 
 
-def _function(_: object, __: object, value: object) -> None:
+def _function(_: object, __: object, value: Any) -> None:
     if not callable(value):
         raise ValidationError(
-            f"validation_fn is {value!r}; it must be a function of a model and items of the dataset that gives a number."
+            f"validation_fn is {value!r}; it must be a function of a model and items of a dataset that gives a number."
         )
 
 
@@ -85,4 +85,3 @@ class DeployingInserter(Protocol):
 def controls(algorithm: object) -> bool:
     """Whether an algorithm decides which edits of the one before it are kept."""
     return isinstance(algorithm, ControllingAlgorithm)
-

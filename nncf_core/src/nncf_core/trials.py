@@ -28,7 +28,9 @@ _CHUNK = 64 << 20
 """Bytes of outputs that are held at a time."""
 
 
-def decided(run: Run, source: Model | Path, steps: Sequence[Step], control: Step, validation: Validation | None) -> Trial:
+def decided(
+    run: Run, source: Model | Path, steps: Sequence[Step], control: Step, validation: Validation | None
+) -> Trial:
     """What a controlling step makes of the edits of the steps before it.
 
     :raises ValidationError: when there is no validation function.
@@ -80,9 +82,7 @@ class _Sharing(Run):
                 if samples(step.algorithm, params, index) == size:
                     missing += step.algorithm.requests(graph, params, context, index)
             wanted = [request for request in dict.fromkeys(missing) if request not in found]
-            found = self.known[key] = found.renewed(
-                Run._collected(self, step, wanted, model, graph, context, index)
-            )
+            found = self.known[key] = found.renewed(Run._collected(self, step, wanted, model, graph, context, index))
         return found.of(frozenset(requests))
 
 

@@ -97,7 +97,9 @@ def outcome_of(found: Any, items: int) -> Outcome:
     metric = found
     if isinstance(found, tuple):
         if len(found) != 2:
-            raise BadFunctionError(f"gives a tuple of {len(found)}; it must give a number, or a tuple of one and a list.")
+            raise BadFunctionError(
+                f"gives a tuple of {len(found)}; it must give a number, or a tuple of one and a list."
+            )
         metric, per_item = found
     number = _number(metric)
     if number is None:
@@ -106,7 +108,9 @@ def outcome_of(found: Any, items: int) -> Outcome:
             "list with a number or outputs for each item."
         )
     if not math.isfinite(number):
-        raise BadFunctionError(f"gives the metric {number}; look at what it divides by, and at the outputs of the model.")
+        raise BadFunctionError(
+            f"gives the metric {number}; look at what it divides by, and at the outputs of the model."
+        )
     if per_item is None:
         return Outcome(number)
     values = _listed(per_item)
@@ -132,7 +136,9 @@ def _listed(per_item: Any) -> list[Any]:
 def _outputs(value: Any) -> tuple[np.ndarray, ...]:
     arrays = [_array(each) for each in (value if isinstance(value, (list, tuple)) else [value])]
     if any(array.dtype.kind not in "fiub" for array in arrays):
-        raise BadFunctionError(f"gives {_what(value)} for an item; it must be a number, or a list of arrays of numbers.")
+        raise BadFunctionError(
+            f"gives {_what(value)} for an item; it must be a number, or a list of arrays of numbers."
+        )
     return tuple(array.astype(np.float32) for array in arrays)
 
 

@@ -111,7 +111,7 @@ class _Linked:
             for root, indices in members.items()
         ]
         place = {node.name: index for index, node in enumerate(self._graph)}
-        return sorted(found, key=lambda group: (min(map(place.__getitem__, group.nodes), default=len(place))))
+        return sorted(found, key=lambda group: min(map(place.__getitem__, group.nodes), default=len(place)))
 
     def _join_operands(self) -> None:
         """Join what each operator takes, through operators that only move elements."""

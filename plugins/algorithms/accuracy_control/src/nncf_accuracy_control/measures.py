@@ -24,18 +24,23 @@ _LIMIT = 256 << 20
 
 
 class Measure(Protocol):
-    """Says how good models are.
+    """Says how good models are."""
 
-    :param title: what is measured, for people.
-    :param items: number of items.
-    :param original: of the original model.
-    :param calls: whether it calls the user's function.
-    """
+    @property
+    def title(self) -> str:
+        """What is measured, for people."""
 
-    title: str
-    items: int
-    original: float
-    calls: bool
+    @property
+    def items(self) -> int:
+        """Number of items that it is measured on."""
+
+    @property
+    def original(self) -> float:
+        """That of the original model."""
+
+    @property
+    def calls(self) -> bool:
+        """Whether the user's function is called."""
 
     def prepare(self, trial: Trial) -> Callable[[], float]:
         """Make a model ready; what is returned measures it, the higher the better."""
@@ -148,8 +153,8 @@ def measure_for(
     except (UnsupportedDatasetError, UnsupportedBackendError):
         # items are no inputs, as where they are pairs of one and a label
         step = max(evaluator.items // (given or size), 1) if evidence.takes_parts else 1
-        indices = range(0, evaluator.items, step)[: (given or size) if evidence.takes_parts else evaluator.items]
-        return MetricMeasure(evaluator, indices, _metric(trials, evaluator, indices))
+        spread = range(0, evaluator.items, step)[: (given or size) if evidence.takes_parts else evaluator.items]
+        return MetricMeasure(evaluator, spread, _metric(trials, evaluator, spread))
 
 
 def _metric(trials: Trials, evaluator: Evaluator, indices: Sequence[int]) -> float:
@@ -159,7 +164,10 @@ def _metric(trials: Trials, evaluator: Evaluator, indices: Sequence[int]) -> flo
 def _by_outputs(trials: Trials, quantized: Trial, items: int, size: int) -> OutputsMeasure:
     everything = range(items)
     errors = np.array(
-        [_error(a, b) for a, b in zip(trials.original().outputs(everything), quantized.outputs(everything), strict=True)]
+        [
+            _error(a, b)
+            for a, b in zip(trials.original().outputs(everything), quantized.outputs(everything), strict=True)
+        ]
     )
     indices = _largest(errors, size)
     references: list[tuple[np.ndarray, ...]] = []
@@ -177,9 +185,7 @@ def _largest(errors: np.ndarray, size: int) -> list[int]:
     return sorted(np.argsort(-errors, kind="stable")[:size].tolist())
 
 
-def _errors(
-    references: Sequence[tuple[np.ndarray, ...]], outputs: Iterable[tuple[np.ndarray, ...]]
-) -> np.ndarray:
+def _errors(references: Sequence[tuple[np.ndarray, ...]], outputs: Iterable[tuple[np.ndarray, ...]]) -> np.ndarray:
     return np.array([_error(a, b) for a, b in zip(references, outputs, strict=True)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+
 from attrs import frozen
 
 from nncf_accuracy_control.groups import Group
@@ -82,4 +83,3 @@ def _measured(
         with own as executor:
             calls = (Call(lambda trial: measure.prepare(trial)(), (trial,)) for trial in made)
             yield from in_order(executor, calls, workers or _AHEAD)
-

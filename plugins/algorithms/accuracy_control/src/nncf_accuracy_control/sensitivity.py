@@ -114,7 +114,7 @@ def write(folder: Path, found: Sequence[dict[str, Any]], summary: Summary) -> No
 
 
 def _label(row: dict[str, Any]) -> str:
-    names = row["ignored_scope"]["names"] or row["quantizers"] or row["weights"]
+    names: list[str] = row["ignored_scope"]["names"] or row["quantizers"] or row["weights"]
     more = f" +{len(names) - 1}" if len(names) > 1 else ""
     name = names[0] if len(names[0]) <= _WIDTH else "…" + names[0][1 - _WIDTH :]
     return name + more

@@ -1,7 +1,7 @@
 """Other parameters of quantization, tried one after the other before anything is reverted.
 
-Coordinate descent: for each thing that an algorithm says may differ, all its alternatives are measured with the best of
-what came before, and the best is kept. Scores are of whole sets of parameters, so that none outlives a change of others.
+Coordinate descent: for each thing that an algorithm says may differ, all its alternatives are measured with the best
+of what came before, and the best is kept. Scores are of whole sets of parameters: none outlives a change of others.
 """
 
 from __future__ import annotations
