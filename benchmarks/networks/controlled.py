@@ -48,7 +48,11 @@ def measured(network: Any, folder: Path, framework: str, max_drop: float, per_it
 
     def run_of(model: Any) -> Any:
         if framework == "onnx":
-            return lambda feed: model.run(None, feed)
+            import onnxruntime
+
+            # nncf 3.4.0 gives a ModelProto
+            session = model if hasattr(model, "run") else onnxruntime.InferenceSession(model.SerializeToString())
+            return lambda feed: session.run(None, feed)
         return lambda feed: list(model(feed).values())
 
     def validate(model: Any, chosen: Iterable[Any]) -> Any:

@@ -7,10 +7,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+import openvino
 import torch
 from torch import nn
 from torch.nn import functional
 
+import nncf
+from nncf_core.graph import OpKind
 from tests.backends.digits import converted, images, train
 
 FRAMEWORKS = ("onnx", "openvino", "torch")
@@ -127,3 +132,48 @@ class Accuracy:
     def full(self) -> int:
         """Calls with all items."""
         return self.calls.count(ITEMS)
+
+
+def datasets(framework: str, *, inputs: bool = True) -> tuple[nncf.Dataset, nncf.Dataset]:
+    """For calibration and validation.
+
+    :param inputs: whether the second has a function that makes inputs of its items.
+    """
+    wanted = torch.from_numpy if framework == "torch" else np.asarray
+    calibration = nncf.Dataset([wanted(sample) for sample in samples()])
+    return calibration, nncf.Dataset(labelled(), (lambda item: wanted(item[0])) if inputs else None)
+
+
+def controlled(
+    framework: str, function: Any, *fragile: int, inputs: bool = True, restorer: Any = None, **options: Any
+) -> Any:
+    """The network with fragile layers behind some convolutions, quantized with accuracy control.
+
+    :param restorer: fields of the advanced parameters.
+    """
+    model = in_framework(digits(*fragile), framework)
+    calibration, validation = datasets(framework, inputs=inputs)
+    advanced = nncf.AdvancedAccuracyRestorerParameters(**{"ranking_subset_size": 60, **(restorer or {})})
+    return nncf.quantize_with_accuracy_control(
+        model, calibration, validation, function, advanced_accuracy_restorer_parameters=advanced, **options
+    )
+
+
+def metric(model: Any) -> float:
+    """Accuracy of a model of any framework on all items."""
+    if isinstance(model, onnx.ModelProto):
+        deployed: Any = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    elif isinstance(model, openvino.Model):
+        deployed = openvino.Core().compile_model(model, "CPU")
+    else:
+        deployed = model
+    return Accuracy()(deployed, labelled())
+
+
+def quantizers(model: Any, framework: str) -> int:
+    """Number of quantizers of activations, counted in the model itself."""
+    if framework == "onnx":
+        return sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    if framework == "openvino":
+        return sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+    return sum(node.kind is OpKind.QUANTIZE for node in nncf.build_graph(model, example_input=images()[0][:1]))

@@ -220,7 +220,7 @@ class Control:
         idle = unneeded(
             [each.index for each in order[:number]], measure_of, lambda m: self._is_enough(known.metric(m)), _TRIES
         )
-        if idle and is_worth(used, number, len(idle), len(order)):
+        if idle and is_worth(used, number - len(idle), len(idle), len(order)):
             self._validate(first(number) - idle)
 
     def _validate(self, reverted: frozenset[int]) -> float:

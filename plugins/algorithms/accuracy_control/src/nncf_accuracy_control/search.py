@@ -58,7 +58,7 @@ def fewest(
         if enough is None:
             if validations >= 2:  # the measure promises too much: not one by one
                 number = max(number, min(2 * failing, most))
-        elif number >= enough or not is_worth(validations, enough, enough - number, most):
+        elif number >= enough or not is_worth(validations, number, enough - number, most):
             break
         metric = validate(number)
         known.add(measure(number), metric)
@@ -71,16 +71,17 @@ def fewest(
     return enough
 
 
-def is_worth(validations: int, enough: int, gain: int, most: int) -> bool:
+def is_worth(validations: int, number: int, gain: int, most: int) -> bool:
     """Whether one more validation is worth what it may give back.
 
     Two were made before the search. Where reverting one by one would have taken twice as many, or a tenth of all groups
     may be kept, it is.
 
-    :param enough: how many groups are reverted.
+    :param number: how many groups would be reverted.
     :param gain: how many of them may be kept.
+    :param most: number of groups.
     """
-    return 2 * (2 + validations + 1) <= 2 + enough or 10 * gain >= most
+    return 2 * (2 + validations + 1) <= 2 + number or 10 * gain >= most
 
 
 def _first(failing: int, enough: int, holds: Callable[[int], bool]) -> int:
