@@ -77,3 +77,14 @@ def _decoded(scores: np.ndarray, characters: np.ndarray) -> list[str]:
         kept = [now for before, now in zip([0, *row], row, strict=False) if now not in (before, 0)]
         result.append("".join(characters[index] for index in kept).strip())
     return result
+
+
+def items(data: Data) -> list[tuple[Feed, str]]:
+    """Inputs and texts to validate on."""
+    pairs = zip(data["images"][CALIBRATION:], data["texts"][CALIBRATION:], strict=True)
+    return [({INPUT: _network_input(image[None])}, str(text)) for image, text in pairs]
+
+
+def hit(run: Run, item: tuple[Feed, str], data: Data) -> bool:
+    """Whether a line is read without an error."""
+    return _decoded(run(item[0])[0], data["characters"])[0] == item[1].strip()

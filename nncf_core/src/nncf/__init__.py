@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from nncf import pruning as pruning
     from nncf import quantization as quantization
     from nncf import scopes as scopes
+    from nncf_core.accuracy import (
+        quantize_with_accuracy_control as quantize_with_accuracy_control,
+    )
     from nncf_core.advanced import (
         AdvancedAccuracyRestorerParameters as AdvancedAccuracyRestorerParameters,
     )
@@ -53,9 +56,6 @@ if TYPE_CHECKING:
     )
     from nncf_core.api import (
         quantize as quantize,
-    )
-    from nncf_core.api import (
-        quantize_with_accuracy_control as quantize_with_accuracy_control,
     )
     from nncf_core.api import (
         strip as strip,
@@ -119,6 +119,9 @@ if TYPE_CHECKING:
     )
     from nncf_core.errors import (
         ValidationError as ValidationError,
+    )
+    from nncf_core.errors import (
+        ValidationFunctionError as ValidationFunctionError,
     )
     from nncf_core.log import (
         disable_logging as disable_logging,
@@ -188,7 +191,7 @@ _NAMES = {
     "build_graph": "nncf_core.api",
     "compress_weights": "nncf_core.api",
     "quantize": "nncf_core.api",
-    "quantize_with_accuracy_control": "nncf_core.api",
+    "quantize_with_accuracy_control": "nncf_core.accuracy",
     "strip": "nncf_core.api",
     "NNCFConfig": "nncf_core.config.nncf_config",
     "Dataset": "nncf_core.dataset",
@@ -234,6 +237,7 @@ _NAMES = {
     "UnsupportedModelError": "nncf_core.errors",
     "UnsupportedVersionError": "nncf_core.errors",
     "ValidationError": "nncf_core.errors",
+    "ValidationFunctionError": "nncf_core.errors",
     "disable_logging": "nncf_core.log",
     "nncf_logger": "nncf_core.log",
     "set_log_level": "nncf_core.log",

@@ -19,6 +19,7 @@ from nncf_core.errors import (
     UnsupportedModelError,
     UnsupportedVersionError,
     ValidationError,
+    ValidationFunctionError,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "UnsupportedModelError",
     "UnsupportedVersionError",
     "ValidationError",
+    "ValidationFunctionError",
 ]

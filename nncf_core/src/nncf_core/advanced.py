@@ -6,11 +6,12 @@ import sys
 from typing import Any
 
 from attrs import define, field
+from attrs.validators import optional
 
 from nncf_core.dataclass_like import dataclass_like
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
 from nncf_core.range_estimator import RangeEstimatorParameters
-from nncf_core.validators import instance_of, member_of, positive
+from nncf_core.validators import instance_of, member_of, not_negative, positive
 
 
 class RestoreMode(StrEnum):
@@ -228,11 +229,24 @@ class AdvancedCompressionParameters:
 @dataclass_like
 @define
 class AdvancedAccuracyRestorerParameters:
-    """Advanced parameters of :func:`nncf.quantize_with_accuracy_control`."""
+    """Advanced parameters of :func:`nncf.quantize_with_accuracy_control`.
 
-    max_num_iterations: int = sys.maxsize
+    :param max_num_iterations: how many models are validated on the whole dataset, besides the original and the one that
+        is all quantized; 0: none.
+    :param tune_hyperparams: try other parameters of quantization before anything is reverted.
+    :param ranking_subset_size: how many items of the validation dataset groups of quantizers are ranked on; ``None``:
+        ``subset_size``, or 64 where outputs are compared.
+    :param num_ranking_workers: how many threads rank, and call the validation function; ``None``: it is called by one.
+    :param intermediate_model_dir: folder for the model that is all quantized, and for the best one where a run fails.
+    :param restore_mode: what is reverted.
+    :param sensitivity_report_dir: folder for the report of which quantizers cost how much; with it groups are ranked
+        also when nothing has to be reverted.
+    """
+
+    max_num_iterations: int = field(default=sys.maxsize, validator=not_negative)
     tune_hyperparams: bool = False
-    ranking_subset_size: int | None = None
-    num_ranking_workers: int | None = None
+    ranking_subset_size: int | None = field(default=None, validator=optional(positive))
+    num_ranking_workers: int | None = field(default=None, validator=optional(positive))
     intermediate_model_dir: str | None = None
     restore_mode: RestoreMode = field(default=RestoreMode.ACTIVATIONS_AND_WEIGHTS, validator=member_of(RestoreMode))
+    sensitivity_report_dir: str | None = None

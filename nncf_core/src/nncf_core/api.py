@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, TypeVar
 
 from nncf_core.advanced import (
-    AdvancedAccuracyRestorerParameters,
     AdvancedCompressionParameters,
     AdvancedQuantizationParameters,
 )
@@ -23,7 +22,6 @@ from nncf_core.parameters import (
     BackupMode,
     CompressionFormat,
     CompressWeightsMode,
-    DropType,
     ModelType,
     QuantizationMode,
     QuantizationPreset,
@@ -388,62 +386,6 @@ def _smoothing(
     else:
         chosen = {"alpha_matmul": alphas.matmul, "alpha_convolution": alphas.convolution}
     return [{"algorithm": "smooth_quant", **chosen, **shared, "subset_size": min(subset_size, 32)}]
-
-
-def quantize_with_accuracy_control(
-    model: TModel,
-    calibration_dataset: Dataset[Any, Any],
-    validation_dataset: Dataset[Any, Any],
-    validation_fn: Callable[[Any, Iterable[Any]], Any],
-    max_drop: float = 0.01,
-    drop_type: DropType = DropType.ABSOLUTE,
-    preset: QuantizationPreset | None = None,
-    target_device: TargetDevice = TargetDevice.ANY,
-    subset_size: int = 300,
-    fast_bias_correction: bool = True,
-    model_type: ModelType | None = None,
-    ignored_scope: IgnoredScope | None = None,
-    advanced_quantization_parameters: AdvancedQuantizationParameters | None = None,
-    advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
-) -> TModel:
-    """Quantize a model so that a metric drops by no more than ``max_drop``.
-
-    :raises ValidationError: when no installed plugin provides the algorithm ``accuracy_control``.
-    """
-    _check_dataset(calibration_dataset)
-    _check_dataset(validation_dataset)
-    return _run_named(  # type: ignore[no-any-return]
-        "accuracy_control",
-        model,
-        calibration_dataset,
-        ignored_scope,
-        max_drop=max_drop,
-        drop_type=drop_type,
-        preset=preset,
-        target_device=target_device,
-        subset_size=subset_size,
-        fast_bias_correction=fast_bias_correction,
-        model_type=model_type,
-        advanced_quantization_parameters=advanced_quantization_parameters,
-        advanced_accuracy_restorer_parameters=advanced_accuracy_restorer_parameters,
-    )
-
-
-def _run_named(
-    algorithm: str,
-    model: Any,
-    dataset: Dataset[Any, Any],
-    ignored_scope: IgnoredScope | None,
-    **section: Any,
-) -> Any:
-    from nncf_core.pipeline import run
-    from nncf_core.progress import script_progress
-    from nncf_core.structuring import unstructure
-
-    values = {**section, "ignored_scope": None if ignored_scope is None else _checked_scope(ignored_scope)}
-    given = {name: unstructure(value) for name, value in values.items() if value is not None}
-    config = {"compression": {"algorithm": algorithm, **given}}
-    return run(config, model, dataset=dataset, progress=script_progress()).model
 
 
 def strip(

@@ -33,6 +33,7 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 
 ALGORITHMS: Mapping[str, str] = {
     "activation_sparsity": "nncf-activation-sparsity",
+    "accuracy_control": "nncf-accuracy-control",
     "awq": "nncf-awq",
     "const_sparsity": "nncf-const-sparsity",
     "error_propagation": "nncf-weight-refinement",

@@ -25,6 +25,9 @@ from nncf_core.abilities import SamplingInserter as SamplingInserter
 from nncf_core.abilities import SelectiveInserter as SelectiveInserter
 from nncf_core.abilities import SizingInserter as SizingInserter
 from nncf_core.abilities import TrainingInserter as TrainingInserter
+from nncf_core.controlling import ControllingAlgorithm as ControllingAlgorithm
+from nncf_core.controlling import DeployingInserter as DeployingInserter
+from nncf_core.controlling import TunableAlgorithm as TunableAlgorithm
 from nncf_core.errors import UnsupportedBackendError
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup

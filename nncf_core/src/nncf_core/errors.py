@@ -1,5 +1,9 @@
 """Every error that the framework raises on purpose; all of them are an :class:`NNCFError`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class NNCFError(Exception):
     """Base of all errors raised on purpose: the message says what is wrong, where, and what to do."""
@@ -11,6 +15,19 @@ class ValidationError(NNCFError, ValueError):
 
 class InternalError(NNCFError, RuntimeError):
     """A promise that the framework makes to itself does not hold."""
+
+
+class ValidationFunctionError(NNCFError, RuntimeError):
+    """The user's validation function fails, or what it gives cannot be used.
+
+    :param best_model: the best model so far, of the kind that was given.
+    :param best_metric: its metric; ``None`` where nothing was validated yet, and ``best_model`` is all quantized.
+    """
+
+    def __init__(self, message: str, best_model: Any = None, best_metric: float | None = None) -> None:
+        super().__init__(message)
+        self.best_model = best_model
+        self.best_metric = best_metric
 
 
 class UnsupportedDatasetError(NNCFError, TypeError):

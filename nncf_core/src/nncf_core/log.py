@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 nncf_logger = logging.getLogger("nncf")
@@ -35,3 +37,22 @@ def disable_logging() -> None:
     """Show no messages."""
     nncf_logger.handlers = [logging.NullHandler()]
     nncf_logger.propagate = False
+
+
+@contextmanager
+def without_repetition() -> Iterator[None]:
+    """Within the block, what was said is not said again: of work that is done many times, such as preparing a model."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text in said:
+            return False
+        said.add(text)
+        return True
+
+    nncf_logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        nncf_logger.removeFilter(is_new)

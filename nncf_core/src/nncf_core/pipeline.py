@@ -24,6 +24,7 @@ from nncf_core.contracts import (
     StreamingBuilder,
     quantizes,
 )
+from nncf_core.controlling import Validation
 from nncf_core.dataset import Dataset
 from nncf_core.errors import (
     InvalidPathError,
@@ -37,8 +38,8 @@ from nncf_core.plan import Plan, PlanEntry, describe
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
 from nncf_core.report import Report
-from nncf_core.rounds import Run, prepared, rounds_of
-from nncf_core.sections import Step, backend_options, steps_of
+from nncf_core.rounds import Consumer, Run, prepared, rounds_of
+from nncf_core.sections import Step, backend_options, controlled_steps, steps_of
 from nncf_core.statistics import Statistics
 from nncf_core.training.refusals import check_untrained
 from nncf_core.transformations import Transformation
@@ -65,6 +66,7 @@ def run(
     output: Path | None = None,
     statistics_path: Path | str | None = None,
     work_dir: Path | str | None = None,
+    validation: Validation | None = None,
 ) -> Result:
     """Compress a model as a config says.
 
@@ -79,6 +81,7 @@ def run(
         they are there, and written where not.
     :param work_dir: folder where a calibration that runs the model part by part leaves what it has finished. Started
         again with the same model, config and data, an interrupted one goes on from there.
+    :param validation: the metric, for algorithms that decide which edits are kept.
     :raises ValidationError: when the config is not valid, or the work folder holds another calibration.
     :raises UnsupportedBackendError: when no installed backend takes the model.
     :raises StatisticsCacheError: when statistics that are there are of something else.
@@ -98,7 +101,7 @@ def run(
             return this.backend.inserter.apply(model, graph, described, this.options)
 
         with _streaming(builder, working, output):
-            working, first = this.execute(steps, working, consume)
+            working, first = _executed(this, steps, model, working, consume, validation)
             _record(builder, working, steps, entries)
             if output is not None:
                 builder.save(working, output)
@@ -106,6 +109,23 @@ def run(
         return Result(
             None if output is not None else builder.export(working, model), plan, Report.of(first, plan, this.notes)
         )
+
+
+def _executed(
+    this: Run,
+    steps: tuple[Step, ...],
+    source: Model | Path,
+    working: Model,
+    consume: Consumer,
+    validation: Validation | None,
+) -> tuple[Model, Graph]:
+    """Hand the edits that are kept to ``consume``; gives the last model and the first graph."""
+    editing, control = controlled_steps(steps)
+    if control is None:
+        return this.execute(editing, working, consume)
+    from nncf_core.trials import decided  # most runs keep all edits
+
+    return decided(this, source, editing, control, validation).carried_out(working, consume)
 
 
 def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> AbstractContextManager[None]:
@@ -134,6 +154,7 @@ def make_plan(
     executor: Executor | None = None,
     progress: Progress | None = None,
     keep_arrays: bool = True,
+    validation: Validation | None = None,
 ) -> tuple[Plan, Report]:
     """What :func:`run` would do, without giving a model. Arguments and errors are those of :func:`run`.
 
@@ -155,7 +176,7 @@ def make_plan(
                 kept.append((name, transformations))
             return this.backend.inserter.apply(model, graph, transformations, this.options)
 
-        _, first = this.execute(steps, working, consume)
+        _, first = _executed(this, steps, model, working, consume, validation)
         plan = Plan(this.backend.framework, tuple(entries), tuple(kept))
         return plan, Report.of(first, plan, this.notes)
 
@@ -178,7 +199,7 @@ def collect_statistics(
     with assembled(config, model, dataset, executor, progress) as (steps, this):
         if algorithm is not None and algorithm not in (step.algorithm.name for step in steps):
             raise ValidationError(f"The config has no section for the algorithm {algorithm!r}.")
-        return this.collect(steps, this.open(model), algorithm)
+        return this.collect(controlled_steps(steps)[0], this.open(model), algorithm)
 
 
 def apply_plan(plan: Plan, model: Model | Path, options: Mapping[str, Any] | None = None) -> Model:

@@ -48,7 +48,7 @@ from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
 from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step, refined_steps
-from nncf_core.statistics import Statistics, file_in
+from nncf_core.statistics import Statistics, StatisticsRequest, file_in
 from nncf_core.training.contracts import DelegatingAlgorithm, TrainableInserter
 from nncf_core.transformations import TargetPoint, Transformation
 
@@ -234,8 +234,19 @@ class Run:
     def _statistics(self, step: Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
         name = step.algorithm.name
         requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
-        if not requests:
-            return Statistics()
+        return self._collected(step, requests, model, graph, context, index) if requests else Statistics()
+
+    def _collected(
+        self,
+        step: Step,
+        requests: tuple[StatisticsRequest, ...],
+        model: Model,
+        graph: Graph,
+        context: Context,
+        index: int,
+    ) -> Statistics:
+        """Read what an earlier run left, or run the model on the dataset."""
+        name = step.algorithm.name
         size = samples(step.algorithm, step.params, index)
         asking = Round(name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
         return self._gathering.statistics(asking, model, graph, requests)

@@ -11,6 +11,7 @@ from attrs import fields_dict, frozen, has
 from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import Algorithm, PlanningAlgorithm, refines
+from nncf_core.controlling import controls
 from nncf_core.errors import PluginError, ValidationError
 from nncf_core.log import nncf_logger
 from nncf_core.registry import Registry
@@ -121,6 +122,23 @@ def refined_steps(steps: Iterable[Step]) -> list[tuple[Step, tuple[Step, ...]]]:
         before, refining = found[-1]
         found[-1] = before, (*refining, step)
     return found
+
+
+def controlled_steps(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Step | None]:
+    """The steps that edit, and the one that decides which edits of the last of them are kept; ``None``: all are.
+
+    :raises ValidationError: when there is nothing to decide on, or something comes behind.
+    """
+    found = [index for index, step in enumerate(steps) if controls(step.algorithm)]
+    if not found:
+        return steps, None
+    step = steps[found[0]]
+    if found != [len(steps) - 1] or len(steps) < 2:
+        raise ValidationError(
+            f"Algorithm {step.algorithm.name!r} decides which edits of the section before it are kept: put its section "
+            'last, behind one that edits, such as "post_training_quantization".'
+        )
+    return steps[:-1], step
 
 
 def _ignored_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) -> IgnoredScope:

@@ -21,6 +21,15 @@ def positive(_: object, attribute: Attribute[Any], value: object) -> None:
         raise ValidationError(f"{attribute.name} is {value!r}; it must be a positive integer.")
 
 
+def not_negative(_: object, attribute: Attribute[Any], value: object) -> None:
+    """The field holds an integer of at least zero.
+
+    :raises ValidationError: otherwise.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 0:
+        raise ValidationError(f"{attribute.name} is {value!r}; it must be an integer of at least 0.")
+
+
 def member_of(kind: type[StrEnum]) -> Callable[[object, Attribute[Any], Any], None]:
     """The field holds a member of an enumeration or its value; or ``None``, where that is the default.
 

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from nncf_core.accuracy import quantize_with_accuracy_control
 from nncf_core.api import (
     compress_weights,
     quantize,
-    quantize_with_accuracy_control,
 )
 from nncf_core.lazy import lazy_module
 from nncf_core.parameters import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from attrs import frozen
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedModelError
-from nncf_onnx.saving import LIMIT, save, without_large
+from nncf_onnx.saving import LIMIT, save, stored_bytes, without_large
 
 _ELEMENT_TYPES = frozenset(
     {
@@ -85,6 +86,45 @@ def session_for(model: ir.Model, optimized: bool = True, threads: int = 0) -> Se
             return Session(_session(path, options, left_out), ())
     except Exception as error:
         # onnxruntime's own errors have no common public base
+        raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
+
+
+class DeployedSession(onnxruntime.InferenceSession):  # type: ignore[misc] # onnxruntime has no types
+    """An ``onnxruntime.InferenceSession`` that has what the model's ``onnx.ModelProto`` has besides.
+
+    nncf 3.4.0 gives a validation function the latter, of which it makes a session itself, by ``SerializeToString``.
+    """
+
+    def __init__(self, source: bytes | Path, options: Any, left_out: Sequence[str], model: ir.Model) -> None:
+        self._nncf_model = model
+        super().__init__(source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out)
+
+    @cached_property
+    def _nncf_proto(self) -> onnx.ModelProto:
+        return ir.to_proto(self._nncf_model)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a session's own, which is not there yet
+            raise AttributeError(name)
+        return getattr(self._nncf_proto, name)
+
+
+def deployed(model: ir.Model) -> DeployedSession:
+    """A session that owns its weights, at the settings that users have by default.
+
+    :raises UnsupportedModelError: when onnxruntime does not take the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    left_out = ["MatmulTransposeFusion"] if _has_float16(model) else []
+    try:
+        if stored_bytes(model) < LIMIT:
+            return DeployedSession(ir.to_proto(model).SerializeToString(), options, left_out, model)
+        with tempfile.TemporaryDirectory(prefix="nncf_") as folder:
+            path = Path(folder) / "model.onnx"
+            save(model, path)
+            return DeployedSession(path, options, left_out, model)
+    except Exception as error:
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 

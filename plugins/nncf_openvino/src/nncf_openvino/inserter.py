@@ -113,6 +113,12 @@ class OpenVINOTargetPointInserter:
 
         return sampling_runner(model, threads)
 
+    def deployed(self, model: WorkingModel) -> Any:
+        """An ``openvino.CompiledModel`` on the CPU, at OpenVINO's own settings."""
+        from nncf_openvino.running import deployed
+
+        return deployed(model)
+
     def divisible(self, model: WorkingModel) -> WorkingModel | None:
         """A copy; none of a model that keeps state between runs, of which a part would lack one end."""
         from nncf_openvino.working import WorkingModel

@@ -13,6 +13,7 @@ from attrs import Factory, frozen
 from nncf_core.contracts import Runner
 from nncf_core.dataset import RESET_STATE
 from nncf_core.errors import UnsupportedModelError
+from nncf_openvino.constants import owning
 from nncf_openvino.element_types import numpy_name, type_name
 from nncf_openvino.opening import reason_of
 from nncf_openvino.working import WorkingModel
@@ -92,6 +93,17 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)
     outputs = working.outputs or tuple(_name(port) for port in model.outputs)
     return Session(compiled, inputs, outputs, working, bool(model.get_variables()))
+
+
+def deployed(working: WorkingModel) -> ov.CompiledModel:
+    """A compiled model that owns its weights, at the settings that users have by default.
+
+    :raises UnsupportedModelError: when OpenVINO does not compile the model.
+    """
+    try:
+        return ov.Core().compile_model(owning(working), "CPU")
+    except RuntimeError as error:
+        raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
 
 
 def runner(working: WorkingModel) -> Runner:

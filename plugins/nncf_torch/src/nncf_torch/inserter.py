@@ -14,6 +14,8 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nncf_torch.graph_model import GraphModel
     from nncf_torch.hook_tracing import Probe
     from nncf_torch.module_model import ModuleModel
@@ -163,6 +165,12 @@ class TorchTargetPointInserter:
         from nncf_torch.dividing import divisible
 
         return divisible(model)
+
+    def deployed(self, model: ModuleModel | GraphModel) -> nn.Module:
+        """A module in evaluation mode; of a program, the one that it is."""
+        from nncf_torch.opening import deployed
+
+        return deployed(model)
 
     def runner(self, model: ModuleModel | GraphModel | Probe) -> Runner:
         """A callable that runs the model in evaluation mode."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
@@ -60,6 +60,15 @@ def export_model(model: ModuleModel | GraphModel, source: Any) -> Any:
     result.meta.update(copy.copy(getattr(source, "meta", {})))
     result.train(getattr(source, "training", False))
     return result
+
+
+def deployed(model: ModuleModel | GraphModel) -> nn.Module:
+    """The model as a module in evaluation mode."""
+    if isinstance(model, ModuleModel):
+        return model.module.eval()
+    if model.program is not None:
+        return to_program(model).module()  # which is not trained: it has no other mode
+    return model.copy().module.eval()
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -33,6 +33,12 @@ class PostTrainingQuantization:
         """JSON schema of the config section."""
         return SCHEMA
 
+    def alternatives(self, params: QuantizationSettings) -> Mapping[str, Sequence[QuantizationSettings]]:
+        """Presets, range estimators of activations, and both ways to correct biases."""
+        from nncf_post_training_quantization.alternatives import alternatives
+
+        return alternatives(params)
+
     def rounds(self, graph: Graph, params: QuantizationSettings) -> int:
         """One; with accurate bias correction one before it, for means, and one behind it, for the correction."""
         return 3 if correction_of(params) is Correction.ACCURATE else 1

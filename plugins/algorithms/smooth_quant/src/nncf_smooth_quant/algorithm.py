@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from attrs import evolve
 
 from nncf_core.contracts import Context
 from nncf_core.errors import ValidationError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # every run loads this module; only its own runs load what it
 _WORTH_A_PRODUCT = 3.0
 """How many times less noise a product of its own is worth."""
 
+_STRENGTHS = (None, 0.15, 0.25, 0.5, 0.75, 0.95)
+
 _KINDS = ("mean_min", "mean_max", "min", "max", "mean_square")
 
 
@@ -38,6 +41,10 @@ class SmoothQuant:
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
         return SCHEMA
+
+    def alternatives(self, params: SmoothQuantSettings) -> Mapping[str, Sequence[SmoothQuantSettings]]:
+        """Strengths for matrix products."""
+        return {"alpha_matmul": [evolve(params, alpha_matmul=alpha) for alpha in _STRENGTHS]}
 
     def rounds(self, graph: Graph, params: SmoothQuantSettings) -> int:
         """One round."""

@@ -1,0 +1,1 @@
+"""Accuracy control as a plugin of nncf-core."""

@@ -1,0 +1,154 @@
+"""Functions that fail, that are not deterministic, and runs that are stopped: the best model so far is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+import nncf
+from tests.algorithms.accuracy_control.networks import ITEMS, Accuracy, controlled, digits, in_framework, metric
+
+
+class Broken(Accuracy):
+    """Does something else at a whole run, counted from 1."""
+
+    def __init__(self, call: int, instead) -> None:
+        super().__init__()
+        self.call, self.instead = call, instead
+
+    def __call__(self, model, items):
+        items = list(items)
+        if len(items) == ITEMS and self.full == self.call - 1:
+            return self.instead()
+        return super().__call__(model, items)
+
+
+def _raise(error: BaseException):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("instead", "part"),
+    [
+        (lambda: _raise(ZeroDivisionError("no boxes")), "fails: ZeroDivisionError: no boxes"),
+        (lambda: float("nan"), "gives the metric nan"),
+        (lambda: "good", r"gives 'good' \(str\)"),
+    ],
+    ids=["raises", "nan", "type"],
+)
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_the_error_carries_the_best_model(call: int, instead, part: str, tmp_path) -> None:
+    with pytest.raises(nncf.ValidationFunctionError, match=part) as caught:
+        controlled("onnx", Broken(call, instead), 4, restorer={"intermediate_model_dir": str(tmp_path)})
+    error = caught.value
+    assert isinstance(error, nncf.NNCFError)
+    assert "error.best_model" in str(error)
+    assert error.best_metric == (None if call < 3 else metric(error.best_model))
+    assert metric(error.best_model) == metric(onnx.load(tmp_path / "best.onnx"))
+    assert metric(onnx.load(tmp_path / "quantized.onnx")) == metric(error.best_model)
+    if part.startswith("fails"):
+        assert isinstance(error.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("framework", ["openvino", "torch"])
+def test_in_other_frameworks(framework: str, tmp_path) -> None:
+    with pytest.raises(nncf.ValidationFunctionError) as caught:
+        controlled(framework, Broken(3, lambda: None), 4, restorer={"intermediate_model_dir": str(tmp_path)})
+    assert metric(caught.value.best_model) == caught.value.best_metric
+    assert (tmp_path / "best.xml").is_file() == (framework == "openvino")
+
+
+@pytest.mark.parametrize("per_item", [False, True])
+def test_functions_that_are_not_deterministic(per_item: bool) -> None:
+    random = np.random.default_rng(0)
+
+    def function(model, items):
+        hits = [float(random.random() < 0.5) for _ in items]
+        return (float(np.mean(hits)), hits) if per_item else float(np.mean(hits))
+
+    with pytest.raises(nncf.ValidationFunctionError, match="not deterministic") as caught:
+        controlled("onnx", function)
+    assert isinstance(caught.value.best_model, onnx.ModelProto)
+
+
+def test_functions_that_become_random_while_groups_are_ranked() -> None:
+    random = np.random.default_rng(0)
+    accuracy = Accuracy(True)
+
+    def function(model, items):
+        found, hits = accuracy(model, items)
+        return (found + random.normal(0, 0.1) if len(accuracy.calls) > 4 else found), hits
+
+    with pytest.raises(nncf.ValidationFunctionError, match="not deterministic"):
+        controlled("onnx", function, 4)
+
+
+def test_functions_that_take_nothing_but_all_items() -> None:
+    accuracy = Accuracy()
+
+    def function(model, items):
+        items = list(items)
+        if len(items) < ITEMS:
+            raise ValueError("too few items for this metric")
+        return accuracy(model, items)
+
+    result = controlled("onnx", function, 4)
+    assert metric(result) >= metric(in_framework(digits(4), "onnx")) - 0.01
+    assert accuracy.full == 3
+    # nothing but the function tells models apart
+    result = controlled("onnx", function, 4, inputs=False)
+    assert metric(result) >= metric(in_framework(digits(4), "onnx")) - 0.01
+
+
+@pytest.mark.parametrize("framework", ["onnx", "torch"])
+def test_stopped_runs_give_the_best_model(framework: str, caplog) -> None:
+    result = controlled(framework, Broken(3, lambda: _raise(KeyboardInterrupt())), 4)
+    assert "Interrupted" in caplog.text
+    quantized = controlled(framework, Accuracy(), 4, restorer={"max_num_iterations": 0})
+    assert metric(result) == metric(quantized)
+
+
+def test_stopped_while_groups_are_ranked(caplog) -> None:
+    accuracy = Accuracy(True)
+
+    def function(model, items):
+        if len(accuracy.calls) == 8:
+            raise KeyboardInterrupt
+        return accuracy(model, items)
+
+    result = controlled("onnx", function, 4)
+    assert "Interrupted" in caplog.text
+    assert isinstance(result, onnx.ModelProto)
+
+
+def test_stopped_before_any_model_is_known() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        controlled("onnx", Broken(1, lambda: _raise(KeyboardInterrupt())), 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"max_drop": -1}, "max_drop"),
+        ({"max_drop": "0.01"}, "max_drop"),
+        ({"drop_type": "some"}, "drop_type"),
+    ],
+)
+def test_bad_arguments(arguments: dict, part: str) -> None:
+    with pytest.raises(nncf.ValidationError, match=part):
+        controlled("onnx", Accuracy(), **arguments)
+
+
+def test_bad_functions_and_data() -> None:
+    data = nncf.Dataset([1])
+    with pytest.raises(nncf.ValidationError, match="validation_fn"):
+        nncf.quantize_with_accuracy_control(object(), data, data, 3)
+    with pytest.raises(nncf.UnsupportedDatasetError, match="validation dataset"):
+        nncf.quantize_with_accuracy_control(object(), data, [1], print)
+    with pytest.raises(nncf.UnsupportedDatasetError, match=r"nncf\.Dataset"):
+        nncf.quantize_with_accuracy_control(object(), [1], data, print)
+    with pytest.raises(nncf.ValidationError, match="ranking_subset_size"):
+        nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=0)
+    with pytest.raises(nncf.ValidationError, match="max_num_iterations"):
+        nncf.AdvancedAccuracyRestorerParameters(max_num_iterations=-1)
