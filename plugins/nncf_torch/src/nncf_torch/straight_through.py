@@ -19,7 +19,7 @@ which LSQ makes gradients smaller: optimizers that divide by their size undo it.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -72,19 +72,8 @@ def zero_point_of(low: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Te
     return exact.clamp(0, top).round()
 
 
-def round_weight(
-    weight: torch.Tensor,
-    scale: torch.Tensor,
-    zero_point: _Optional,
-    b: _Optional,
-    a: _Optional,
-    lo: int,
-    hi: int,
-    grouped_shape: tuple[int, ...],
-) -> torch.Tensor:
-    """``Ŵ`` in float32, of the shape of the weight.
-
-    The backward pass computes anew what it needs, so that nothing of a weight's size is kept for it but the weight.
+class Rounded(NamedTuple):
+    """A weight, and all that it is rounded with; a tuple, which autograd takes apart.
 
     :param weight: of any floating-point type.
     :param scale: float32, it broadcasts against ``grouped_shape``.
@@ -95,64 +84,55 @@ def round_weight(
     :param hi: largest code.
     :param grouped_shape: of the weight, with an axis of its own for the elements of a group.
     """
-    trained = any(tensor is not None and tensor.requires_grad for tensor in (weight, scale, zero_point, b, a))
-    if trained and torch.is_grad_enabled() and not _is_plain():
-        result: torch.Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
-            weight, scale, zero_point, b, a, lo, hi, grouped_shape
-        )
-        return result
-    return _rounded(weight, scale, zero_point, b, a, lo, hi, grouped_shape)
 
+    weight: torch.Tensor
+    scale: torch.Tensor
+    zero_point: _Optional
+    b: _Optional
+    a: _Optional
+    lo: int
+    hi: int
+    grouped_shape: tuple[int, ...]
 
-def codes_of(
-    weight: torch.Tensor,
-    scale: torch.Tensor,
-    zero_point: _Optional,
-    b: _Optional,
-    a: _Optional,
-    lo: int,
-    hi: int,
-    grouped_shape: tuple[int, ...],
-) -> torch.Tensor:
-    """The codes, float32 integers of the grouped shape; for the parameters see :func:`round_weight`."""
-    return _scaled(weight, scale, zero_point, b, a, grouped_shape).round().clamp(lo, hi)
+    @property
+    def tensors(self) -> tuple[_Optional, ...]:
+        """What gradients may reach."""
+        return self[:5]
 
+    def value(self) -> torch.Tensor:
+        """``Ŵ`` in float32, of the shape of the weight.
 
-def _rounded(
-    weight: torch.Tensor,
-    scale: torch.Tensor,
-    zero_point: _Optional,
-    b: _Optional,
-    a: _Optional,
-    lo: int,
-    hi: int,
-    grouped_shape: tuple[int, ...],
-) -> torch.Tensor:
-    if not _is_plain():
-        # in place: no gradients go through these steps themselves
-        values = _scaled(weight, scale, zero_point, b, a, grouped_shape).round_().clamp_(lo, hi)
-        return (values if zero_point is None else values.sub_(zero_point)).mul_(scale).reshape(weight.shape)
-    codes = codes_of(weight, scale, zero_point, b, a, lo, hi, grouped_shape)
-    values = codes if zero_point is None else codes - zero_point
-    return (values * scale).reshape(weight.shape)
+        The backward pass computes anew what it needs, so that nothing of a weight's size is kept for it but the weight.
+        """
+        trained = any(tensor is not None and tensor.requires_grad for tensor in self.tensors)
+        if trained and torch.is_grad_enabled() and not _is_plain():
+            result: torch.Tensor = _StraightThrough.apply(*self)  # type: ignore[no-untyped-call]
+            return result
+        return self.plain_value()
 
+    def plain_value(self) -> torch.Tensor:
+        """The same, without gradients of its own."""
+        if not _is_plain():
+            # in place: no gradients go through these steps themselves
+            values = self.scaled().round_().clamp_(self.lo, self.hi)
+            values = values if self.zero_point is None else values.sub_(self.zero_point)
+            return values.mul_(self.scale).reshape(self.weight.shape)
+        values = self.codes() if self.zero_point is None else self.codes() - self.zero_point
+        return (values * self.scale).reshape(self.weight.shape)
 
-def _scaled(
-    weight: torch.Tensor,
-    scale: torch.Tensor,
-    zero_point: _Optional,
-    b: _Optional,
-    a: _Optional,
-    grouped_shape: tuple[int, ...],
-) -> torch.Tensor:
-    """What is rounded to codes; a new tensor."""
-    total = weight.to(torch.float32)
-    if b is not None and a is not None:
-        product = _product(b, a)
-        total = total + product if _is_plain() else product.add_(total)
-    # divided, not multiplied by the reciprocal: as the numerics do
-    scaled = total.reshape(grouped_shape) / scale
-    return scaled if zero_point is None else scaled + zero_point
+    def codes(self) -> torch.Tensor:
+        """The codes, float32 integers of the grouped shape."""
+        return self.scaled().round().clamp(self.lo, self.hi)
+
+    def scaled(self) -> torch.Tensor:
+        """What is rounded to codes; a new tensor."""
+        total = self.weight.to(torch.float32)
+        if self.b is not None and self.a is not None:
+            product = _product(self.b, self.a)
+            total = total + product if _is_plain() else product.add_(total)
+        # divided, not multiplied by the reciprocal: as the numerics do
+        scaled = total.reshape(self.grouped_shape) / self.scale
+        return scaled if self.zero_point is None else scaled + self.zero_point
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -196,46 +176,41 @@ class _ZeroPoint(torch.autograd.Function):
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> torch.Tensor:
-        return _rounded(*inputs)
+        return Rounded(*inputs).plain_value()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs[:5])
-        ctx.lo, ctx.hi, ctx.grouped_shape = inputs[5:]
+        rounded = Rounded(*inputs)
+        ctx.save_for_backward(*rounded.tensors)
+        ctx.fixed = inputs[len(rounded.tensors) :]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[_Optional, ...]:
-        weight, scale, zero_point, b, a = ctx.saved_tensors
+        rounded = Rounded(*ctx.saved_tensors, *ctx.fixed)
+        weight, scale, b, a = rounded.weight, rounded.scale, rounded.b, rounded.a
         to_weight, to_scale, to_zero_point, to_b, to_a, *_ = ctx.needs_input_grad
-        scaled = _scaled(weight, scale, zero_point, b, a, ctx.grouped_shape)
+        scaled = rounded.scaled()
         codes = scaled.round()
-        inside = (codes >= ctx.lo) & (codes <= ctx.hi)
-        codes.clamp_(ctx.lo, ctx.hi)
-        upstream = gradient.to(torch.float32).reshape(ctx.grouped_shape)
+        inside = (codes >= rounded.lo) & (codes <= rounded.hi)
+        codes.clamp_(rounded.lo, rounded.hi)
+        upstream = gradient.to(torch.float32).reshape(rounded.grouped_shape)
         through = (upstream * inside).reshape(weight.shape)
         return (
             through.to(weight.dtype) if to_weight else None,
-            _to_scale(upstream, scaled, codes, inside, zero_point, scale) if to_scale else None,
+            _to_scale(upstream, scaled, codes, inside, rounded) if to_scale else None,
             # z · s is taken from all values, and put back by the code where that follows
             (-scale * torch.where(inside, 0, upstream)).sum_to_size(scale.shape) if to_zero_point else None,
-            _product(through, a.transpose(-1, -2)) if to_b else None,
-            _product(b.transpose(-1, -2), through) if to_a else None,
-            None,
-            None,
-            None,
+            _product(through, a.transpose(-1, -2)) if to_b and a is not None else None,
+            _product(b.transpose(-1, -2), through) if to_a and b is not None else None,
+            *(None for _ in ctx.fixed),
         )
 
 
 def _to_scale(
-    upstream: torch.Tensor,
-    scaled: torch.Tensor,
-    codes: torch.Tensor,
-    inside: torch.Tensor,
-    zero_point: _Optional,
-    scale: torch.Tensor,
+    upstream: torch.Tensor, scaled: torch.Tensor, codes: torch.Tensor, inside: torch.Tensor, rounded: Rounded
 ) -> torch.Tensor:
     """Equation 3 of LSQ: the error of rounding, or the code at the end of the range; takes ``scaled`` and ``codes``."""
     error = scaled.neg_().add_(codes)
-    ends = codes if zero_point is None else codes.sub_(zero_point)
-    return torch.where(inside, error, ends).mul_(upstream).sum_to_size(scale.shape)
+    ends = codes if rounded.zero_point is None else codes.sub_(rounded.zero_point)
+    return torch.where(inside, error, ends).mul_(upstream).sum_to_size(rounded.scale.shape)
