@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nncf_torch.adapters import set_active_rank as set_active_rank
     from nncf_torch.configuration import get_config as get_config
     from nncf_torch.configuration import load_from_config as load_from_config
+    from nncf_torch.onnx_export import export_onnx as export_onnx
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ __getattr__, __dir__ = lazy_module(
     __name__,
     {
         "active_ranks": "nncf_torch.adapters",
+        "export_onnx": "nncf_torch.onnx_export",
         "get_config": "nncf_torch.configuration",
         "load_from_config": "nncf_torch.configuration",
         "set_active_rank": "nncf_torch.adapters",

@@ -19,6 +19,7 @@ which LSQ makes gradients smaller: optimizers that divide by their size undo it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -27,6 +28,8 @@ from torch.autograd.function import once_differentiable
 from nncf_core.numerics.scales import EPS
 
 _LARGEST_HALF = 65504.0
+_PIECE = 2**18
+"""Elements that are worked on at a time by each thread: a few times 1 MB."""
 
 _Optional: TypeAlias = torch.Tensor | None
 
@@ -112,27 +115,78 @@ class Rounded(NamedTuple):
 
     def plain_value(self) -> torch.Tensor:
         """The same, without gradients of its own."""
-        if not _is_plain():
-            # in place: no gradients go through these steps themselves
-            values = self.scaled().round_().clamp_(self.lo, self.hi)
-            values = values if self.zero_point is None else values.sub_(self.zero_point)
-            return values.mul_(self.scale).reshape(self.weight.shape)
-        values = self.codes() if self.zero_point is None else self.codes() - self.zero_point
-        return (values * self.scale).reshape(self.weight.shape)
+        if _is_plain():
+            values = self.codes() if self.zero_point is None else self.codes() - self.zero_point
+            return (values * self.scale).reshape(self.weight.shape)
+        # in place: no gradients go through these steps themselves
+        total = self._total()
+        for part in self._pieces():
+            values = self._scale(total[part], part).round_().clamp_(self.lo, self.hi)
+            if self.zero_point is not None:
+                values.sub_(self.zero_point[part])
+            values.mul_(self.scale[part])
+        return total.reshape(self.weight.shape)
 
     def codes(self) -> torch.Tensor:
         """The codes, float32 integers of the grouped shape."""
-        return self.scaled().round().clamp(self.lo, self.hi)
-
-    def scaled(self) -> torch.Tensor:
-        """What is rounded to codes; a new tensor."""
-        total = self.weight.to(torch.float32)
-        if self.b is not None and self.a is not None:
-            product = _product(self.b, self.a)
-            total = total + product if _is_plain() else product.add_(total)
         # divided, not multiplied by the reciprocal: as the numerics do
-        scaled = total.reshape(self.grouped_shape) / self.scale
-        return scaled if self.zero_point is None else scaled + self.zero_point
+        scaled = self._total() / self.scale
+        scaled = scaled if self.zero_point is None else scaled + self.zero_point
+        return scaled.round().clamp(self.lo, self.hi)
+
+    def gradients(self, gradient: torch.Tensor, to_zero_point: bool) -> tuple[torch.Tensor, torch.Tensor, _Optional]:
+        """Gradients of ``W + B·A``, of the scale, and of the zero point.
+
+        :param gradient: of ``Ŵ``.
+        :param to_zero_point: whether the last one is needed.
+        """
+        total = self._total()
+        through = gradient.reshape(self.grouped_shape).to(torch.float32, copy=True)
+        to_scale, to_zero = [], []
+        for part in self._pieces():
+            scale, upstream, ratio = self.scale[part], through[part], total[part].div_(self.scale[part])
+            zero_point = None if self.zero_point is None else self.zero_point[part]
+            codes = (ratio if zero_point is None else ratio + zero_point).round()
+            ends = codes.clamp(self.lo, self.hi)
+            # 1 where something is clipped, else 0: arithmetic is ten times as fast as masks
+            outside = codes.sub_(ends).abs_().clamp_(max=1)
+            # equation 3 of LSQ: the error of rounding, or the code at the end of the range
+            error = ends if zero_point is None else ends.sub_(zero_point)
+            error.sub_(ratio.sub_(ratio * outside)).mul_(upstream)
+            to_scale.append(error.sum_to_size(scale.shape))
+            lost = outside.mul_(upstream)
+            upstream.sub_(lost)
+            if to_zero_point:
+                # z · s is taken from all values, and put back by the code where that follows
+                to_zero.append(lost.sum_to_size(scale.shape).mul_(scale).neg_())
+        return through.reshape(self.weight.shape), torch.cat(to_scale), torch.cat(to_zero) if to_zero else None
+
+    def _total(self) -> torch.Tensor:
+        """``W + B·A`` in float32, of the grouped shape; a new tensor."""
+        if self.b is None or self.a is None:
+            return self.weight.to(torch.float32, copy=not _is_plain()).reshape(self.grouped_shape)
+        product, weight = _product(self.b, self.a), self.weight.to(torch.float32)
+        return (product + weight if _is_plain() else product.add_(weight)).reshape(self.grouped_shape)
+
+    def _scale(self, total: torch.Tensor, part: slice) -> torch.Tensor:
+        """What is rounded to codes, in place."""
+        scaled = total.div_(self.scale[part])
+        return scaled if self.zero_point is None else scaled.add_(self.zero_point[part])
+
+    def _pieces(self) -> Iterator[slice]:
+        """Parts of the first axis of the grouped shape.
+
+        On a CPU they are small, so that what is computed of one stays in the cores' caches from step to step. A
+        compiler sees one.
+        """
+        rows, size = self.scale.shape[0] if self.scale.dim() else 1, self.weight.numel()
+        whole = torch.compiler.is_compiling() or self.weight.device.type != "cpu" or size == 0
+        step = rows if whole else max(_PIECE * torch.get_num_threads() * rows // size, 1)
+        if step >= rows:
+            yield slice(None)
+            return
+        for start in range(0, rows, step):
+            yield slice(start, start + step)
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -188,29 +242,14 @@ class _StraightThrough(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[_Optional, ...]:
         rounded = Rounded(*ctx.saved_tensors, *ctx.fixed)
-        weight, scale, b, a = rounded.weight, rounded.scale, rounded.b, rounded.a
+        weight, b, a = rounded.weight, rounded.b, rounded.a
         to_weight, to_scale, to_zero_point, to_b, to_a, *_ = ctx.needs_input_grad
-        scaled = rounded.scaled()
-        codes = scaled.round()
-        inside = (codes >= rounded.lo) & (codes <= rounded.hi)
-        codes.clamp_(rounded.lo, rounded.hi)
-        upstream = gradient.to(torch.float32).reshape(rounded.grouped_shape)
-        through = (upstream * inside).reshape(weight.shape)
+        through, of_scale, of_zero_point = rounded.gradients(gradient, to_zero_point)
         return (
             through.to(weight.dtype) if to_weight else None,
-            _to_scale(upstream, scaled, codes, inside, rounded) if to_scale else None,
-            # z · s is taken from all values, and put back by the code where that follows
-            (-scale * torch.where(inside, 0, upstream)).sum_to_size(scale.shape) if to_zero_point else None,
+            of_scale if to_scale else None,
+            of_zero_point,
             _product(through, a.transpose(-1, -2)) if to_b and a is not None else None,
             _product(b.transpose(-1, -2), through) if to_a and b is not None else None,
             *(None for _ in ctx.fixed),
         )
-
-
-def _to_scale(
-    upstream: torch.Tensor, scaled: torch.Tensor, codes: torch.Tensor, inside: torch.Tensor, rounded: Rounded
-) -> torch.Tensor:
-    """Equation 3 of LSQ: the error of rounding, or the code at the end of the range; takes ``scaled`` and ``codes``."""
-    error = scaled.neg_().add_(codes)
-    ends = codes if rounded.zero_point is None else codes.sub_(rounded.zero_point)
-    return torch.where(inside, error, ends).mul_(upstream).sum_to_size(rounded.scale.shape)
