@@ -122,7 +122,7 @@ def test_nothing_is_logged_of_each_weight(caplog):
 
 
 def test_what_is_refused():
-    with pytest.raises(nncf.UnsupportedModelError, match="strip_format=nncf.StripFormat.DQ"):
+    with pytest.raises(nncf.UnsupportedModelError, match=r"strip_format=nncf\.StripFormat\.DQ"):
         nncf.torch.export_onnx(compressed(compression_format=nncf.CompressionFormat.FQ), (text(2, 7),))
     with pytest.raises(nncf.UnsupportedModelError, match=r"no torch\.nn\.Module"):
         nncf.torch.export_onnx(object(), ())
