@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from examples.tune_lora_torch import METHODS, Settings, compressed, tune
 from torch import nn
 
 import nncf
@@ -23,7 +24,6 @@ from benchmarks import llama
 from benchmarks.compressing.subjects import SUBJECTS, text_windows
 from benchmarks.measuring import machine
 from benchmarks.weight_compression import output_of
-from examples.tune_lora_torch import METHODS, Settings, compressed, tune
 
 LANGUAGE = SUBJECTS["language"]
 
@@ -108,24 +108,26 @@ def main() -> None:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     size = (options.folder / "tuned.bin").stat().st_size / 1e6
     versions = ", ".join(f"{name} {version(name)}" for name in ("nncf-core", "openvino", "torch"))
-    mark = f" ({options.note})" if options.note else ""
+    date, mark = datetime.datetime.now(tz=datetime.UTC).date(), f" ({options.note})" if options.note else ""
+    first, last = scores["compressed"], scores["tuned"]
     lines = [
         "# Benchmark of tuning with absorbable adapters", "",
         "Written by `python -m benchmarks.lora_tuning`. Setting, text and measurement are those of",
         "[benchmarks_data_aware.md](benchmarks_data_aware.md): SmolLM2-135M, INT4_ASYM in groups of 64, embeddings and",
-        f"head INT8_ASYM, perplexity on {options.windows} windows of 512 tokens in OpenVINO. The text that calibrates is",
-        "the text that is tuned on; what is measured on has no paragraph of it.", "",
-        f"{datetime.datetime.now(tz=datetime.UTC).date()}. {machine()}. {versions}. Threads: {options.threads}{mark}.", "",
-        "| | perplexity | excess over float | seconds | CPU seconds |", "| --- | --- | --- | --- | --- |",
+        f"head INT8_ASYM, perplexity on {options.windows} windows of 512 tokens in OpenVINO. The text that calibrates",
+        "is the text that is tuned on; what is measured on has no paragraph of it.", "",
+        f"{date}. {machine()}. {versions}. Threads: {options.threads}{mark}.", "",
+        "| | perplexity | excess over float | seconds | CPU seconds |",
+        "| --- | --- | --- | --- | --- |",
         f"| float32 | {base:.4f} | | | |",
-        f"| compressed: {', '.join(METHODS)} | {scores['compressed']:.4f} | {scores['compressed'] - base:+.4f} "
-        f"| {seconds:.0f} | |",
-        f"| tuned | {scores['tuned']:.4f} | {scores['tuned'] - base:+.4f} | {wall:.0f} | {cpu:.0f} |", "",
-        f"{len(steps)} steps of {settings.batch} windows of 256 tokens, Adam, adapters of rank {options.rank} at a rate of",
-        f"{settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, both falling as half a cosine; "
-        f"{trained / 1e6:.1f} million numbers are trained.",
-        f"Layers multiply in bfloat16 while tuning. The tuned model's weights take {size:.1f} MB, as before tuning.", "",
-        "| steps | divergence from the float model, mean |", "| --- | --- |",
+        f"| compressed: {', '.join(METHODS)} | {first:.4f} | {first - base:+.4f} | {seconds:.0f} | |",
+        f"| tuned | {last:.4f} | {last - base:+.4f} | {wall:.0f} | {cpu:.0f} |", "",
+        f"{len(steps)} steps of {settings.batch} windows of 256 tokens, Adam, adapters of rank {options.rank} at a rate",
+        f"of {settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, both falling as half a cosine;",
+        f"{trained / 1e6:.1f} million numbers are trained. Layers multiply in bfloat16 while tuning. The tuned model's",
+        f"weights take {size:.1f} MB, as before tuning.", "",
+        "| steps | divergence from the float model, mean |",
+        "| --- | --- |",
     ]  # fmt: skip
     part = max(len(steps) // 6, 1)
     for index in range(0, len(steps), part):
