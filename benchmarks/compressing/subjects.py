@@ -86,6 +86,13 @@ def _windows(folder: Path, count: int) -> list[Feed]:
     return [{"tokens": window[None]} for window in _spread(_arrays(folder / TOKENS)["calibration"], LENGTH, count)]
 
 
+def text_windows(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """All of the text that calibrates in windows [number, 256], and what perplexity is measured on, [count, 512]."""
+    tokens = _arrays(folder / TOKENS)
+    first = tokens["calibration"]
+    return first[: len(first) // LENGTH * LENGTH].reshape(-1, LENGTH), _spread(tokens["evaluation"], WINDOW, count)
+
+
 def _perplexity(run: Run, folder: Path, windows: int) -> float:
     """exp of the mean negative log-likelihood of each token but the first of each window of 512 tokens."""
     total = 0.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nncf_accuracy_control.search import Prediction, fewest, is_worth, unneeded
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nncf_torch.straight_through import round_weight, rounded_to_half, scale_of, zero_point_of
+from nncf_torch.straight_through import Rounded, rounded_to_half, scale_of, zero_point_of
 from tests.backends.torch.models import normal
 
 GROUP = 4
@@ -40,7 +40,8 @@ def value(kind, given, half=False):
     low = given.get("low")
     scale = scale_of(given["half_range"], bits, signed=low is None, half=half)
     zero_point = None if low is None else zero_point_of(low, scale, bits)
-    return round_weight(given["weight"], scale, zero_point, given.get("b"), given.get("a"), lo, hi, (6, 2, GROUP))
+    grouped = (6, 2, GROUP)
+    return Rounded(given["weight"], scale, zero_point, given.get("b"), given.get("a"), lo, hi, grouped).value()
 
 
 class Surrogate:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nncf_torch.markers import register_module as register_module
     from nncf_torch.markers import register_operator as register_operator
     from nncf_torch.markers import wrap_model as wrap_model
+    from nncf_torch.onnx_export import export_onnx as export_onnx
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __getattr__, __dir__ = lazy_module(
         "force_build_cpu_extensions": "nncf_torch.markers",
         "force_build_cuda_extensions": "nncf_torch.markers",
         "forward_nncf_trace": "nncf_torch.markers",
+        "export_onnx": "nncf_torch.onnx_export",
         "get_config": "nncf_torch.configuration",
         "is_wrapped_model": "nncf_torch.markers",
         "load_from_config": "nncf_torch.configuration",

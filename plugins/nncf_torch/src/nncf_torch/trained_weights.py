@@ -25,7 +25,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import Training
 from nncf_torch.masks import names_of_mask_parts
 from nncf_torch.stored import Stored, grouped_scale_shape, stored_of
-from nncf_torch.straight_through import codes_of, round_weight, scale_of, zero_point_of
+from nncf_torch.straight_through import Rounded, scale_of, zero_point_of
 from nncf_torch.tensors import array_of, dtype_name, tensor_of
 
 TRAINED = "_trained_weights"
@@ -150,10 +150,7 @@ def trained_value(
     adapter_a: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The weight as operators get it, in its own element type."""
-    scale, zero_point = _scales(trained, half_range, low)
-    b, a = _active(trained, adapter_b, adapter_a)
-    shape = trained.stored.grouped_shape
-    value = round_weight(weight, scale, zero_point, b, a, trained.lo, trained.hi, shape)
+    value = _rounded(trained, weight, half_range, low, adapter_b, adapter_a).value()
     if weight.dtype is torch.float32:
         return value
     if weight.dtype is not torch.float64:
@@ -187,10 +184,9 @@ def trained_tensor(trained: Trained, weight: torch.Tensor, parts: Mapping[str, t
     """The codes that a weight is rounded to, its scales and its zero points."""
     stored = trained.stored
     with torch.no_grad():
-        scale, zero_point = _scales(trained, parts["half_range"], parts.get("low"))
-        b, a = _active(trained, parts.get("adapter_b"), parts.get("adapter_a"))
-        codes = codes_of(weight, scale, zero_point, b, a, trained.lo, trained.hi, stored.grouped_shape)
-    scales = scale.reshape(stored.scale_shape)
+        rounded = _rounded(trained, weight, parts["half_range"], *(parts.get(part) for part in TRAINED_PARTS[1:]))
+        codes = rounded.codes()
+    scales, zero_point = rounded.scale.reshape(stored.scale_shape), rounded.zero_point
     return CompressedTensor(
         format=FORMATS[stored.format],
         shape=stored.shape,
@@ -204,12 +200,19 @@ def trained_tensor(trained: Trained, weight: torch.Tensor, parts: Mapping[str, t
     )
 
 
-def _scales(
-    trained: Trained, half_range: torch.Tensor, low: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _rounded(
+    trained: Trained,
+    weight: torch.Tensor,
+    half_range: torch.Tensor,
+    low: torch.Tensor | None,
+    adapter_b: torch.Tensor | None,
+    adapter_a: torch.Tensor | None,
+) -> Rounded:
     bits = trained.stored.bits
     scale = scale_of(half_range, bits, signed=low is None, half=trained.half)
-    return scale, None if low is None else zero_point_of(low, scale, bits)
+    zero_point = None if low is None else zero_point_of(low, scale, bits)
+    b, a = _active(trained, adapter_b, adapter_a)
+    return Rounded(weight, scale, zero_point, b, a, trained.lo, trained.hi, trained.stored.grouped_shape)
 
 
 def _active(
