@@ -1,4 +1,4 @@
-"""Weights that are stored as floating-point numbers, and rounded to 8 bits whenever a quantized module runs.
+"""Weights that are stored as floating-point numbers, and rounded to 2 to 8 bits whenever a quantized module runs.
 
 The parameter keeps its name and its values, so that it can be trained. Scale and zero point ``weight_scale`` and
 ``weight_zero_point`` lie beside it; they are parameters, too, but for zero points that are 0.
@@ -52,9 +52,12 @@ def roundings_of(module: nn.Module) -> Mapping[str, Rounding]:
     return found
 
 
-def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
-    """The quantizer that gives a tensor's codes; ``None`` for formats other than those of 8 bits, and for scales below
-    zero, which some symmetric schemes have."""
+def quantizer_of(tensor: CompressedTensor, integers: tuple[int, int] | None = None) -> Quantizer | None:
+    """The quantizer that gives a tensor's codes; ``None`` for formats other than those of 8 bits, and for scales
+    below zero, which some symmetric schemes have.
+
+    :param integers: the smallest and the largest code; ``None``: as the codes say.
+    """
     if (
         tensor.format.name not in ("int8", "uint8", *FLOAT8)
         or tensor.group_axis is not None
@@ -73,6 +76,8 @@ def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
     if float8 is not None:
         hi = int(tensor.format.max_value)
         lo = -hi
+    elif integers is not None:
+        lo, hi = integers
     elif tensor.format.name == "int8":
         # half of the range, or a range without its smallest integer, shows in the largest code
         codes = tensor.codes.view(np.int8)
