@@ -284,6 +284,8 @@ class Context:
     :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
     :param training: whether the model is going to be trained, see
         :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
+    :param mask_refusal: why a constant cannot have a mask, see
+        :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
     """
 
     executor: Executor | None = None
@@ -300,6 +302,7 @@ class Context:
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
     training: bool = False
+    mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
 
 
 @runtime_checkable

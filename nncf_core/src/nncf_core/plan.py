@@ -28,10 +28,13 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     Adapter,
     CompressConstant,
+    FoldMask,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    MaskKind,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -47,7 +50,8 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace``, ``low_rank``, ``multiply``, ``bias`` or ``quantize``.
+    :param action: ``compress``, ``replace``, ``mask``, ``fold_mask``, ``low_rank``, ``multiply``, ``bias`` or
+        ``quantize``.
     :param target: name of the constant or layer, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
@@ -109,6 +113,8 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     )
     if isinstance(transformation, ReplaceConstant):
         return entry
+    if isinstance(transformation, (InsertMask, FoldMask)):
+        return evolve(entry, action="mask" if isinstance(transformation, InsertMask) else "fold_mask")
     if isinstance(transformation, InsertLowRank):
         return _entry_of_branch(entry, transformation, graph, size)
     tensor = transformation.tensor
@@ -280,6 +286,15 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "up": _encode_adapter(transformation.up, arrays),
             "reason": transformation.reason,
         }
+    if isinstance(transformation, InsertMask):
+        return {
+            "mask": transformation.constant,
+            "value": _store(transformation.mask, arrays),
+            "kind": transformation.kind.value,
+            "reason": transformation.reason,
+        }
+    if isinstance(transformation, FoldMask):
+        return {"fold_mask": transformation.constant, "reason": transformation.reason}
     return {
         "compress": transformation.constant,
         **_encode_tensor(transformation.tensor, arrays),
@@ -309,6 +324,10 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
     if "low_rank" in data:
         down, up = (_decode_adapter(data[name], arrays) for name in ("down", "up"))
         return InsertLowRank(data["low_rank"], down, up, reason)
+    if "mask" in data:
+        return InsertMask(data["mask"], _fetch(data["value"], arrays), MaskKind(data["kind"]), reason)
+    if "fold_mask" in data:
+        return FoldMask(data["fold_mask"], reason)
     training, integers = data.get("training"), data.get("integers")
     return CompressConstant(
         data["compress"],

@@ -13,6 +13,7 @@ from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.low_rank import layers_of
+from nncf_core.training.refusals import without_masks
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -50,8 +51,10 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
             editor.quantize(transformation)
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
-        else:
+        elif isinstance(transformation, ReplaceConstant):
             editor.replace(transformation)
+        else:
+            raise without_masks("ONNX", transformation.constant)
     # before IR version 4 every constant was an input
     if editor.rewriter.former_inputs and model.ir_version >= 4:
         nncf_logger.warning(

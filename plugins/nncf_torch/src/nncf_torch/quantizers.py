@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import TargetPoint
+from nncf_torch.compressed_modules import read_once
 from nncf_torch.rounded_weights import hold, tensors_of
 
 
@@ -36,6 +37,7 @@ class PointQuantizer:
     :param hi: largest integer, or float.
     :param axis: axis that the scales lie along; ``None`` when there is one scale.
     :param float8: number format of floats; ``None`` for integers.
+    :param active: whether it acts, or lets tensors through.
     """
 
     name: str
@@ -46,6 +48,7 @@ class PointQuantizer:
     hi: int
     axis: int | None
     float8: str | None = None
+    active: bool = True
 
 
 class StartQuantizing:
@@ -68,6 +71,8 @@ class StartQuantizing:
                 "torch.compile(torch.export.export(model, args).module())."
             )
         stack = ExitStack()
+        # the mode knows weights by the tensors that functions get
+        stack.enter_context(read_once(module))
         samples = _samples_in((*args, *kwargs.values()))
         stack.enter_context(QuantizingMode(module, self.quantizers, samples).watching())
         _running().append(stack)
