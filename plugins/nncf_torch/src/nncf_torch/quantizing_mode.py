@@ -22,8 +22,8 @@ class QuantizingMode(Watch):
 
     Functions are named as :mod:`nncf_torch.hook_tracing` names them.
 
-    :param samples: how many samples the module gets. Tensors whose first axis is a multiple of that hold as many; others
-        are taken for one.
+    :param samples: how many samples the module gets. Tensors whose first axis is a multiple of that hold as many;
+        others are taken for one.
     """
 
     def __init__(self, root: nn.Module, quantizers: Iterable[PointQuantizer], samples: int = 1) -> None:

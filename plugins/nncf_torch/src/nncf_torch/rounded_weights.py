@@ -89,17 +89,24 @@ def quantizer_of(tensor: CompressedTensor, integers: tuple[int, int] | None = No
     return Quantizer(scale.reshape(shape), zeros.reshape(shape), lo, hi, axes[0] if axes else None, float8)
 
 
+def quantizer_from(
+    scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None, float8: str | None
+) -> Quantizer:
+    """The quantizer of a scale and a zero point as :func:`~nncf_torch.fake_quantize.fake_quantize` takes them: of the
+    scale no sign, of the zero point no fraction."""
+    along: tuple[int, ...] = () if axis is None else (-1,)
+    scales = np.maximum(np.abs(array_of(scale.detach()).astype(np.float32)), EPS)
+    zeros = np.clip(np.rint(array_of(zero_point.detach())), lo, hi)
+    return Quantizer(scales.reshape(along), zeros.reshape(along), lo, hi, axis, float8)
+
+
 def codes_of(
     weight: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, rounding: Rounding
 ) -> CompressedTensor:
     """The codes that a weight is rounded to."""
     array = array_of(weight)
-    lo, hi, axis = rounding.lo, rounding.hi, rounding.axis
-    along: tuple[int, ...] = () if axis is None else (-1,)
-    # as fake_quantize takes them: no sign, no fractions
-    scales = np.maximum(np.abs(array_of(scale).astype(np.float32)), EPS)
-    zeros = np.clip(np.rint(array_of(zero_point)), lo, hi)
-    quantizer = Quantizer(scales.reshape(along), zeros.reshape(along), lo, hi, axis, rounding.float8)
+    lo, axis = rounding.lo, rounding.axis
+    quantizer = quantizer_from(scale, zero_point, lo, rounding.hi, axis, rounding.float8)
     shape = tuple(array.shape[axis] if index == axis else 1 for index in range(array.ndim))
     codes = quantizer.encode(array)
     return CompressedTensor(

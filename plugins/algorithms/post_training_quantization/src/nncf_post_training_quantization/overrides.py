@@ -23,7 +23,9 @@ def _compiled(patterns: Iterable[str]) -> list[str]:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValidationError(f"The pattern {pattern!r} of an override is no regular expression: {error}.") from None
+            raise ValidationError(
+                f"The pattern {pattern!r} of an override is no regular expression: {error}."
+            ) from None
     return listed
 
 
@@ -36,7 +38,7 @@ class Override:
         stand, before or behind: a quantizer of a layer's operand mostly stands behind the node that gives it.
     :param patterns: regular expressions that a name must match from its start. With neither all of the group are meant.
     :param validate: whether names and patterns that the model does not have are an error.
-    :param quantize: ``False`` leaves them in floating point.
+    :param quantize: ``False`` leaves them in floating point, but for those that a later one does not.
     :param range_estimator_params: how their ranges are found; ``None``: as those of the others.
     """
 
@@ -44,7 +46,7 @@ class Override:
     names: list[str] = Factory(list)
     patterns: list[str] = field(factory=list, converter=_compiled)
     validate: bool = True
-    quantize: bool = True
+    quantize: bool | None = None
     num_bits: int | None = None
     mode: QuantizationScheme | None = None
     signedness_to_force: bool | None = None
@@ -77,7 +79,7 @@ OVERRIDES: Mapping[str, Any] = {
             "names": {"type": "array", "items": {"type": "string"}},
             "patterns": {"type": "array", "items": {"type": "string"}},
             "validate": {"type": "boolean", "default": True},
-            "quantize": {"type": "boolean", "default": True},
+            "quantize": {"type": "boolean"},
             "num_bits": {"type": "integer", "minimum": 2, "maximum": 8},
             "mode": {"enum": [str(mode) for mode in QuantizationScheme]},
             "signedness_to_force": {"type": "boolean"},

@@ -157,7 +157,7 @@ class Settings:
         matched = [override for override in self.given.overrides if override.covers(group, names)]
         if not matched:
             return self
-        if not all(override.quantize for override in matched):
+        if next((o.quantize for o in reversed(matched) if o.quantize is not None), True) is False:
             return None
         return resolve(evolve(self.given, advanced_parameters=overridden(self.given.advanced_parameters, matched)))
 

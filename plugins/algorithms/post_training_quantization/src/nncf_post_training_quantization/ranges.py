@@ -59,9 +59,7 @@ class RangeEstimator:
         low, high = values[0] if self.by_error else values
         return self._limited(low, high)
 
-    def ends_of(
-        self, weight: np.ndarray, reduced: tuple[int, ...], bits: int = 8
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def ends_of(self, weight: np.ndarray, reduced: tuple[int, ...], bits: int = 8) -> tuple[np.ndarray, np.ndarray]:
         """The ends for a weight, which is one sample.
 
         :param weight: float32.
