@@ -22,7 +22,8 @@ SPARSITY = {
     "sparsity_init": 0.3,
     "params": {"schedule": "multistep", "multistep_steps": [1], "multistep_sparsity_levels": [0.3, 0.5]},
 }
-CONFIGS = {"quantized": [QUANTIZATION], "sparse": [SPARSITY, QUANTIZATION]}
+DRAWN = {"algorithm": "rb_sparsity", "params": {"sparsity_target": 0.4, "sparsity_target_epoch": 2}}
+CONFIGS = {"quantized": [QUANTIZATION], "sparse": [SPARSITY, QUANTIZATION], "drawn": [DRAWN, QUANTIZATION]}
 STEPS = 5
 
 

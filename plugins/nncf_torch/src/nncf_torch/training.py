@@ -23,6 +23,8 @@ from nncf_torch.quantizers import PointQuantizer, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, held, put_active, quantizer_from
 from nncf_torch.running import on_device
 
+_ORDER = "parameters"
+
 
 @frozen(eq=False)
 class ModuleMask:
@@ -273,8 +275,9 @@ class TrainedModule:
         return self._teacher
 
     def description(self) -> Mapping[str, Any]:
-        """What :func:`nncf.torch.get_config` gives."""
-        return get_config(self.model)
+        """What :func:`nncf.torch.get_config` gives, and the order of parameters, by which optimizers know them."""
+        order = [name for name, _ in self.model.named_parameters(remove_duplicate=False)]
+        return {**get_config(self.model), _ORDER: order}
 
     def export(
         self,
@@ -333,4 +336,17 @@ def restored(original: Any, description: Mapping[str, Any], options: Mapping[str
     if not isinstance(opened, ModuleModel):
         raise UnsupportedModelError("Programs are not trained; give the torch.nn.Module that this one was made from.")
     opened.module = load_from_config(original, description)
+    _reorder(opened.module, description.get(_ORDER, ()))
     return opened
+
+
+def _reorder(model: nn.Module, names: Sequence[str]) -> None:
+    """Let modules hold parameters in the order of a list of their names; others come last."""
+    places_in_order = {name: index for index, name in enumerate(names)}
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        held_here = sorted(
+            module._parameters.items(), key=lambda item: places_in_order.get(f"{prefix}{item[0]}", len(names))
+        )
+        module._parameters.clear()
+        module._parameters.update(held_here)

@@ -26,7 +26,7 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
     common, several = _ranges(params)
     advanced: dict[str, Any] = {
         "quantize_outputs": params.quantize_outputs,
-        "disable_bias_correction": params.initializer.batchnorm_adaptation.num_bn_adaptation_samples == 0,
+        "disable_bias_correction": not _corrects_biases(params),
         **{f"{group}_quantization_params": _quantizer(getattr(params, group)) for group in GROUPS},
         **{f"{group}_range_estimator_params": found for group in GROUPS if (found := estimator(common, group))},
     }
@@ -42,6 +42,12 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
         "advanced_parameters": advanced,
         "overrides": [*_left_out(params), *_manual(params), *_of_ranges(several), *_of_scopes(params)],
     }
+
+
+def _corrects_biases(params: TrainingSettings) -> bool:
+    """Whether biases take back what rounding of weights does; not where weights are not rounded at first."""
+    late = params.params is not None and params.params.weights_quant_start_epoch > 0
+    return params.initializer.batchnorm_adaptation.num_bn_adaptation_samples > 0 and not late
 
 
 def _quantizer(group: GroupSettings) -> dict[str, Any]:
