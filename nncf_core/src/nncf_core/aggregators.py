@@ -147,7 +147,7 @@ class _Moment(_Mean):
 class _Spread(_PerSample):
     """A property of the distribution of the samples' values."""
 
-    measure: Callable[[Ordered, float], float] = lambda ordered, _share: ordered.quantile(0.5)
+    measure: Callable[[Ordered, float], float] = lambda ordered, _probability: ordered.quantile(0.5)
     _distribution: Distribution = Factory(Distribution)
 
     def merge(self, other: _Spread) -> None:
@@ -166,8 +166,7 @@ class _Spread(_PerSample):
 
     @property
     def value(self) -> np.ndarray:
-        share = min(self.probability, 1 - self.probability)
-        found = [self.measure(ordered, share) for ordered in self._distribution.ordered()]
+        found = [self.measure(ordered, self.probability) for ordered in self._distribution.ordered()]
         if not found:
             raise _unseen()
         return np.asarray(found[0] if self.axis is None else found, np.float64)
@@ -182,12 +181,16 @@ class _SpreadOfElements(_Spread):
             self._distribution.add(columns(x, self.axis))
 
 
-def _median(ordered: Ordered, share: float) -> float:
+def _quantile(ordered: Ordered, probability: float) -> float:
+    return ordered.quantile(probability)
+
+
+def _median(ordered: Ordered, probability: float) -> float:
     return ordered.quantile(0.5)
 
 
-def _mean_no_outliers(ordered: Ordered, share: float) -> float:
-    return ordered.within(share).mean()
+def _mean_no_outliers(ordered: Ordered, probability: float) -> float:
+    return ordered.within(min(probability, 1 - probability)).mean()
 
 
 @define
@@ -228,11 +231,12 @@ class Tensors:
         return np.concatenate([tensor.reshape(-1) for tensor in self._tensors])
 
 
-def _median_no_outliers(ordered: Ordered, share: float) -> float:
-    return ordered.within(share).quantile(0.5)
+def _median_no_outliers(ordered: Ordered, probability: float) -> float:
+    return ordered.within(min(probability, 1 - probability)).quantile(0.5)
 
 
 _MEASURES: Mapping[str, Callable[[Ordered, float], float]] = {
+    "quantile": _quantile,
     "median": _median,
     "mean_no_outliers": _mean_no_outliers,
     "median_no_outliers": _median_no_outliers,

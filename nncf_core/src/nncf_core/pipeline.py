@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import fields_dict, frozen
 
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
@@ -253,7 +253,8 @@ def assembled(
     steps = steps_of(checked, known)
     if not training:
         check_untrained(step.algorithm for step in steps)
-    idle = [key for key in _TRAINING_KEYS if key in checked]
+    taken = {name for step in steps for name in fields_dict(step.algorithm.parameters)}
+    idle = [key for key in _TRAINING_KEYS if key in checked and not (key == "target_device" and key in taken)]
     if idle and not training:
         nncf_logger.warning("Keys of the config that have no effect in this run: %s.", ", ".join(idle))
     options = {**backend_options(checked), **(options or {})}

@@ -301,6 +301,7 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
         "reason": transformation.reason,
         "integer_operand": transformation.integer_operand,
         "training": None if transformation.training is None else asdict(transformation.training),
+        "integers": None if transformation.integers is None else list(transformation.integers),
     }
 
 
@@ -327,13 +328,14 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         return InsertMask(data["mask"], _fetch(data["value"], arrays), MaskKind(data["kind"]), reason)
     if "fold_mask" in data:
         return FoldMask(data["fold_mask"], reason)
-    training = data.get("training")
+    training, integers = data.get("training"), data.get("integers")
     return CompressConstant(
         data["compress"],
         _decode_tensor(data, arrays),
         reason,
         data.get("integer_operand", False),
         None if training is None else Training(**training),
+        None if integers is None else (integers[0], integers[1]),
     )
 
 

@@ -31,6 +31,7 @@ class AggregatorType(StrEnum):
     MEAN_NO_OUTLIERS = "mean_no_outliers"
     MEDIAN_NO_OUTLIERS = "median_no_outliers"
     HISTOGRAM = "histogram"
+    QUANTILE = "quantile"
 
 
 @dataclass_like
@@ -41,7 +42,8 @@ class StatisticsCollectorParameters:
     :param statistics_type: what is collected of each sample.
     :param aggregator_type: how samples are put together.
     :param clipping_value: limit of the result.
-    :param quantile_outlier_prob: share of values outside of the quantile.
+    :param quantile_outlier_prob: share of values outside of the quantile; of all elements of all samples with the
+        type ``RAW`` and the aggregator ``QUANTILE``, which the reference lacks.
     """
 
     statistics_type: StatisticsType | None = field(default=None, validator=member_of(StatisticsType))

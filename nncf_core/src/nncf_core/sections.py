@@ -19,7 +19,9 @@ from nncf_core.scopes import IgnoredScope, from_legacy
 from nncf_core.structuring import structure, unstructure
 from nncf_core.training.contracts import DelegatingAlgorithm
 
-_MULTIPLIER = "compression_lr_multiplier"
+REDEFINABLE = ("compression_lr_multiplier", "target_device")
+"""Keys of a config that sections redefine, where their algorithms have such parameters."""
+
 _SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes", "statistics_path")
 
 
@@ -67,8 +69,9 @@ def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
                 f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
             )
         fields = {k: v for k, v in section.items() if k not in _SCOPING}
-        if _MULTIPLIER in config and _MULTIPLIER in fields_dict(algorithm.parameters):
-            fields.setdefault(_MULTIPLIER, config[_MULTIPLIER])
+        for key in REDEFINABLE:
+            if key in config and key in fields_dict(algorithm.parameters):
+                fields.setdefault(key, config[key])
         params = _parameters(algorithm, fields, f"compression.{name}")
         step = Step(algorithm, params, _ignored_scope(config, section, name), _statistics_path(config, section))
         steps += [step, *_delegates(step, known)]

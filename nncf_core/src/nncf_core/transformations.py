@@ -69,6 +69,8 @@ class CompressConstant:
         framework that trains keeps the float values then, and rounds them to the codes whenever they are read.
     :param training: how the constant is to be trained; ``None``: it is stored as codes. Only for backends whose
         inserter is a :class:`~nncf_core.contracts.TrainingInserter`.
+    :param integers: of an integer operand, the smallest and the largest of the integers that training may choose from,
+        where these are not all of the format's.
     """
 
     constant: str
@@ -76,6 +78,7 @@ class CompressConstant:
     reason: str = ""
     integer_operand: bool = False
     training: Training | None = None
+    integers: tuple[int, int] | None = None
 
 
 @frozen

@@ -103,6 +103,13 @@ class Quantizer:
         lo = -(2 ** (self.bits - 1))
         return Quantizer(self.scale, self.zero_point - self.lo + lo, lo, self.hi - self.lo + lo, self.axis)
 
+    def in_8_bits(self) -> Quantizer:
+        """The same scales and zero points with all integers of 8 bits: what a runtime rounds to that knows no others,
+        before or behind which a tensor has to be clipped to this one's range."""
+        assert self.float8 is None
+        lo, hi = (-128, 127) if self.lo < 0 else (0, 255)
+        return Quantizer(self.scale, self.zero_point, lo, hi, self.axis)
+
     def encode(self, x: np.ndarray) -> np.ndarray:
         """The integers, int32 of the same shape; or the 8-bit floats, in their own element type."""
         scale, zero_point = self._along(x.ndim)

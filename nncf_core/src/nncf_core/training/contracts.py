@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from nncf_core.dataset import Dataset
 from nncf_core.graph import Graph
 from nncf_core.numerics.arrays import Array
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.statistics import Statistics
 from nncf_core.training.control import CompressionAlgorithmController
 from nncf_core.transformations import MaskKind
@@ -74,6 +75,17 @@ class QuantizerHandle(Protocol):
     @property
     def is_weight(self) -> bool:
         """Whether it quantizes a weight."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it acts."""
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether its zero points are 0 and stay so."""
+
+    def quantizer(self) -> Quantizer:
+        """What it does when it acts, with the range that training has come to."""
 
     def enable(self, active: bool) -> None:
         """Let it act, or let tensors through as they are."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from attrs import frozen
+from attrs import evolve, frozen
 from openvino import opset1, opset13
 
 from nncf_core.errors import ValidationError
@@ -34,6 +34,9 @@ from nncf_openvino.forms.emission import Emitter
 from nncf_openvino.lost_scales import give_biases
 from nncf_openvino.naming import Names
 from nncf_openvino.working import WorkingModel
+
+_LEVELS = (4, 8, 16)
+"""Bits of FakeQuantize that the plugins compute with as integers; fewer than 8 are some of 8 otherwise."""
 
 
 def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transformation]) -> WorkingModel:
@@ -67,11 +70,13 @@ class _Place:
 
     :param source: the output that gives its tensor.
     :param users: the inputs that take it there.
+    :param before: the output whose name is that of the tensor, where this is not ``source``.
     """
 
     source: Any
     users: tuple[Any, ...]
     is_output: bool
+    before: Any = None
 
 
 class _Editor:
@@ -150,6 +155,11 @@ class _Editor:
         if quantizer.float8 is not None:
             self._insert(self._converted(place.source, quantizer, shape, name), name, place)
             return
+        if quantizer.axis is None and quantizer.bits <= 8 and quantizer.bits not in _LEVELS:
+            clipped = opset1.clamp(place.source, float(quantizer.low), float(quantizer.high))
+            clipped.set_friendly_name(self._unique(f"{name}/clipped"))
+            place = evolve(place, source=clipped.output(0), before=place.source)
+            quantizer = quantizer.in_8_bits()
         ends = {"low": quantizer.low.reshape(shape), "high": quantizer.high.reshape(shape)}
         ranges = [
             self._number(ends[end], kind, f"{name}/{side}_{end}")
@@ -194,8 +204,9 @@ class _Editor:
         new.set_friendly_name(name)
         for user in place.users:
             user.replace_source_output(new.output(0))
-        if place.is_output and place.source.get_node().get_type_name() != "Parameter":
-            _move_names(place.source, new.output(0))
+        old = place.source if place.before is None else place.before
+        if place.is_output and old.get_node().get_type_name() != "Parameter":
+            _move_names(old, new.output(0))
 
     def _output(self, name: str) -> Any:
         if name not in self._constants or name not in self._graph.constants:

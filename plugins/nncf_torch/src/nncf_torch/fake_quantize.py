@@ -24,23 +24,27 @@ def fake_quantize(
     hi: int,
     axis: int | None = None,
     float8: str | None = None,
+    samples: int = 1,
 ) -> torch.Tensor:
     """What a tensor becomes, ``(clip(round(x / scale + zero_point), lo, hi) - zero_point) · scale``, in its own type.
 
     Gradients go straight through to ``x`` where nothing is clipped. Where ``scale`` is trained, it and ``zero_point``
     get theirs as in LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153, equations 2 and 3 with the factor of
     section 2.2) and LSQ+ (Bhalgat et al. 2020, https://arxiv.org/abs/2004.09576). 8-bit floats have no zero point.
+    That factor counts the weights, or the *features* of one sample, that share a scale: with elements of a whole batch
+    steps would depend on how many samples it holds, and on how many processes share them.
 
     :param scale: of shape ``[1]``, or ``[channels]`` with an ``axis``; of its sign nothing is used.
     :param zero_point: numbers of the same shape; they are rounded.
     :param lo: smallest integer, or float.
     :param hi: largest integer, or float.
     :param float8: number format, of :data:`FLOAT8`; ``None`` for integers.
+    :param samples: how many samples the tensor holds.
     """
     if has_torch_function((x, scale)):
         # one call for those who watch torch functions
         result: torch.Tensor = handle_torch_function(
-            fake_quantize, (x, scale), x, scale, zero_point, lo, hi, axis, float8
+            fake_quantize, (x, scale), x, scale, zero_point, lo, hi, axis, float8, samples
         )
         return result
     wide = x if x.dtype is torch.float32 else x.to(torch.float32)
@@ -49,14 +53,16 @@ def fake_quantize(
         scale, zero_point = scale.to(torch.float32), zero_point.to(torch.float32)
     exported = torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
     if float8 is not None:
-        rounded = _floating(wide, scale.abs().clamp_min(float(EPS)), lo, hi, axis, float8, exported)
+        rounded = _floating(wide, scale.abs().clamp_min(float(EPS)), lo, hi, axis, float8, exported, samples)
     elif torch.is_grad_enabled() and scale.requires_grad and not exported:
-        rounded = _trained(wide, scale.abs().clamp_min(float(EPS)), zero_point, lo, hi, axis)
+        rounded = _trained(wide, scale.abs().clamp_min(float(EPS)), zero_point, lo, hi, axis, samples)
     else:
         scale = scale.detach().abs().clamp_min(float(EPS))
+        zero_point = zero_point.detach().round().clamp(lo, hi)
         if exported and (lo, hi) not in _WHOLE:
-            wide, lo, hi = _clipped(wide, scale, lo, hi, axis), -128, 127
-        rounded = rounded_to(wide, scale, zero_point.detach().round().clamp(lo, hi).to(torch.int32), lo, hi, axis)
+            wide = clipped(wide, scale, zero_point, lo, hi, axis)
+            lo, hi = (-128, 127) if lo < 0 else (0, 255)
+        rounded = rounded_to(wide, scale, zero_point.to(torch.int32), lo, hi, axis)
     return rounded if x.dtype is torch.float32 else rounded.to(x.dtype)
 
 
@@ -73,16 +79,20 @@ def rounded_to(
 
 
 def _trained(
-    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None
+    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None, samples: int
 ) -> torch.Tensor:
-    # as many values as share a scale
-    factor = 1 / sqrt(max(x.numel() // scale.numel(), 1) * hi)
+    factor = _factor(x, scale, samples, hi)
     result: torch.Tensor
     if axis is None:
         result = torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero_point, lo, hi, factor)
     else:
         result = torch._fake_quantize_learnable_per_channel_affine(x, scale, zero_point, axis, lo, hi, factor)
     return result
+
+
+def _factor(x: torch.Tensor, scale: torch.Tensor, samples: int, hi: int) -> float:
+    """What gradients of scales are multiplied by: as many values of a sample as share one (LSQ, section 2.2)."""
+    return 1 / sqrt(max(x.numel() // (scale.numel() * samples), 1) * hi)
 
 
 def rounded_to_float8(x: torch.Tensor, scale: torch.Tensor, lo: int, hi: int, float8: str) -> torch.Tensor:
@@ -99,22 +109,29 @@ def along(scale: torch.Tensor, rank: int, axis: int | None) -> torch.Tensor:
 
 
 def _floating(
-    x: torch.Tensor, scale: torch.Tensor, lo: int, hi: int, axis: int | None, float8: str, exported: bool
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    lo: int,
+    hi: int,
+    axis: int | None,
+    float8: str,
+    exported: bool,
+    samples: int,
 ) -> torch.Tensor:
     if exported or not (torch.is_grad_enabled() and (scale.requires_grad or x.requires_grad)):
         return rounded_to_float8(x, along(scale.detach(), x.dim(), axis), lo, hi, float8)
-    # as many values as share a scale
-    factor = 1 / sqrt(max(x.numel() // scale.numel(), 1) * hi)
-    scale = along(scale.detach() + (scale - scale.detach()) * factor, x.dim(), axis)
+    scale = along(scale.detach() + (scale - scale.detach()) * _factor(x, scale, samples, hi), x.dim(), axis)
     cut = (x / scale).clamp(lo, hi)
     # the difference is exact
     return (cut + (cut.detach().to(FLOAT8[float8]).to(torch.float32) - cut.detach())) * scale
 
 
-def _clipped(x: torch.Tensor, scale: torch.Tensor, lo: int, hi: int, axis: int | None) -> torch.Tensor:
-    """Values within a symmetric range of integers without a zero point, so that all integers may follow."""
-    scale = along(scale, x.dim(), axis)
-    return torch.minimum(torch.maximum(x, lo * scale), hi * scale)
+def clipped(
+    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None
+) -> torch.Tensor:
+    """Values within the range of some integers of 8 bits, so that rounding to all of them gives no others."""
+    scale, zero_point = along(scale, x.dim(), axis), along(zero_point, x.dim(), axis)
+    return torch.minimum(torch.maximum(x, (lo - zero_point) * scale), (hi - zero_point) * scale)
 
 
 def _shapes_of(x: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,7 +33,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
-from nncf_torch.fake_quantize import along, rounded_to, rounded_to_float8
+from nncf_torch.fake_quantize import along, clipped, rounded_to, rounded_to_float8
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
@@ -90,7 +90,8 @@ class _Editor:
         known = self._graph.constants[constant.name]
         if tuple(tensor.shape) != known.shape:
             raise ValidationError(f"The constant {constant.name!r} has shape {known.shape}, its codes {tensor.shape}.")
-        quantizer = quantizer_of(tensor) if command.integer_operand and constant.stored is None else None
+        is_rounded = command.integer_operand and constant.stored is None
+        quantizer = quantizer_of(tensor, command.integers) if is_rounded else None
         if quantizer is not None and quantizer.float8 is None:
             self._round(constant, quantizer)
             return
@@ -212,11 +213,24 @@ class _Editor:
         place = self._first_user(constant)
         device = self._model.tensor(constant.targets[0]).device
         parts = self._quantizer_parts(quantizer, device, f"{constant.name}_{{}}", place)
+        if quantizer.bits < 8:
+            self._clip(constant, quantizer)
         source = self._attribute(constant.name, self._model.tensor(constant.targets[0]), parts[0])
         with self._fake:
             values = (node.meta["val"] for node in (weight, *parts))
             steps = make_fx(_rounding(quantizer), pre_dispatch=True)(*values)
         self._substitute(constant, self._copied(steps.graph, [source, *parts], place))
+
+    def _clip(self, constant: GraphConstant, quantizer: Quantizer) -> None:
+        """Bring a weight into the range of its quantizer: what rounds it knows no fewer than 8 bits."""
+        old = self._model.tensor(constant.targets[0])
+        scale, zero_point = (tensor_of(np.array(part, np.float32)) for part in (quantizer.scale, quantizer.zero_point))
+        with torch.no_grad():
+            parts = (scale.to(old.device), zero_point.to(old.device), quantizer.lo, quantizer.hi, quantizer.axis)
+            new: torch.Tensor = clipped(old.to(torch.float32), *parts).to(old.dtype)
+        new = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+        for target in constant.targets:
+            self._model.put(target, new)
 
     def _quantizer_parts(
         self, quantizer: Quantizer, device: torch.device, name: str, before: fx.Node
@@ -354,7 +368,9 @@ def _rounding(quantizer: Quantizer) -> Callable[..., torch.Tensor]:
 
     A weight, whose range lacks the smallest integer, or half of them, does not reach what is added.
     """
-    lo, hi = (-128, 127) if quantizer.lo < 0 else (quantizer.lo, quantizer.hi)
+    lo, hi = (-128, 127) if quantizer.lo < 0 else (0, 255)
+    few = quantizer.float8 is None and quantizer.bits < 8 and quantizer.axis is None
+    low, high = float(quantizer.low.min()), float(quantizer.high.max())
 
     def step(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
         wide = x if x.dtype is torch.float32 else x.to(torch.float32)
@@ -362,7 +378,9 @@ def _rounding(quantizer: Quantizer) -> Callable[..., torch.Tensor]:
             scale = along(scale, x.dim(), quantizer.axis)
             rounded = rounded_to_float8(wide, scale, quantizer.lo, quantizer.hi, quantizer.float8)
         else:
-            rounded = rounded_to(wide, scale, zero_point, lo, hi, quantizer.axis)
+            # some of the integers of 8 bits, where there are fewer
+            cut = wide.clamp(low, high) if few else wide
+            rounded = rounded_to(cut, scale, zero_point, lo, hi, quantizer.axis)
         return rounded if x.dtype is torch.float32 else rounded.to(x.dtype)
 
     return step

@@ -86,7 +86,7 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
         raise ValidationError(f"The constant {place.name!r} has shape {place.shape}, its codes {tensor.shape}.")
     if command.training is not None and place.tensor is not None:
         return _trained(place, place.tensor, command.training, tensor)
-    quantizer = quantizer_of(tensor) if command.integer_operand else None
+    quantizer = quantizer_of(tensor, command.integers) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
         scale, zero_point = tensors_of(quantizer, place.device)
         for owner, attribute in place.owners:

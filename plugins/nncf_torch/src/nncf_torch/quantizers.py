@@ -16,6 +16,7 @@ import torch
 from attrs import frozen
 from torch import fx, nn
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
+from torch.utils import _pytree as pytree
 
 from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
@@ -57,7 +58,7 @@ class StartQuantizing:
     def __init__(self) -> None:
         self.quantizers: tuple[PointQuantizer, ...] = ()
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Enter the mode.
 
         :raises UnsupportedModelError: when ``torch.compile`` compiles the module, which would miss quantizers.
@@ -73,8 +74,17 @@ class StartQuantizing:
         stack = ExitStack()
         # the mode knows weights by the tensors that functions get
         stack.enter_context(read_once(module))
-        stack.enter_context(QuantizingMode(module, self.quantizers).watching())
+        samples = _samples_in((*args, *kwargs.values()))
+        stack.enter_context(QuantizingMode(module, self.quantizers, samples).watching())
         _running().append(stack)
+
+
+def _samples_in(values: Any) -> int:
+    """The length of the first axis of the first tensor that a module takes."""
+    if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
+        return 1  # of no use, and the number would become a constant
+    found = (leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor) and leaf.dim())
+    return max(next((int(tensor.shape[0]) for tensor in found), 1), 1)
 
 
 class EndQuantizing:
@@ -123,7 +133,7 @@ def let_quantize(module: nn.Module) -> StartQuantizing:
     hook = _hook(module)
     if hook is None:
         hook = StartQuantizing()
-        module.register_forward_pre_hook(hook)
+        module.register_forward_pre_hook(hook, with_kwargs=True)
         module.register_forward_hook(EndQuantizing(), always_call=True)
     return hook
 

@@ -21,10 +21,14 @@ class QuantizingMode(Watch):
     """Gives the torch functions that a module calls quantized tensors in place of their own.
 
     Functions are named as :mod:`nncf_torch.hook_tracing` names them.
+
+    :param samples: how many samples the module gets. Tensors whose first axis is a multiple of that hold as many;
+        others are taken for one.
     """
 
-    def __init__(self, root: nn.Module, quantizers: Iterable[PointQuantizer]) -> None:
+    def __init__(self, root: nn.Module, quantizers: Iterable[PointQuantizer], samples: int = 1) -> None:
         super().__init__(root, lambda _: None)
+        self._samples = samples
         self._thread = threading.get_ident()
         self._root = root
         self._inputs: dict[str, dict[int, list[PointQuantizer]]] = {}
@@ -111,7 +115,9 @@ class QuantizingMode(Watch):
     def _quantized(self, tensor: torch.Tensor, quantizers: Iterable[PointQuantizer]) -> torch.Tensor:
         for q in quantizers:
             parts = held(self._root.get_submodule(q.owner), q.prefix)
-            tensor = fake_quantize(tensor, *parts, q.lo, q.hi, q.axis, q.float8)
+            several = self._samples > 1 and tensor.dim() > 0 and tensor.shape[0] % self._samples == 0
+            held_here = self._samples if several else 1
+            tensor = fake_quantize(tensor, *parts, q.lo, q.hi, q.axis, q.float8, held_here)
         return tensor
 
 

@@ -1,4 +1,4 @@
-"""Weights that are stored as floating-point numbers, and rounded to 8 bits whenever a quantized module runs.
+"""Weights that are stored as floating-point numbers, and rounded to 2 to 8 bits whenever a quantized module runs.
 
 The parameter keeps its name and its values, so that it can be trained. Scale and zero point ``weight_scale`` and
 ``weight_zero_point`` lie beside it; they are parameters, too, but for zero points that are 0.
@@ -54,9 +54,12 @@ def roundings_of(module: nn.Module) -> Mapping[str, Rounding]:
     return found
 
 
-def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
-    """The quantizer that gives a tensor's codes; ``None`` for formats other than those of 8 bits, and for scales below
-    zero, which some symmetric schemes have."""
+def quantizer_of(tensor: CompressedTensor, integers: tuple[int, int] | None = None) -> Quantizer | None:
+    """The quantizer that gives a tensor's codes; ``None`` for formats other than those of 8 bits, and for scales
+    below zero, which some symmetric schemes have.
+
+    :param integers: the smallest and the largest code; ``None``: as the codes say.
+    """
     if (
         tensor.format.name not in ("int8", "uint8", *FLOAT8)
         or tensor.group_axis is not None
@@ -75,6 +78,8 @@ def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
     if float8 is not None:
         hi = int(tensor.format.max_value)
         lo = -hi
+    elif integers is not None:
+        lo, hi = integers
     elif tensor.format.name == "int8":
         # half of the range, or a range without its smallest integer, shows in the largest code
         codes = tensor.codes.view(np.int8)
@@ -84,17 +89,24 @@ def quantizer_of(tensor: CompressedTensor) -> Quantizer | None:
     return Quantizer(scale.reshape(shape), zeros.reshape(shape), lo, hi, axes[0] if axes else None, float8)
 
 
+def quantizer_from(
+    scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None, float8: str | None
+) -> Quantizer:
+    """The quantizer of a scale and a zero point as :func:`~nncf_torch.fake_quantize.fake_quantize` takes them: of the
+    scale no sign, of the zero point no fraction."""
+    along: tuple[int, ...] = () if axis is None else (-1,)
+    scales = np.maximum(np.abs(array_of(scale.detach()).astype(np.float32)), EPS)
+    zeros = np.clip(np.rint(array_of(zero_point.detach())), lo, hi)
+    return Quantizer(scales.reshape(along), zeros.reshape(along), lo, hi, axis, float8)
+
+
 def codes_of(
     weight: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, rounding: Rounding
 ) -> CompressedTensor:
     """The codes that a weight is rounded to."""
     array = array_of(weight)
-    lo, hi, axis = rounding.lo, rounding.hi, rounding.axis
-    along: tuple[int, ...] = () if axis is None else (-1,)
-    # as fake_quantize takes them: no sign, no fractions
-    scales = np.maximum(np.abs(array_of(scale).astype(np.float32)), EPS)
-    zeros = np.clip(np.rint(array_of(zero_point)), lo, hi)
-    quantizer = Quantizer(scales.reshape(along), zeros.reshape(along), lo, hi, axis, rounding.float8)
+    lo, axis = rounding.lo, rounding.axis
+    quantizer = quantizer_from(scale, zero_point, lo, rounding.hi, axis, rounding.float8)
     shape = tuple(array.shape[axis] if index == axis else 1 for index in range(array.ndim))
     codes = quantizer.encode(array)
     return CompressedTensor(

@@ -174,6 +174,8 @@ def decompress(
     """
     shape = stored.grouped_shape
     exported = exported or torch.compiler.is_exporting()
+    if exported and torch.onnx.is_in_onnx_export() and _is_linear(stored):
+        return _dequantized(stored, codes, scale, zero_point)
     # onnxruntime cannot reshape float8
     as_floats = exported and codes.dtype is torch.float8_e4m3fn
     unpacked = codes.to(torch.float32) if as_floats else _unpack(codes, stored.bits, exported)
@@ -205,6 +207,28 @@ def decompress(
         limit = torch.finfo(stored.dtype).max
         values = values.clamp(-limit, limit)
     return values.to(stored.dtype)
+
+
+def _is_linear(stored: Stored) -> bool:
+    """Whether ONNX's DequantizeLinear says all: 8-bit integers with one scale, or one for each index along an axis."""
+    several = [n for n in stored.scale_shape if n != 1]
+    return stored.format in ("int8", "uint8") and stored.group_axis is None and len(several) <= 1
+
+
+def _dequantized(
+    stored: Stored, codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None
+) -> torch.Tensor:
+    """The operator itself: single steps the exporter's optimizer would fold to floating-point numbers."""
+    axes = [axis for axis, n in enumerate(stored.scale_shape) if n != 1]
+    along = (-1,) if axes else ()
+    inputs = [codes.reshape(stored.shape), scale.to(torch.float32).reshape(along)]
+    if zero_point is not None:
+        inputs.append(zero_point.reshape(along))
+    attributes = {"axis": axes[0]} if axes else {}
+    values: torch.Tensor = torch.onnx.ops.symbolic(
+        "DequantizeLinear", inputs, attributes, dtype=torch.float32, shape=stored.shape
+    )
+    return values if stored.dtype is torch.float32 else values.to(stored.dtype)
 
 
 def is_by_row(stored: Stored, codes: torch.Tensor) -> bool:

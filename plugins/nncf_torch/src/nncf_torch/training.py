@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from nncf_core.dataset import Dataset
 from nncf_core.errors import InternalError, UnsupportedDatasetError, UnsupportedModelError, ValidationError
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import MaskKind
 from nncf_torch.configuration import get_config
 from nncf_torch.inputs import Call, bound, named_leaves
@@ -20,8 +21,10 @@ from nncf_torch.module_model import ModuleModel
 from nncf_torch.opening import is_aten, open_model
 from nncf_torch.places import Place, identity, places
 from nncf_torch.quantizers import PointQuantizer, let_quantize, quantizers_of
-from nncf_torch.rounded_weights import held, put_active
+from nncf_torch.rounded_weights import Rounding, held, put_active, quantizer_from
 from nncf_torch.running import on_device
+
+_ORDER = "parameters"
 
 
 @frozen(eq=False)
@@ -102,6 +105,26 @@ class WeightQuantizer:
     place: Place
     is_weight: bool = True
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it acts."""
+        return self._rounding.active
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether zero points are not trained."""
+        return not isinstance(held(*self.place.owners[0])[1], nn.Parameter)
+
+    def quantizer(self) -> Quantizer:
+        """What it does when it acts."""
+        rounding = self._rounding
+        return quantizer_from(*held(*self.place.owners[0]), rounding.lo, rounding.hi, rounding.axis, rounding.float8)
+
+    @property
+    def _rounding(self) -> Rounding:
+        assert self.place.rounding is not None
+        return self.place.rounding
+
     def enable(self, active: bool) -> None:
         """Round it, or leave it as it is for the time being."""
         for owner, name in self.place.owners:
@@ -122,6 +145,21 @@ class ActivationQuantizer:
     name: str
     is_weight: bool = False
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it acts."""
+        return self._quantizer().active
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the zero point is not trained."""
+        return not isinstance(self._held()[1], nn.Parameter)
+
+    def quantizer(self) -> Quantizer:
+        """What it does when it acts."""
+        q = self._quantizer()
+        return quantizer_from(*self._held(), q.lo, q.hi, q.axis, q.float8)
+
     def enable(self, active: bool) -> None:
         """Let it act, or let tensors through."""
         hook = let_quantize(self.root)
@@ -129,9 +167,12 @@ class ActivationQuantizer:
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply gradients of scale and zero point from now on."""
-        quantizer = self._quantizer()
-        for tensor in held(self.root.get_submodule(quantizer.owner), quantizer.prefix):
+        for tensor in self._held():
             _scale_gradients(tensor, factor)
+
+    def _held(self) -> tuple[nn.Parameter, torch.Tensor]:
+        quantizer = self._quantizer()
+        return held(self.root.get_submodule(quantizer.owner), quantizer.prefix)
 
     def _quantizer(self) -> PointQuantizer:
         return next(quantizer for quantizer in quantizers_of(self.root) if quantizer.name == self.name)
@@ -248,8 +289,9 @@ class TrainedModule:
         self.model.load_state_dict(tensors)
 
     def description(self) -> Mapping[str, Any]:
-        """What :func:`nncf.torch.get_config` gives."""
-        return get_config(self.model)
+        """What :func:`nncf.torch.get_config` gives, and the order of parameters, by which optimizers know them."""
+        order = [name for name, _ in self.model.named_parameters(remove_duplicate=False)]
+        return {**get_config(self.model), _ORDER: order}
 
     def export(
         self,
@@ -319,4 +361,17 @@ def restored(original: Any, description: Mapping[str, Any], options: Mapping[str
     if not isinstance(opened, ModuleModel):
         raise UnsupportedModelError("Programs are not trained; give the torch.nn.Module that this one was made from.")
     opened.module = load_from_config(original, description)
+    _reorder(opened.module, description.get(_ORDER, ()))
     return opened
+
+
+def _reorder(model: nn.Module, names: Sequence[str]) -> None:
+    """Let modules hold parameters in the order of a list of their names; others come last."""
+    places_in_order = {name: index for index, name in enumerate(names)}
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        held_here = sorted(
+            module._parameters.items(), key=lambda item: places_in_order.get(f"{prefix}{item[0]}", len(names))
+        )
+        module._parameters.clear()
+        module._parameters.update(held_here)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, field, frozen
 
 from nncf_core.advanced import (
     AdvancedQuantizationParameters,
@@ -16,8 +16,9 @@ from nncf_core.advanced import (
 )
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.parameters import ModelType, OverflowFix, QuantizationMode, QuantizationPreset, TargetDevice
-from nncf_core.range_estimator import AggregatorType
+from nncf_core.range_estimator import AggregatorType, RangeEstimatorParameters, RangeEstimatorParametersSet
 from nncf_post_training_quantization.modes import float8_formats
+from nncf_post_training_quantization.overrides import OVERRIDES, Override, overridden
 from nncf_post_training_quantization.ranges import RangeEstimator, estimator
 from nncf_post_training_quantization.weights import WeightScheme
 
@@ -33,6 +34,8 @@ class QuantizationSettings:
     fast_bias_correction: bool = True
     model_type: ModelType | None = None
     advanced_parameters: AdvancedQuantizationParameters = Factory(AdvancedQuantizationParameters)
+    quantize_inputs: bool = True
+    overrides: list[Override] = Factory(list)
 
 
 SCHEMA: Mapping[str, Any] = {
@@ -63,6 +66,12 @@ SCHEMA: Mapping[str, Any] = {
         },
         "model_type": {"enum": [str(kind) for kind in ModelType]},
         "advanced_parameters": {"description": "See nncf.AdvancedQuantizationParameters.", "type": "object"},
+        "quantize_inputs": {
+            "description": "Whether what enters the model is quantized.",
+            "type": "boolean",
+            "default": True,
+        },
+        "overrides": OVERRIDES,
     },
 }
 
@@ -91,6 +100,9 @@ ALIGNMENT_SCHEMA: Mapping[str, Any] = {
 }
 
 
+_BITS = range(2, 9)
+
+
 class Correction(Enum):
     """How biases are corrected."""
 
@@ -111,6 +123,9 @@ class Settings:
     :param float8: number formats of activations and of weights; ``None`` for integers.
     :param transformer: whether the user says that the model is a transformer.
     :param zero_points: whether the user asks for zero points of activations.
+    :param bits: of the integers of activations.
+    :param quantize_inputs: whether what enters the model is quantized.
+    :param given: the parameters.
     :param threshold: largest change of a bias, relative to it; ``None``: any.
     :param all_biases: whether layers without a bias get one.
     """
@@ -129,6 +144,22 @@ class Settings:
     float8: tuple[str, str] | None = None
     transformer: bool = False
     zero_points: bool = False
+    bits: int = 8
+    quantize_inputs: bool = True
+    given: QuantizationSettings = field(factory=QuantizationSettings, repr=False)
+
+    def of(self, group: str, names: Collection[str]) -> Settings | None:
+        """The settings of one quantizer; ``None`` when it is left out.
+
+        :param group: ``weights`` or ``activations``.
+        :param names: the names that overrides may know it by.
+        """
+        matched = [override for override in self.given.overrides if override.covers(group, names)]
+        if not matched:
+            return self
+        if next((o.quantize for o in reversed(matched) if o.quantize is not None), True) is False:
+            return None
+        return resolve(evolve(self.given, advanced_parameters=overridden(self.given.advanced_parameters, matched)))
 
 
 def resolve(params: QuantizationSettings) -> Settings:
@@ -147,20 +178,25 @@ def resolve(params: QuantizationSettings) -> Settings:
     if activations.mode is not None:
         symmetric = activations.mode == QuantizationScheme.SYMMETRIC
     mean, extremes = (AggregatorType.MEAN,) * 2, (AggregatorType.MIN, AggregatorType.MAX)
+    weights = advanced.weights_quantization_params
     ranges = {
-        name: estimator(name, getattr(advanced, name), default, without)
-        for name, default, without in (
-            ("activations_range_estimator_params", mean, symmetric),
-            ("weights_range_estimator_params", extremes, _is_symmetric(advanced.weights_quantization_params)),
+        name: estimator(name, given, default, without)
+        for name, given, default, without in (
+            ("activations_range_estimator_params", advanced.activations_range_estimator_params, mean, symmetric),
+            ("weights_range_estimator_params", _ranges_of_weights(advanced), extremes, _is_symmetric(weights)),
         )
     }
+    bits = activations.num_bits or 8
+    if bits < 8 and ranges["activations_range_estimator_params"].by_error:
+        remedy = "the range of least error is one of 8 bits; give another"
+        raise _unsupported("activations_range_estimator_params", "HISTOGRAM", remedy)
     return Settings(
         symmetric,
         activations.signedness_to_force,
         str(params.target_device),
         ranges["activations_range_estimator_params"],
         advanced.batchwise_statistics,
-        _weights(advanced.weights_quantization_params, ranges["weights_range_estimator_params"]),
+        _weights(weights, ranges["weights_range_estimator_params"]),
         advanced.quantize_outputs,
         correction_of(params),
         advanced.bias_correction_params.threshold,
@@ -169,6 +205,9 @@ def resolve(params: QuantizationSettings) -> Settings:
         float8,
         params.model_type is ModelType.TRANSFORMER,
         not symmetric and (params.preset or getattr(activations, "mode", None)) is not None,
+        bits,
+        params.quantize_inputs,
+        params,
     )
 
 
@@ -183,6 +222,13 @@ def _is_symmetric(given: QuantizationParameters | FP8QuantizationParameters | No
     return not isinstance(given, QuantizationParameters) or given.mode != QuantizationScheme.ASYMMETRIC
 
 
+def _ranges_of_weights(advanced: AdvancedQuantizationParameters) -> RangeEstimatorParameters:
+    """Of few integers the whole range wastes many: where nothing is said, they have the range that loses least."""
+    given, params = advanced.weights_range_estimator_params, advanced.weights_quantization_params
+    few = isinstance(params, QuantizationParameters) and (params.num_bits or 8) < 8
+    return RangeEstimatorParametersSet.HISTOGRAM if few and given == RangeEstimatorParameters() else given
+
+
 def _weights(given: QuantizationParameters | FP8QuantizationParameters | None, ranges: RangeEstimator) -> WeightScheme:
     name = "weights_quantization_params"
     integers = _integers(name, given)
@@ -190,14 +236,16 @@ def _weights(given: QuantizationParameters | FP8QuantizationParameters | None, r
         raise _unsupported(f"{name}.signedness_to_force", False, "weights lie on both sides of zero; leave it out")
     if integers.narrow_range and not ranges.symmetric:
         raise _unsupported(f"{name}.narrow_range", True, "integers with zero points are 256; leave it out")
-    return WeightScheme(ranges, integers.per_channel is not False, integers.narrow_range is not False)
+    bits = integers.num_bits or 8
+    narrow = bits == 8 if integers.narrow_range is None else integers.narrow_range
+    return WeightScheme(ranges, integers.per_channel is not False, narrow, bits)
 
 
 def _integers(name: str, given: QuantizationParameters | FP8QuantizationParameters | None) -> QuantizationParameters:
     if isinstance(given, FP8QuantizationParameters):
         return QuantizationParameters()  # of 8-bit floats, see modes
-    if given is not None and given.num_bits not in (None, 8):
-        raise _unsupported(f"{name}.num_bits", given.num_bits, "8 bits are")
+    if given is not None and given.num_bits not in (None, *_BITS):
+        raise _unsupported(f"{name}.num_bits", given.num_bits, f"{_BITS[0]} to {_BITS[-1]} bits are")
     return given or QuantizationParameters()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from attrs import evolve
 
 from nncf_core.contracts import Context
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
@@ -25,8 +26,10 @@ from nncf_core.transformations import (
 from nncf_post_training_quantization import float8
 from nncf_post_training_quantization.biases import biases_of, missing
 from nncf_post_training_quantization.integer_biases import smallest_scales
+from nncf_post_training_quantization.overrides import check
 from nncf_post_training_quantization.parameters import Correction, Settings
-from nncf_post_training_quantization.placement import Placement, QuantizedTensor, place
+from nncf_post_training_quantization.placement import Placement, QuantizedTensor, QuantizedWeight, place
+from nncf_post_training_quantization.stages import is_input
 from nncf_post_training_quantization.stored_weights import stored_weights
 from nncf_post_training_quantization.weights import quantized
 
@@ -38,7 +41,7 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
     wanted = [
         request
         for tensor in placement.tensors
-        for request in settings.estimator.requests(point_of(graph, tensor.source), batched)
+        for request in _own(settings, tensor).estimator.requests(point_of(graph, tensor.source), batched)
     ]
     if settings.correction is Correction.FAST:
         wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases)]
@@ -59,6 +62,7 @@ def transformations(
     """
     setup = _setup(settings, context)
     placement = _placement(graph, settings, context)
+    check(settings.given.overrides, graph)
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
         return
@@ -70,17 +74,24 @@ def transformations(
     batched = _batched(settings, context)
     quantizers: dict[str, Quantizer] = {}
     for tensor in placement.tensors:
-        low, high = _ends(graph, statistics, settings, tensor, batched)
-        quantizer = quantizers[tensor.tensor] = _quantizer(low, high, settings, tensor, setup)
+        own = _own(settings, tensor)
+        low, high = _ends(graph, statistics, own, tensor, batched)
+        quantizer = quantizers[tensor.tensor] = _quantizer(low, high, own, tensor, setup)
         for target in tensor.points:
             yield InsertQuantizer(target, quantizer, f"{target.node}/{target.kind.value}_{target.port}", tensor.reason)
     new_values: dict[str, np.ndarray] = {}
     first = _first_layers(graph, placement)
     description = "Quantizing weights"
     for weight in context.progress.track(placement.weights, description, len(placement.weights)):
-        half = settings.half_range is OverflowFix.ENABLE or (
-            settings.half_range is OverflowFix.FIRST_LAYER and weight.users[0][0].name in first
+        own_settings = settings.of("weights", _names_of(weight))
+        if own_settings is None:
+            continue
+        scheme = own_settings.weights
+        half = scheme.bits == 8 and (
+            settings.half_range is OverflowFix.ENABLE
+            or (settings.half_range is OverflowFix.FIRST_LAYER and weight.users[0][0].name in first)
         )
+        integers = None if scheme.bits == 8 else scheme.integers()
         if settings.float8 is not None:
             smallest = None
             if setup.integer_biases:
@@ -88,24 +99,29 @@ def transformations(
                 smallest = smallest_scales(graph, weight.users, shape, quantizers, context)
             tensor8 = float8.quantized(weight.constant, weight.layout, settings.float8[1], smallest)
         else:
-            tensor8 = quantized(weight.constant, weight.layout, half, settings.weights)
+            tensor8 = quantized(weight.constant, weight.layout, half, scheme)
         if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
             for edit in _bias_corrections(graph, weight.users, error, statistics, settings, context):
                 if isinstance(edit, ReplaceConstant):
                     new_values[edit.constant] = edit.value
                 yield edit
-        yield CompressConstant(weight.constant.name, tensor8, "operand of an integer operator", integer_operand=True)
+        reason = "operand of an integer operator"
+        yield CompressConstant(weight.constant.name, tensor8, reason, integer_operand=True, integers=integers)
         weight.constant.release()
     if settings.float8 is None:
         for weight in stored_weights(graph, setup, context, settings.weights.request):
-            tensor8 = quantized(weight.constant, weight.layout, half_range=False, scheme=settings.weights)
+            own_settings = settings.of("weights", _names_of(weight))
+            if own_settings is None:
+                continue
+            scheme = evolve(own_settings.weights, bits=8)
+            tensor8 = quantized(weight.constant, weight.layout, half_range=False, scheme=scheme)
             reason = f"stored for {weight.users[0][0].op_type}"
             yield CompressConstant(weight.constant.name, tensor8, reason, integer_operand=True)
             weight.constant.release()
     for constant, target in placement.constants:
         values = np.asarray(new_values.get(constant.name, constant.read()), np.float32)
-        quantizer = _integers(values.min(), values.max(), settings.symmetric, settings.signed, setup)
+        quantizer = _integers(values.min(), values.max(), settings, settings.symmetric, setup)
         yield InsertQuantizer(target, quantizer, f"{target.node}/input_{target.port}", "constant beside integers")
 
 
@@ -142,7 +158,7 @@ def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
         request = float8.request(settings.float8[1])
         float8.check_weights(graph, setup, context, request)
         attention_output = attention_output or not settings.transformer
-    return place(
+    placement = place(
         graph,
         setup,
         context,
@@ -151,6 +167,29 @@ def _placement(graph: Graph, settings: Settings, context: Context) -> Placement:
         transformer=settings.transformer,
         attention_output=attention_output,
     )
+    return evolve(placement, tensors=tuple(t for t in placement.tensors if _is_wanted(graph, settings, t)))
+
+
+def _is_wanted(graph: Graph, settings: Settings, tensor: QuantizedTensor) -> bool:
+    """Whether the user does not want a tensor left in floating point."""
+    if not settings.quantize_inputs and is_input(graph, tensor.source):
+        return False
+    return settings.of("activations", _points_of(tensor)) is not None
+
+
+def _own(settings: Settings, tensor: QuantizedTensor) -> Settings:
+    """The settings of a tensor that is quantized."""
+    own = settings.of("activations", _points_of(tensor))
+    assert own is not None
+    return own
+
+
+def _points_of(tensor: QuantizedTensor) -> set[str]:
+    return {name for point in tensor.points for name in (point.node, str(point))}
+
+
+def _names_of(weight: QuantizedWeight) -> set[str]:
+    return {weight.constant.name, *(node.name for node, _ in weight.users)}
 
 
 def _batched(settings: Settings, context: Context) -> bool:
@@ -180,21 +219,21 @@ def _quantizer(
         )
     if settings.float8 is not None:
         return floating(low, high, settings.float8[0])
-    return _integers(low, high, settings.symmetric or tensor.symmetric, settings.signed, setup)
+    return _integers(low, high, settings, settings.symmetric or tensor.symmetric, setup)
 
 
 def _integers(
-    low: np.ndarray, high: np.ndarray, without: bool, signed: bool | None, setup: QuantizationSetup
+    low: np.ndarray, high: np.ndarray, settings: Settings, without: bool, setup: QuantizationSetup
 ) -> Quantizer:
     """The quantizer for a range, as a device wants it.
 
     :param without: whether without zero point.
-    :param signed: whether integers without zero point have a sign; ``None``: as the device wants them.
     """
+    bits, signed = settings.bits, settings.signed
     if not without and setup.zero_points:
-        quantizer = asymmetric(low, high)
+        quantizer = asymmetric(low, high, bits)
         return quantizer if not setup.signed else quantizer.signed()
-    quantizer = symmetric(low, high, signed=setup.signed or None if signed is None else signed)
+    quantizer = symmetric(low, high, bits, signed=setup.signed or None if signed is None else signed)
     return quantizer.unsigned() if setup.signed is False else quantizer
 
 

@@ -45,7 +45,7 @@ class RangeEstimator:
 
         :param batched: whether an item holds samples along the first axis of its tensors, rather than being one.
         """
-        if self._by_error:
+        if self.by_error:
             kind = "least_error_symmetric_range" if self.symmetric else "least_error_range"
             return (StatisticsRequest(point, kind),)
         return tuple(
@@ -56,21 +56,23 @@ class RangeEstimator:
     def ends(self, statistics: Statistics, point: TargetPoint, batched: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The ends that statistics of a tensor say, scalars."""
         values = [statistics[request] for request in self.requests(point, batched)]
-        low, high = values[0] if self._by_error else values
+        low, high = values[0] if self.by_error else values
         return self._limited(low, high)
 
-    def ends_of(self, weight: np.ndarray, reduced: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def ends_of(self, weight: np.ndarray, reduced: tuple[int, ...], bits: int = 8) -> tuple[np.ndarray, np.ndarray]:
         """The ends for a weight, which is one sample.
 
         :param weight: float32.
         :param reduced: axes along which there is one range; they have length 1 in the result.
+        :param bits: of the integers, by which the range of least error is found.
         """
-        if self._by_error:
-            return self._limited(*_least_error(weight, reduced, self.symmetric))
+        if self.by_error:
+            return self._limited(*_least_error(weight, reduced, self.symmetric, bits))
         return self._limited(self._end_of(weight, reduced, True), self._end_of(weight, reduced, False))
 
     @property
-    def _by_error(self) -> bool:
+    def by_error(self) -> bool:
+        """Whether the range is the one that loses least."""
         return self.low.aggregator_type is AggregatorType.HISTOGRAM
 
     def _kind(self, lower: bool) -> tuple[str, float | None]:
@@ -82,7 +84,9 @@ class RangeEstimator:
         if self.symmetric and not lower and reduction is StatisticsType.MAX:
             reduction = StatisticsType.ABS_MAX
         kind = kind_of(str(end.aggregator_type), str(reduction))
-        is_above = reduction is StatisticsType.ABS_QUANTILE or (reduction is StatisticsType.QUANTILE and not lower)
+        is_above = reduction is StatisticsType.ABS_QUANTILE or (
+            not lower and (reduction is StatisticsType.QUANTILE or end.aggregator_type is AggregatorType.QUANTILE)
+        )
         outside = end.quantile_outlier_prob
         return kind, (1 - outside if is_above else outside) if has_probability(kind) else None
 
@@ -160,8 +164,10 @@ def estimator(
     return RangeEstimator(ends[0], ends[1], symmetric)
 
 
-def _least_error(weight: np.ndarray, reduced: tuple[int, ...], symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of the ranges of a weight in which 8-bit integers lose least, by trying.
+def _least_error(
+    weight: np.ndarray, reduced: tuple[int, ...], symmetric: bool, bits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of the ranges of a weight in which integers of so many bits lose least, by trying.
 
     Both ends come in by the same share, as in the search for clipping of weights by Choukroun et al. 2019
     (https://arxiv.org/abs/1902.06822, section 3.1).
@@ -171,7 +177,7 @@ def _least_error(weight: np.ndarray, reduced: tuple[int, ...], symmetric: bool) 
     if symmetric:
         high = np.maximum(high, -low)
         low = -high
-    steps = np.float32(254 if symmetric else 255)
+    steps = np.float32(2**bits - (2 if symmetric else 1))
     least = np.full(low.shape, np.inf, np.float32)
     chosen = np.ones(low.shape, np.float32)
     for share in _SHARES.astype(np.float32):

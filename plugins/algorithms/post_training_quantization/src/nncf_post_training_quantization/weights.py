@@ -1,4 +1,4 @@
-"""Weights in 8 bits."""
+"""Weights as integers of 2 to 8 bits, stored in whole bytes: no CPU computes with fewer bits."""
 
 from __future__ import annotations
 
@@ -25,18 +25,30 @@ class WeightScheme:
 
     :param estimator: of their ranges; it says whether there are zero points.
     :param per_channel: whether there is one scale for each output channel; otherwise there is one for all.
-    :param narrow: of integers without zero points: whether -128 is left out.
+    :param narrow: of integers without zero points: whether the smallest is left out.
+    :param bits: of the integers.
     """
 
     estimator: RangeEstimator
     per_channel: bool = True
     narrow: bool = True
+    bits: int = 8
 
     @property
     def request(self) -> CompressionRequest:
         """How they are stored."""
         symmetric = self.estimator.symmetric
         return CompressionRequest("int8_sym", "int8") if symmetric else CompressionRequest("int8_asym", "uint8")
+
+    def integers(self, half_range: bool = False) -> tuple[int, int]:
+        """The smallest and the largest integer.
+
+        :param half_range: half of those of 8 bits.
+        """
+        if not self.estimator.symmetric:
+            return (_SHIFT, _SHIFT + 127) if half_range else (0, 2**self.bits - 1)
+        top = 2 ** (self.bits - 1) - 1
+        return (-64, 64) if half_range else (-top if self.narrow else -top - 1, top)
 
 
 def quantized(constant: Constant, layout: WeightLayout, half_range: bool, scheme: WeightScheme) -> CompressedTensor:
@@ -47,18 +59,17 @@ def quantized(constant: Constant, layout: WeightLayout, half_range: bool, scheme
     weight = constant.read().astype(np.float32)
     channels = (*layout.batch_axes, *layout.channel_axes) if scheme.per_channel else ()
     reduced = tuple(axis for axis in range(weight.ndim) if axis not in channels)
-    low, high = scheme.estimator.ends_of(weight, reduced)
+    low, high = scheme.estimator.ends_of(weight, reduced, scheme.bits)
     zero_point = None
+    bottom, top = scheme.integers(half_range)
     if scheme.estimator.symmetric:
-        bottom, top = (-64, 64) if half_range else (-127 if scheme.narrow else -128, 127)
         scale = np.maximum(np.maximum(low / np.float32(bottom), high / np.float32(top)), _EPS).astype(np.float32)
         codes = np.clip(np.rint(weight / scale), bottom, top).astype(np.int8)
     else:
-        found = asymmetric(low.reshape(-1), high.reshape(-1), 7 if half_range else 8, axis=0)
-        bottom = _SHIFT if half_range else 0
+        found = asymmetric(low.reshape(-1), high.reshape(-1), 7 if half_range else scheme.bits, axis=0)
         scale = found.scale.reshape(low.shape)
         zero_point = (found.zero_point.reshape(low.shape) + bottom).astype(np.uint8)
-        codes = np.clip(np.rint(weight / scale) + zero_point, bottom, bottom + found.hi).astype(np.uint8)
+        codes = np.clip(np.rint(weight / scale) + zero_point, bottom, top).astype(np.uint8)
     return CompressedTensor(
         format=FORMATS[scheme.request.format],
         shape=weight.shape,

@@ -1,5 +1,8 @@
 """Quantizers of activations: QuantizeLinear and DequantizeLinear one after the other.
 
+Integers of other than 8 and 16 bits are some of those of 8, to which a Clip between the two keeps. So runtimes compute
+with them as they do with all of 8 bits, which they do with no fewer.
+
 Where the opset can say the type of the result, zero points of zero are left out: seeing one of an 8-bit float,
 onnxruntime 1.32 drops a Relu before it, as if below zero there were no floats, and one of int8 it takes for uint8
 behind what moves elements.
@@ -11,15 +14,14 @@ import numpy as np
 import onnx_ir as ir
 
 from nncf_core.errors import ParameterNotSupportedError
-from nncf_core.numerics.packing import pack
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_onnx.forms.common import CODE_DTYPES, HALF_SCALE_OPSET
-from nncf_onnx.rewriting import Rewriter, codes_tensor
+from nncf_onnx.rewriting import Rewriter
 
 _OUTPUT_DTYPE_OPSET = 21
 """First opset whose QuantizeLinear says the type of its result."""
 
-_OPSETS = {"int4": 21, "uint4": 21, "int8": 13, "uint8": 13, "int16": 21, "uint16": 21}
+_OPSETS = {"int8": 13, "uint8": 13, "int16": 21, "uint16": 21}
 """First opset whose QuantizeLinear and DequantizeLinear know integers."""
 
 
@@ -31,6 +33,11 @@ def nodes(
     :param dtype: element type of the value.
     :raises ParameterNotSupportedError: when the model's opset does not know integers of so many bits.
     """
+    clip = None
+    if quantizer.float8 is None and quantizer.bits < 8:
+        kind_of_bounds = "int8" if quantizer.lo < 0 else "uint8"
+        clip = [np.array(bound, kind_of_bounds) for bound in (quantizer.lo, quantizer.hi)]
+        quantizer = quantizer.in_8_bits()
     type_name = _element_type(quantizer, rewriter.opset)
     # smaller scales lose precision in float16, or vanish
     fits = (quantizer.scale >= np.finfo(np.float16).tiny).all()
@@ -59,6 +66,14 @@ def nodes(
         result.append(rewriter.node(op_type, inputs, f"{name}_{op_type}", output, given, attributes=attributes))
         source = result[-1].outputs[0]
         source.shape = value.shape
+        if clip is not None and op_type == "QuantizeLinear":
+            bounds = [
+                rewriter.constant(graph, f"{name}_{end}", ir.Tensor(bound))
+                for end, bound in zip(("smallest", "largest"), clip, strict=True)
+            ]
+            result.append(rewriter.node("Clip", [source, *bounds], f"{name}_Clip", f"{value.name}_clipped", kind))
+            source = result[-1].outputs[0]
+            source.shape = value.shape
     if computed != dtype:
         result.append(rewriter.cast(source, dtype, f"{name}_narrow"))
     return result
@@ -75,13 +90,11 @@ def _element_type(quantizer: Quantizer, opset: int) -> str:
     needed = _OPSETS.get(quantizer.format, opset + 1)
     if opset < needed or quantizer.levels != 2**quantizer.bits:
         raise ParameterNotSupportedError(
-            f"A quantizer with integers from {quantizer.lo} to {quantizer.hi} cannot be written with opset {opset}; 8 "
-            "bits can with any, 4 and 16 bits with opset 21."
+            f"A quantizer with integers from {quantizer.lo} to {quantizer.hi} cannot be written with opset {opset}; up "
+            "to 8 bits can with any, 16 bits with opset 21."
         )
     return quantizer.format
 
 
 def _zero_point(quantizer: Quantizer, type_name: str) -> ir.TensorProtocol:
-    if quantizer.bits != 4:
-        return ir.Tensor(quantizer.zero_point.astype(type_name))
-    return codes_tensor(pack(quantizer.zero_point.astype(np.uint8) & 15, 4), type_name, quantizer.scale.shape)
+    return ir.Tensor(quantizer.zero_point.astype(type_name))
