@@ -18,10 +18,12 @@ from nncf_core.transformations import (
     InsertLowRank,
     InsertMultiply,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     Transformation,
 )
 
-_OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank)
+_OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank, ShrinkConstant)
 
 
 def checked_rounds(algorithm: str, rounds: object) -> int:
@@ -71,7 +73,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
 def _target(edit: Transformation) -> object:
     if isinstance(edit, _OF_CONSTANTS):
         return edit.constant
-    return edit.node if isinstance(edit, InsertBias) else edit.target
+    return edit.node if isinstance(edit, (InsertBias, ResizeOutput)) else edit.target
 
 
 def _numbers(edit: Transformation) -> Array:

@@ -220,6 +220,23 @@ class LowRankInserter(Protocol):
 
 
 @runtime_checkable
+class ShrinkingInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``ShrinkConstant`` and ``ResizeOutput``."""
+
+    def shaped(self, model: Model, graph: Graph) -> Graph:
+        """The graph of a working model, with the shapes of all tensors that can be told."""
+
+    def trial(self, model: Model, graph: Graph, edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+        """The outputs of a copy of a working model with edits; ``model`` is not changed.
+
+        They are those on its example input, where it has one, otherwise on random numbers that are the same each time.
+
+        :return: ``None`` when there is nothing to run it on.
+        :raises UnsupportedModelError: when the copy does not run.
+        """
+
+
+@runtime_checkable
 class PreparingInserter(Protocol):
     """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
 
@@ -253,6 +270,10 @@ class StatisticsAggregator(Protocol):
         """
 
 
+def _no_trial(edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+    raise UnsupportedBackendError("The backend cannot shrink constants.")
+
+
 def _no_part(inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
     raise UnsupportedBackendError("There is no model to take a part of.")
 
@@ -284,6 +305,8 @@ class Context:
     :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
     :param training: whether the model is going to be trained, see
         :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
+    :param shaped: see :meth:`ShrinkingInserter.shaped`; ``None`` when the backend cannot shrink constants.
+    :param trial: see :meth:`ShrinkingInserter.trial`.
     """
 
     executor: Executor | None = None
@@ -300,6 +323,8 @@ class Context:
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
     training: bool = False
+    shaped: Callable[[], Graph] | None = None
+    trial: Callable[[Sequence[Transformation]], Sequence[np.ndarray] | None] = _no_trial
 
 
 @runtime_checkable
