@@ -32,11 +32,17 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 """Frameworks by backend name."""
 
 ALGORITHMS: Mapping[str, str] = {
+    "activation_sparsity": "nncf-activation-sparsity",
     "awq": "nncf-awq",
+    "const_sparsity": "nncf-const-sparsity",
     "error_propagation": "nncf-weight-refinement",
     "gptq": "nncf-weight-refinement",
+    "knowledge_distillation": "nncf-knowledge-distillation",
     "lora_correction": "nncf-weight-refinement",
+    "magnitude_sparsity": "nncf-magnitude-sparsity",
+    "movement_sparsity": "nncf-movement-sparsity",
     "post_training_quantization": "nncf-post-training-quantization",
+    "rb_sparsity": "nncf-rb-sparsity",
     "refinement": "nncf-weight-refinement",
     "scale_estimation": "nncf-weight-refinement",
     "scale_search": "nncf-weight-refinement",

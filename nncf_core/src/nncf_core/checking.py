@@ -13,17 +13,17 @@ from nncf_core.low_rank import floats_of
 from nncf_core.numerics.arrays import Array, all_finite
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import (
+    OF_CONSTANTS,
     CompressConstant,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
+    InsertQuantizer,
     ReplaceConstant,
     ResizeOutput,
-    ShrinkConstant,
     Transformation,
 )
-
-_OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank, ShrinkConstant)
 
 
 def checked_rounds(algorithm: str, rounds: object) -> int:
@@ -58,7 +58,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
         if not isinstance(edit, get_args(Transformation)):
             allowed = ", ".join(kind.__name__ for kind in get_args(Transformation))
             raise PluginError(f"Algorithm {algorithm!r}: transformations() yields {edit!r}; allowed are {allowed}.")
-        if isinstance(edit, _OF_CONSTANTS) and edit.constant not in graph.constants:
+        if isinstance(edit, OF_CONSTANTS) and edit.constant not in graph.constants:
             raise PluginError(
                 f"Algorithm {algorithm!r}: {type(edit).__name__} names {edit.constant!r}, which is no constant of the "
                 "model; a constant's name is the key in Graph.constants."
@@ -71,9 +71,9 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
 
 
 def _target(edit: Transformation) -> object:
-    if isinstance(edit, _OF_CONSTANTS):
-        return edit.constant
-    return edit.node if isinstance(edit, (InsertBias, ResizeOutput)) else edit.target
+    if isinstance(edit, (InsertBias, ResizeOutput)):
+        return edit.node
+    return edit.target if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
 
 
 def _numbers(edit: Transformation) -> Array:
@@ -84,6 +84,8 @@ def _numbers(edit: Transformation) -> Array:
         return edit.value
     if isinstance(edit, InsertMultiply):
         return edit.factor
+    if isinstance(edit, InsertMask):
+        return edit.mask
     if isinstance(edit, InsertLowRank):
         return np.concatenate([floats_of(adapter).reshape(-1) for adapter in (edit.down, edit.up)])
     return ()

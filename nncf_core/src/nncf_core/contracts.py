@@ -307,6 +307,8 @@ class Context:
         :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
     :param shaped: see :meth:`ShrinkingInserter.shaped`; ``None`` when the backend cannot shrink constants.
     :param trial: see :meth:`ShrinkingInserter.trial`.
+    :param mask_refusal: why a constant cannot have a mask, see
+        :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
     """
 
     executor: Executor | None = None
@@ -325,6 +327,7 @@ class Context:
     training: bool = False
     shaped: Callable[[], Graph] | None = None
     trial: Callable[[Sequence[Transformation]], Sequence[np.ndarray] | None] = _no_trial
+    mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
 
 
 @runtime_checkable

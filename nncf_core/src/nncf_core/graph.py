@@ -122,6 +122,8 @@ class Constant:
     :param granularity: what shares a scale in the low-bit form, for people, e.g. ``group size 64``.
     :param stored_as_float: whether the model stores floating-point numbers, and rounds them to the low-bit form
         whenever they are read.
+    :param masked: whether the model multiplies it by a mask whenever it is read, see
+        :class:`~nncf_core.transformations.InsertMask`. ``read`` gives what the mask leaves in evaluation.
     :param on_device: returns the values where they lie: what ``read`` gives, or the framework's own array, on a
         device whose memory numpy cannot see. ``None`` where there are no such devices.
     """
@@ -137,6 +139,7 @@ class Constant:
     granularity: str = ""
     stored_as_float: bool = False
     on_device: Callable[[], Array] | None = field(default=None, repr=False, eq=False)
+    masked: bool = False
 
     def array(self) -> Array:
         """The values where they lie: what :attr:`read` gives, or an array of another library on its device.

@@ -40,6 +40,7 @@ from nncf_core.report import Report
 from nncf_core.rounds import Run, prepared, rounds_of
 from nncf_core.sections import Step, backend_options, steps_of
 from nncf_core.statistics import Statistics
+from nncf_core.training.refusals import check_untrained
 from nncf_core.transformations import Transformation
 
 _TRAINING_KEYS = ("accuracy_aware_training", "compression_lr_multiplier", "input_info", "log_dir", "target_device")
@@ -83,7 +84,7 @@ def run(
     :raises StatisticsCacheError: when statistics that are there are of something else.
     """
     config = config if statistics_path is None else {**config, "statistics_path": str(statistics_path)}
-    with _prepared(config, model, dataset, executor, progress, work_dir) as (steps, this):
+    with assembled(config, model, dataset, executor, progress, work_dir) as (steps, this):
         builder = this.backend.builder
         if output is not None and output.suffix.lower() not in builder.suffixes:
             raise InvalidPathError(
@@ -138,7 +139,7 @@ def make_plan(
 
     :param keep_arrays: ``False`` keeps only the light entries, and memory small.
     """
-    with _prepared(config, model, dataset, executor, progress) as (steps, this):
+    with assembled(config, model, dataset, executor, progress) as (steps, this):
         working = this.open(model)
         entries: list[PlanEntry] = []
         kept: list[tuple[str, tuple[Transformation, ...]]] = []
@@ -174,7 +175,7 @@ def collect_statistics(
         before it in the config run, on the same data or on statistics of their own where ``statistics_path`` has them.
     :raises ValidationError: when nothing asks for statistics; otherwise errors are those of :func:`run`.
     """
-    with _prepared(config, model, dataset, executor, progress) as (steps, this):
+    with assembled(config, model, dataset, executor, progress) as (steps, this):
         if algorithm is not None and algorithm not in (step.algorithm.name for step in steps):
             raise ValidationError(f"The config has no section for the algorithm {algorithm!r}.")
         return this.collect(steps, this.open(model), algorithm)
@@ -209,22 +210,32 @@ def _check_target(transformation: Transformation, graph: Graph, algorithm: str) 
 
 
 @contextmanager
-def _prepared(
+def assembled(
     config: Mapping[str, Any],
     model: Model | Path,
     dataset: Dataset[Any, Any] | None,
     executor: Executor | None,
     progress: Progress | None,
     work_dir: Path | str | None = None,
+    *,
+    training: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[tuple[Step, ...], Run]]:
+    """While this lasts: the steps of a config, and the run that executes them; arguments are those of :func:`run`.
+
+    :param training: whether the model is going to be trained.
+    :param options: of the backend, besides those of the config.
+    """
     known = registry()
     # validates; a NNCFConfig may have been filled by hand since it was made
     checked = NNCFConfig.from_dict(dict(config))
     steps = steps_of(checked, known)
+    if not training:
+        check_untrained(step.algorithm for step in steps)
     idle = [key for key in _TRAINING_KEYS if key in checked]
-    if idle:
+    if idle and not training:
         nncf_logger.warning("Keys of the config that have no effect in this run: %s.", ", ".join(idle))
-    options = backend_options(checked)
+    options = {**backend_options(checked), **(options or {})}
     # the calling thread works, too
     own = ThreadPoolExecutor(max(available_cores() - 1, 1)) if executor is None else None
     thresholds = gc.get_threshold()
@@ -242,6 +253,7 @@ def _prepared(
                 progress or SilentProgress(),
                 known,
                 work_dir=None if work_dir is None else Path(work_dir),
+                training=training,
             ),
         )
     finally:

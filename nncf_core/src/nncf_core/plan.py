@@ -28,10 +28,13 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     Adapter,
     CompressConstant,
+    FoldMask,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    MaskKind,
     PointKind,
     ReplaceConstant,
     ResizeOutput,
@@ -49,8 +52,8 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace``, ``low_rank``, ``multiply``, ``bias``, ``quantize``, ``shrink`` or
-        ``resize``.
+    :param action: ``compress``, ``replace``, ``mask``, ``fold_mask``, ``low_rank``, ``multiply``, ``bias``,
+        ``quantize``, ``shrink`` or ``resize``.
     :param target: name of the constant or layer, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
@@ -117,6 +120,8 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     if isinstance(transformation, ShrinkConstant):
         left = constant.stored_bytes * len(transformation.kept) // constant.shape[transformation.axis]
         return evolve(entry, action="shrink", bytes_after=left)
+    if isinstance(transformation, (InsertMask, FoldMask)):
+        return evolve(entry, action="mask" if isinstance(transformation, InsertMask) else "fold_mask")
     if isinstance(transformation, InsertLowRank):
         return _entry_of_branch(entry, transformation, graph, size)
     tensor = transformation.tensor
@@ -303,6 +308,15 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "slices": [list(numbers) for numbers in transformation.slices],
             "reason": transformation.reason,
         }
+    if isinstance(transformation, InsertMask):
+        return {
+            "mask": transformation.constant,
+            "value": _store(transformation.mask, arrays),
+            "kind": transformation.kind.value,
+            "reason": transformation.reason,
+        }
+    if isinstance(transformation, FoldMask):
+        return {"fold_mask": transformation.constant, "reason": transformation.reason}
     return {
         "compress": transformation.constant,
         **_encode_tensor(transformation.tensor, arrays),
@@ -336,6 +350,10 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
     if "resize" in data:
         before, after, slices = (tuple(map(tuple, data[key])) for key in ("before", "after", "slices"))
         return ResizeOutput(data["resize"], before, after, slices, reason)
+    if "mask" in data:
+        return InsertMask(data["mask"], _fetch(data["value"], arrays), MaskKind(data["kind"]), reason)
+    if "fold_mask" in data:
+        return FoldMask(data["fold_mask"], reason)
     training = data.get("training")
     return CompressConstant(
         data["compress"],

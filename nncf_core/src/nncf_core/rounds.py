@@ -50,6 +50,7 @@ from nncf_core.scopes import IgnoredScope, ignored_after
 from nncf_core.sections import Step, refined_steps
 from nncf_core.statistics import Statistics, file_in
 from nncf_core.statistics_cache import Counted, StatisticsCache
+from nncf_core.training.contracts import DelegatingAlgorithm, TrainableInserter
 from nncf_core.transformations import TargetPoint, Transformation
 
 Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Model]
@@ -73,9 +74,19 @@ class Run:
     registry: Registry
     notes: dict[str, None] = field(factory=dict)
     work_dir: Path | None = None
+    training: bool = False
 
-    def execute(self, steps: Sequence[Step], model: Model, consume: Consumer) -> tuple[Model, Graph]:
-        """Hand the edits of every round to ``consume``; return the last model and the first graph."""
+    def execute(
+        self,
+        steps: Sequence[Step],
+        model: Model,
+        consume: Consumer,
+        tell: Callable[[str, Statistics], None] = lambda _name, _statistics: None,
+    ) -> tuple[Model, Graph]:
+        """Hand the edits of every round to ``consume``; return the last model and the first graph.
+
+        :param tell: is told of each algorithm the statistics of all its rounds.
+        """
         model, before = self._prepared(steps, model)
         graph = first = self.backend.builder.build(model)
         before = before or first
@@ -96,6 +107,7 @@ class Run:
                 with self._refined(step, refining, model, graph, before, statistics)(edits) as edits:
                     model = consume(model, name, graph, checked_edits(name, edits, graph))
                 fresh = False
+            tell(step.algorithm.name, statistics)
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
         return model, first
@@ -104,6 +116,8 @@ class Run:
         """The statistics of the first round that asks for some; of a certain algorithm, where it is named."""
         model, before = self._prepared(steps, model)
         for step in steps:
+            if isinstance(step.algorithm, DelegatingAlgorithm):
+                continue
             graph = self.backend.builder.build(model)
             if algorithm in (None, step.algorithm.name):
                 anew = evolve(step, statistics_path=None)
@@ -157,6 +171,8 @@ class Run:
             has_data=self.dataset is not None or _has_statistics(step),
             takes_low_rank=partial(self._takes_low_rank, model, graph),
             **self._shrinking(model, graph),
+            training=self.training,
+            mask_refusal=partial(self._mask_refusal, graph),
         )
 
     def _shrinking(self, model: Model, graph: Graph) -> dict[str, Any]:
@@ -201,6 +217,12 @@ class Run:
     def _takes_low_rank(self, model: Model, graph: Graph, constant: str) -> bool:
         inserter = self.backend.inserter
         return isinstance(inserter, LowRankInserter) and inserter.takes_low_rank(model, graph, constant)
+
+    def _mask_refusal(self, graph: Graph, constant: str) -> str | None:
+        inserter = self.backend.inserter
+        if isinstance(inserter, TrainableInserter):
+            return inserter.mask_refusal(graph, constant)
+        return f"{self.backend.builder.title} models are not trained"
 
     def _part(self, model: Model, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
         run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen, has
+from attrs import fields_dict, frozen, has
 
+from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import Algorithm, PlanningAlgorithm, refines
 from nncf_core.errors import PluginError, ValidationError
@@ -15,7 +16,9 @@ from nncf_core.log import nncf_logger
 from nncf_core.registry import Registry
 from nncf_core.scopes import IgnoredScope, from_legacy
 from nncf_core.structuring import structure, unstructure
+from nncf_core.training.contracts import DelegatingAlgorithm
 
+_MULTIPLIER = "compression_lr_multiplier"
 _SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes", "statistics_path")
 
 
@@ -47,37 +50,66 @@ def _sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
     """What the sections of a config say, in their order.
 
+    Behind one that delegates its work stand those that do it.
+
     :raises ValidationError: when there is none, or parameters are not acceptable.
     """
     sections = _sections(config)
     if not sections:
         raise ValidationError('The config has no "compression" section: there is nothing to do.')
-    steps = []
+    steps: list[Step] = []
     for section in sections:
         name = section["algorithm"]
         algorithm = known.algorithms[name]
-        fields = {k: v for k, v in section.items() if k not in _SCOPING}
         if section.get("target_scopes") or config.get("target_scopes"):
             raise ValidationError(
                 f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
             )
-        try:
-            params: Any = structure(fields, algorithm.parameters, f"compression.{name}")
-        except ValidationError:
-            raise
-        except Exception as error:
-            raise PluginError(f"Algorithm {name!r} could not read its parameters: {error}") from error
-        steps.append(Step(algorithm, params, _ignored_scope(config, section, name), _statistics_path(config, section)))
+        fields = {k: v for k, v in section.items() if k not in _SCOPING}
+        if _MULTIPLIER in config and _MULTIPLIER in fields_dict(algorithm.parameters):
+            fields.setdefault(_MULTIPLIER, config[_MULTIPLIER])
+        params = _parameters(algorithm, fields, f"compression.{name}")
+        step = Step(algorithm, params, _ignored_scope(config, section, name), _statistics_path(config, section))
+        steps += [step, *_delegates(step, known)]
     return tuple(steps)
+
+
+def _parameters(algorithm: Algorithm, fields: Mapping[str, Any], where: str) -> Any:
+    try:
+        return structure(fields, algorithm.parameters, where)
+    except ValidationError:
+        raise
+    except Exception as error:
+        raise PluginError(f"Algorithm {algorithm.name!r} could not read its parameters: {error}") from error
+
+
+def _delegates(step: Step, known: Registry) -> Iterator[Step]:
+    """Those that do a step's work, on the same nodes."""
+    if not isinstance(step.algorithm, DelegatingAlgorithm):
+        return
+    name = step.algorithm.name
+    for section in step.algorithm.delegates(step.params):
+        other = section["algorithm"]
+        if other not in known.algorithms:
+            package = ALGORITHMS.get(other)
+            remedy = f"install it: pip install {package}" if package else "no installed plugin provides it"
+            raise ValidationError(f"Algorithm {name!r} lets {other!r} do its work; {remedy}.")
+        fields = {key: value for key, value in section.items() if key != "algorithm"}
+        params = _parameters(known.algorithms[other], fields, f"compression.{name}, which asks {other!r}")
+        yield Step(known.algorithms[other], params, step.ignored, step.statistics_path)
 
 
 def refined_steps(steps: Iterable[Step]) -> list[tuple[Step, tuple[Step, ...]]]:
     """Each step with those that refine what it does.
 
+    Those that delegate their work are left out.
+
     :raises ValidationError: when there is nothing to refine.
     """
     found: list[tuple[Step, tuple[Step, ...]]] = []
     for step in steps:
+        if isinstance(step.algorithm, DelegatingAlgorithm):
+            continue
         if not refines(step.algorithm):
             found.append((step, ()))
             continue

@@ -177,9 +177,12 @@ class MaskKind(Enum):
 class InsertMask:
     """Multiply a constant, for all its users, by zeros and ones whenever it is read, in a framework that trains.
 
+    A constant has at most one mask; where it is rounded, too, that comes after the mask. ``ReplaceConstant`` leaves the
+    mask where it is, ``CompressConstant`` without ``training`` and ``integer_operand`` takes it away.
+
     :param constant: name of the constant.
-    :param mask: of ``FIXED`` masks the zeros and ones to begin with, of the others the parameters, which are trained;
-        it broadcasts against the constant, and has its rank.
+    :param mask: of ``FIXED`` masks the zeros and ones to begin with, of the others the parameters, which are trained.
+        It has the constant's rank, and each of its dimensions divides the constant's: an element stands for a block.
     :param kind: where zeros and ones come from. Gradients go straight through the step to the parameters of ``SAMPLED``
         (Srinivas et al. 2017, https://arxiv.org/abs/1611.06694) and ``SCORED`` masks (Sanh et al. 2020,
         https://arxiv.org/abs/2005.07683).
@@ -189,6 +192,18 @@ class InsertMask:
     constant: str
     mask: np.ndarray = field(repr=False, eq=False)
     kind: MaskKind = MaskKind.FIXED
+    reason: str = ""
+
+
+@frozen
+class FoldMask:
+    """Give a constant the values that its mask leaves, and take the mask away.
+
+    :param constant: name of a constant with a mask.
+    :param reason: why, for the report.
+    """
+
+    constant: str
     reason: str = ""
 
 
@@ -253,6 +268,11 @@ def is_extension(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
         return False
 
 
+def masks(old: tuple[int, ...], mask: tuple[int, ...]) -> bool:
+    """Whether a mask of a shape can stand for blocks of a constant of another."""
+    return len(old) == len(mask) and all(m > 0 and n % m == 0 for n, m in zip(old, mask, strict=True))
+
+
 Transformation: TypeAlias = (
     CompressConstant
     | ReplaceConstant
@@ -260,6 +280,11 @@ Transformation: TypeAlias = (
     | InsertBias
     | InsertLowRank
     | InsertQuantizer
+    | InsertMask
+    | FoldMask
     | ShrinkConstant
     | ResizeOutput
 )
+
+OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank, InsertMask, FoldMask, ShrinkConstant)
+"""Kinds of edits that name a constant."""

@@ -76,6 +76,18 @@ def _compression(compression: Any, fragments: Mapping[str, Mapping[str, Any]]) -
             yield f"{_path(path)}.algorithm: {name!r} is given already in compression[{seen[name]}]."
         elif isinstance(name, str):
             seen[name] = index
+    yield from _excluded(list(seen))
+
+
+def _excluded(names: Sequence[str]) -> Iterator[str]:
+    """Algorithms that say they cannot be in the same config, each pair once."""
+    known, told = registry().algorithms, set[frozenset[str]]()
+    for name in names:
+        excludes: Mapping[str, str] = getattr(known.get(name), "excludes", {})
+        for other in names:
+            if other in excludes and other != name and frozenset((name, other)) not in told:
+                told.add(frozenset((name, other)))
+                yield f"compression: {name!r} and {other!r} cannot be in the same config: {excludes[other]}."
 
 
 def _section(

@@ -10,12 +10,15 @@ thresholds in its terms, and import no framework.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from nncf_core.dataset import Dataset
 from nncf_core.graph import Graph
 from nncf_core.numerics.arrays import Array
 from nncf_core.statistics import Statistics
 from nncf_core.training.control import CompressionAlgorithmController
+from nncf_core.transformations import MaskKind
 
 
 class MaskHandle(Protocol):
@@ -25,6 +28,10 @@ class MaskHandle(Protocol):
     def constant(self) -> str:
         """Name of the weight."""
 
+    @property
+    def kind(self) -> MaskKind:
+        """Where its zeros and ones come from."""
+
     def weight(self) -> Array:
         """The weight's values without the mask and without gradients, where they lie."""
 
@@ -32,7 +39,7 @@ class MaskHandle(Protocol):
         """What the mask is in evaluation: 0 and 1 in the weight's shape and element type, without gradients."""
 
     def assign(self, mask: Array) -> None:
-        """Set a fixed mask: true or 1 where elements are kept; it broadcasts against the weight."""
+        """Set a fixed mask: true or 1 where elements are kept; it has the mask's shape, or broadcasts to it."""
 
     def kept(self) -> Array:
         """How many elements a trained mask keeps in evaluation, one float32 number; gradients reach its parameters.
@@ -41,10 +48,16 @@ class MaskHandle(Protocol):
         """
 
     def parameters(self) -> Array:
-        """The parameters of a trained mask, with gradients."""
+        """The parameters of a trained mask, with gradients; float32 in the mask's shape."""
 
     def threshold(self, value: float) -> None:
-        """Set the number that the parameters of a trained mask have to exceed."""
+        """Set the number that the parameters of a ``SCORED`` mask have to exceed."""
+
+    def freeze(self, *, sampling: bool = False) -> None:
+        """From now on parameters of a trained mask get no gradients; with ``sampling`` left on, it is drawn anew."""
+
+    def scale_gradients(self, factor: float) -> None:
+        """From now on gradients of the parameters of a trained mask are multiplied by a number."""
 
 
 class QuantizerHandle(Protocol):
@@ -60,6 +73,9 @@ class QuantizerHandle(Protocol):
 
     def enable(self, active: bool) -> None:
         """Let it act, or let tensors through as they are."""
+
+    def scale_gradients(self, factor: float) -> None:
+        """From now on gradients of its range are multiplied by a number."""
 
 
 class Teacher(Protocol):
@@ -83,7 +99,38 @@ class TrainedModel(Protocol):
         """Quantizers, in graph order."""
 
     def teacher(self) -> Teacher:
-        """From now on the original model runs in each forward pass in training mode, on the same inputs."""
+        """From now on the original model runs in each forward pass in training mode, on the same inputs.
+
+        It runs in evaluation mode and without gradients.
+        """
+
+    def description(self) -> Mapping[str, Any]:
+        """What was done to the model, as JSON data, for :meth:`TrainableInserter.restored`."""
+
+    def export(
+        self,
+        model: Any,
+        path: Path,
+        save_format: str | None,
+        input_names: Sequence[str] | None,
+        output_names: Sequence[str] | None,
+        model_args: tuple[Any, ...] | None,
+    ) -> None:
+        """Write a stripped model to a file; ``save_format`` ``None``: what the file's suffix says.
+
+        :raises ParameterNotSupportedError: for a format that it does not write.
+        """
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the training begins, and does not go on from a state."""
+
+    def adapt_batch_norm(self, samples: int | None) -> None:
+        """Let normalization see a number of samples, so that its means and variances are those of the model as it is.
+
+        :param samples: ``None``: all of the dataset.
+        :raises UnsupportedDatasetError: when there is no dataset.
+        """
 
 
 @runtime_checkable
@@ -93,10 +140,22 @@ class TrainableInserter(Protocol):
     def mask_refusal(self, graph: Graph, constant: str) -> str | None:
         """Why a constant cannot have a mask (:class:`~nncf_core.transformations.InsertMask`); ``None`` when it can."""
 
-    def trained(self, model: Any, original: Any) -> TrainedModel:
+    def trained(
+        self, model: Any, original: Any, dataset: Dataset[Any, Any] | None, *, new: bool = True
+    ) -> TrainedModel:
         """Handles of a working model.
 
-        :param original: the model before all edits.
+        It has its own memory from now on, so that training it does not change the original.
+
+        :param original: the model before all edits, as the user gave it.
+        :param dataset: for :meth:`TrainedModel.adapt_batch_norm`.
+        :param new: whether the training begins.
+        """
+
+    def restored(self, original: Any, description: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        """A working model to which was done what a description tells, without data; its tensors are to be loaded.
+
+        :raises ValidationError: when the description is of another model.
         """
 
 
@@ -105,7 +164,11 @@ class TrainingAlgorithm(Protocol):
     """What an algorithm has besides when it goes on while a model is trained.
 
     ``Context.training`` tells its ``transformations`` whether there will be a training: then masks are to be inserted,
-    otherwise weights to be changed for good, or the run is refused by name.
+    otherwise weights to be changed for good. One that does nothing then has an attribute ``only_trains`` that is true,
+    and the run is refused by name before any work.
+
+    Where its parameters have a field ``compression_lr_multiplier``, it has the config's global value where the section
+    has none; the controller hands it to :meth:`MaskHandle.scale_gradients` and its like.
 
     :ivar excludes: names of the algorithms that cannot be in the same config, with the reason.
     """
@@ -119,8 +182,9 @@ class TrainingAlgorithm(Protocol):
     ) -> CompressionAlgorithmController:
         """The algorithm's controller.
 
-        :param graph: of the model before the algorithm's edits.
-        :param statistics: of its requests.
+        :param graph: of the model before all edits.
+        :param statistics: of its requests; empty when the training goes on from a state, which then has to hold what
+            the controller needs of them.
         """
 
 
@@ -128,7 +192,8 @@ class TrainingAlgorithm(Protocol):
 class DelegatingAlgorithm(Protocol):
     """What an algorithm has besides when others do its work, in sections that it makes.
 
-    So a plugin uses another without importing it; a config with such a section needs both installed.
+    So a plugin uses another without importing it; a config with such a section needs both installed. Nothing is asked
+    of it but this and, in a training, its controller.
     """
 
     def delegates(self, params: Any) -> Sequence[Mapping[str, Any]]:

@@ -5,11 +5,16 @@ Names and methods are those of NNCF's ``nncf.api.compression``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from nncf_core.errors import InternalError
 from nncf_core.parameters import StripFormat
+
+if TYPE_CHECKING:
+    from nncf_core.training.contracts import TrainedModel
 
 
 class CompressionStage(IntEnum):
@@ -85,6 +90,7 @@ class CompressionAlgorithmController:
 
     def __init__(self, target_model: Any) -> None:
         self._model = target_model
+        self._trained: TrainedModel | None = None
 
     @property
     def model(self) -> Any:
@@ -112,6 +118,11 @@ class CompressionAlgorithmController:
         raise NotImplementedError
 
     @property
+    def has_rate(self) -> bool:
+        """Whether the rate can be set."""
+        return False
+
+    @property
     def maximal_compression_rate(self) -> float:
         """The largest rate that can be asked for."""
         return 1.0
@@ -136,13 +147,61 @@ class CompressionAlgorithmController:
         self.scheduler.load_state(state["scheduler"])
         self.loss.load_state(state["loss"])
 
-    def get_compression_state(self) -> dict[str, Any]:
-        """All that is needed, with the model's ``state_dict``, to make the compressed model again and go on."""
-        raise NotImplementedError
+    def attach(self, trained: TrainedModel) -> None:
+        """Tell which model it is that is trained; the one who made the controller calls it once."""
+        self._trained = trained
 
-    def prepare_for_export(self) -> None:
-        """Bring the model into the form in which it is exported."""
+    def get_compression_state(self) -> dict[str, Any]:
+        """JSON data that makes the compressed model again, with the model's ``state_dict``, to go on or to be used.
+
+        ``{"builder_state": what was done to the model, "ctrl_state": states by names of algorithms}``.
+        """
+        return {"builder_state": dict(self._attached.description()), "ctrl_state": self.states()}
+
+    def states(self) -> dict[str, Any]:
+        """States by names of algorithms."""
+        return {self.name: self.get_state()}
+
+    def load_states(self, states: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`states` gave; algorithms that it does not name begin."""
+        if self.name in states:
+            self.load_state(states[self.name])
+
+    def strip_model(self, model: Any, do_copy: bool = False) -> Any:
+        """The algorithm's own part of :meth:`strip`: the model without what its training alone needs.
+
+        What the strip format brings about is done behind it: masks are folded into weights, for instance.
+        """
+        return model
 
     def strip(self, do_copy: bool = True, strip_format: StripFormat = StripFormat.NATIVE) -> Any:
         """The model without what only training needs, see :func:`nncf.strip`."""
-        raise NotImplementedError
+        from nncf_core.api import strip
+
+        return strip(self.strip_model(self.model, do_copy), do_copy, strip_format)
+
+    def prepare_for_export(self) -> None:
+        """Nothing: what is exported as it is has the values that it computes with."""
+
+    def export_model(
+        self,
+        save_path: str | Path,
+        save_format: str | None = None,
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+        model_args: tuple[Any, ...] | None = None,
+    ) -> None:
+        """Strip the model, and write it to a file.
+
+        :param save_format: ``onnx``, or what else the backend writes; by default what the path's suffix says.
+        :param model_args: inputs to trace the model with; by default those of the config.
+        :raises ParameterNotSupportedError: for a format that the backend does not write.
+        """
+        model = self.strip()
+        self._attached.export(model, Path(save_path), save_format, input_names, output_names, model_args)
+
+    @property
+    def _attached(self) -> TrainedModel:
+        if self._trained is None:
+            raise InternalError("The controller belongs to no model in training.")
+        return self._trained

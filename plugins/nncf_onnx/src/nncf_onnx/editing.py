@@ -13,6 +13,7 @@ from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.low_rank import layers_of
+from nncf_core.training.refusals import without_masks
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -59,8 +60,10 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
             editor.shrink(transformation)
         elif isinstance(transformation, ResizeOutput):
             editor.resize(transformation)
-        else:
+        elif isinstance(transformation, ReplaceConstant):
             editor.replace(transformation)
+        else:
+            raise without_masks("ONNX", transformation.constant)
     if stale:
         shapes.infer(model, stale)
     # before IR version 4 every constant was an input

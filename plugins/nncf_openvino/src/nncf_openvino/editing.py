@@ -14,6 +14,7 @@ from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, OpKind
 from nncf_core.low_rank import layers_of
 from nncf_core.numerics.quantizer import Quantizer
+from nncf_core.training.refusals import without_masks
 from nncf_core.transformations import (
     CompressConstant,
     InsertBias,
@@ -59,8 +60,10 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
             editor.shrink(transformation)
         elif isinstance(transformation, ResizeOutput):
             editor.resize(transformation)
-        else:
+        elif isinstance(transformation, ReplaceConstant):
             editor.replace(transformation)
+        else:
+            raise without_masks("OpenVINO", transformation.constant)
     if resized:
         working.model.validate_nodes_and_infer_types()
     if quantized:

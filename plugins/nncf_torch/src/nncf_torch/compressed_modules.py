@@ -3,18 +3,21 @@
 A module gets the tensors of :mod:`nncf_torch.stored` as buffers in place of the parameter, and a class made from its
 own that has a property of the parameter's name, which decompresses. So everything that reads ``module.weight`` works
 as before: the module's own ``forward``, and code elsewhere that takes the weight of another module. Weights that are
-trained (:mod:`nncf_torch.trained_weights`) stay parameters; there the property rounds.
+trained (:mod:`nncf_torch.trained_weights`) stay parameters; there the property rounds. Where there is a mask
+(:mod:`nncf_torch.masks`), the property multiplies by it, before it rounds.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from nncf_torch.masks import MASK_PARTS, MASKS, Mask, apply_mask, mask_value, masks_of, names_of_mask_parts
 from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
 from nncf_torch.stored import PARTS, Stored, decompress, decompress_rows, is_by_row
@@ -49,6 +52,7 @@ def parts_of(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
 def put_compressed(module: nn.Module, name: str, stored: Stored, parts: Mapping[str, torch.Tensor]) -> None:
     """Let a module hold a weight in this form, in place of what it held under the name."""
     _make_plain(module, name)
+    drop_mask(module, name)
     module._parameters.pop(name, None)
     module._buffers.pop(name, None)
     module._non_persistent_buffers_set.discard(name)
@@ -78,6 +82,29 @@ def put_trained(module: nn.Module, name: str, trained: Trained, parts: Mapping[s
         module.register_parameter(f"{name}_{part}", parameter)
 
 
+def put_mask(module: nn.Module, name: str, mask: Mask, parts: Mapping[str, torch.Tensor]) -> None:
+    """Let a weight of a module be multiplied by a mask whenever it is read, in place of an earlier one."""
+    drop_mask(module, name)
+    module.__dict__[MASKS] = {**masks_of(module), name: mask}
+    _reclass(module)
+    for part, tensor in parts.items():
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(f"{name}_{part}", tensor)
+        else:
+            module.register_buffer(f"{name}_{part}", tensor)
+
+
+def drop_mask(module: nn.Module, name: str) -> None:
+    """Let a weight be read as it is."""
+    if name not in masks_of(module):
+        return
+    for part in MASK_PARTS:
+        module._parameters.pop(f"{name}_{part}", None)
+        module._buffers.pop(f"{name}_{part}", None)
+    module.__dict__[MASKS] = {key: mask for key, mask in masks_of(module).items() if key != name}
+    _reclass(module)
+
+
 def _make_plain(module: nn.Module, name: str) -> None:
     """Let a weight be neither decompressed nor rounded."""
     drop_rounding(module, name)
@@ -95,11 +122,12 @@ def _make_plain(module: nn.Module, name: str) -> None:
 def _reclass(module: nn.Module) -> None:
     """Give a module the class for the weights that it holds."""
     base, weights, trained = uncompressed_class(module), weights_of(module), trainings_of(module)
-    if weights or trained:
+    masks = masks_of(module)
+    if weights or trained or masks:
         forget_list(module)
-        module.__class__ = compressed_class(base, tuple(weights), tuple(trained))
+        module.__class__ = compressed_class(base, tuple(weights), tuple(trained), tuple(masks))
         return
-    for kind in (_WEIGHTS, TRAINED):
+    for kind in (_WEIGHTS, TRAINED, MASKS):
         module.__dict__.pop(kind, None)
     module.__class__ = base
     make_list(module)
@@ -122,12 +150,14 @@ class CompressedModule(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle is told how
         state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
-        return _made_anew, (self._uncompressed_class, tuple(weights_of(self)), tuple(trainings_of(self))), state
+        names = tuple(weights_of(self)), tuple(trainings_of(self)), tuple(masks_of(self))
+        return _made_anew, (self._uncompressed_class, *names), state
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         # .half() and the like mean the weight, not what it is stored in
         before = {key: self._buffers[key] for key in self._stored_buffers()}
-        ranges = {key: self._parameters[key] for key in names_of_parts(self) if key in self._parameters}
+        exact_names = names_of_parts(self) | names_of_mask_parts(self)
+        ranges = {key: self._parameters[key] for key in exact_names if key in self._parameters}
         exact = {key: None if tensor is None else tensor.data for key, tensor in ranges.items()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for key, tensor in before.items():
@@ -159,40 +189,49 @@ class CompressedModule(nn.Module):
         super().register_parameter(name, param)
 
     def _stored_buffers(self) -> list[str]:
-        return [f"{name}_{part}" for name in weights_of(self) for part in PARTS if f"{name}_{part}" in self._buffers]
+        names = {f"{name}_{part}" for name in weights_of(self) for part in PARTS} | names_of_mask_parts(self)
+        return [name for name in self._buffers if name in names]
 
 
 def _taken(name: str) -> AttributeError:
     return AttributeError(f"The weight {name!r} is compressed; nncf.strip with StripFormat.IN_PLACE restores it.")
 
 
-def compressed_class(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = ()) -> type[nn.Module]:
-    """A class that is ``base``, but that its weights are decompressed when they are read, or rounded.
+def compressed_class(
+    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = (), masked: tuple[str, ...] = ()
+) -> type[nn.Module]:
+    """A class that is ``base``, but that its weights are decompressed when they are read, masked or rounded.
 
     :param names: of the weights that are decompressed.
     :param trained: of those that are rounded.
+    :param masked: of those that have a mask.
     """
-    key = base, names, trained
+    key = base, names, trained, masked
     if key not in _CLASSES:
-        _CLASSES[key] = _made_class(base, names, trained)
+        _CLASSES[key] = _made_class(*key)
     return _CLASSES[key]
 
 
-_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...], tuple[str, ...]], type[nn.Module]] = {}
+_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...], tuple[str, ...], tuple[str, ...]], type[nn.Module]] = {}
 
 
-def _made_class(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...]) -> type[nn.Module]:
+def _made_class(
+    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...], masked: tuple[str, ...]
+) -> type[nn.Module]:
     members: dict[str, Any] = {name: _property(name) for name in names} | members_of(base)
-    members |= {name: _trained_property(name) for name in trained}
+    members |= {name: _masked_property(name) for name in masked}
+    members |= {name: _trained_property(name, name in masked) for name in trained}
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
     if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and "weight" in names + trained:
         members["forward"] = _look_up if names else _look_up_trained
-    title = "Compressed" if names else "Trained"
+    title = "Compressed" if names else "Trained" if trained else "Masked"
     return type(f"{title}{base.__name__}", (CompressedModule, base), members)
 
 
-def _made_anew(base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = ()) -> nn.Module:
-    cls = compressed_class(base, names, trained)
+def _made_anew(
+    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = (), masked: tuple[str, ...] = ()
+) -> nn.Module:
+    cls = compressed_class(base, names, trained, masked)
     return cls.__new__(cls)
 
 
@@ -207,7 +246,7 @@ def _look_up(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
 def _look_up_trained(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:
     """The same of a table that is rounded, where fewer rows are taken than it has."""
     trained, weight = trainings_of(self)["weight"], self._parameters["weight"]
-    special = self.max_norm is not None or self.scale_grad_by_freq or self.sparse
+    special = self.max_norm is not None or self.scale_grad_by_freq or self.sparse or "weight" in masks_of(self)
     if weight is None or special or _is_watched() or not has_own_rows(trained) or input.numel() >= len(weight):
         return nn.Embedding.forward(self, input)
     rows = trained_rows(trained, weight, trained_parts_of(self, "weight"), input)
@@ -248,6 +287,36 @@ class _Trace(threading.local):
 _TRACE = _Trace()
 
 
+class _Read(threading.local):
+    """Masked weights that were read once, and are the same tensors from then on: by the module's id and the name."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[int, str], torch.Tensor] = {}
+
+
+_READ = _Read()
+
+
+@contextmanager
+def read_once(root: nn.Module) -> Iterator[None]:
+    """While this lasts, who reads a masked weight of a model in this thread gets the same tensor each time."""
+    before, found = _READ.values, dict[tuple[int, str], torch.Tensor]()
+    by_parameter: dict[int, torch.Tensor] = {}
+    for owner in root.modules():
+        for name in masks_of(owner) if isinstance(owner, CompressedModule) else ():
+            if name in trainings_of(owner):
+                continue
+            parameter = id(owner._parameters.get(name))
+            if parameter not in by_parameter or name not in owner._parameters:
+                by_parameter[parameter] = getattr(owner, name)
+            found[id(owner), name] = by_parameter[parameter]
+    _READ.values = {**before, **found}
+    try:
+        yield
+    finally:
+        _READ.values = before
+
+
 def _property(name: str) -> property:
     # names of attributes are made here: torch.compile then reads them as constants
     weights, keys = _WEIGHTS, tuple(f"{name}_{part}" for part in PARTS)
@@ -271,8 +340,29 @@ def _property(name: str) -> property:
     return property(read, write, doc="The decompressed weight.")
 
 
-def _trained_property(name: str) -> property:
+def _masked_property(name: str) -> property:
+    masks, keys = MASKS, tuple(f"{name}_{part}" for part in MASK_PARTS)
+
+    def read(self: nn.Module) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            known = _READ.values.get((id(self), name))
+            if known is not None:
+                return known
+        weight: torch.Tensor | None = self._parameters.get(name)
+        if weight is None:
+            weight = self._buffers[name]
+        assert weight is not None
+        buffers = self._buffers
+        parts = buffers.get(keys[0]), self._parameters.get(keys[1]), buffers.get(keys[2]), buffers.get(keys[3])
+        mask: Mask = self.__dict__[masks][name]
+        return apply_mask(weight, mask_value(mask, self.training, *parts), mask.blocks)
+
+    return property(read, doc="The weight times its mask.")
+
+
+def _trained_property(name: str, masked: bool) -> property:
     trainings, keys = TRAINED, tuple(f"{name}_{part}" for part in TRAINED_PARTS)
+    as_masked = _masked_property(name).fget
 
     def read(self: nn.Module) -> torch.Tensor:
         parameters = self._parameters
@@ -282,6 +372,9 @@ def _trained_property(name: str) -> property:
         half_range = parameters[keys[0]]
         assert weight is not None
         assert half_range is not None
+        if masked:
+            assert as_masked is not None
+            weight = as_masked(self)
         rest = [parameters.get(key) for key in keys[1:]]
         return trained_value(self.__dict__[trainings][name], weight, half_range, *rest)
 

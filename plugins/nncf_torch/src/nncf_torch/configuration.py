@@ -11,11 +11,12 @@ from torch import nn
 
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.numerics.formats import FORMATS
-from nncf_core.transformations import PointKind, TargetPoint
+from nncf_core.transformations import MaskKind, PointKind, TargetPoint, masks
 from nncf_torch.batch_norm import FoldedBatchNorm, put_folded
 from nncf_torch.branches import branches_of, put_branch
-from nncf_torch.compressed_modules import put_compressed, put_trained
+from nncf_torch.compressed_modules import put_compressed, put_mask, put_trained
 from nncf_torch.edited_modules import Multiplication, add_multiplication, multiplications_of
+from nncf_torch.masks import Mask, let_count, new_mask
 from nncf_torch.places import places
 from nncf_torch.quantizers import PointQuantizer, is_quantized, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, held, hold, put_rounding
@@ -27,6 +28,7 @@ from nncf_torch.trained_weights import Trained, freeze
 
 _STATE = "compression_state"
 _WEIGHT, _TRAINED, _MULTIPLICATION = "CompressedWeight", "TrainedWeight", "Multiplication"
+_MASKED = "MaskedWeight"
 _FOLDED, _ROUNDED, _QUANTIZED = "FoldedBatchNorm", "RoundedWeight", "QuantizedModule"
 _BRANCH, _SHRUNK = "LowRankBranch", "ShrunkConstant"
 
@@ -35,13 +37,13 @@ def get_config(model: nn.Module) -> dict[str, Any]:
     """What compression did to a model: JSON data that :func:`load_from_config` does again to a new one.
 
     :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
-    :return: ``{"compression_state": [...]}``, with an entry for each shrunk, compressed, rounded or trained weight, each
-        multiplication, each low-rank branch, each folded normalization, and the quantizers of each module that was
+    :return: ``{"compression_state": [...]}``, with an entry for each shrunk, compressed, rounded or trained weight,
+        each mask, multiplication, low-rank branch and folded normalization, and the quantizers of each module that was
         quantized. An entry has all names of a shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)
-    entries = (_shrunk, _folded, _branches, _weights, _trained, _rounded, _multiplications, _quantized)
+    entries = (_shrunk, _folded, _branches, _weights, _trained, _rounded, _masked, _multiplications, _quantized)
     return {_STATE: [entry for kind in entries for entry in kind(model)]}
 
 
@@ -138,6 +140,18 @@ def _rounded(model: nn.Module) -> Iterator[dict[str, Any]]:
                     "scales": scale.numel(),
                     "trained_zero_point": isinstance(zero_point, nn.Parameter),
                 },
+            }
+
+
+def _masked(model: nn.Module) -> Iterator[dict[str, Any]]:
+    paths = {id(module): path for path, module in model.named_modules()}
+    for place in places(model).values():
+        mask = place.mask
+        if mask is not None:
+            yield {
+                "hook_names_in_model": [f"{paths[id(owner)]}.{name}".lstrip(".") for owner, name in place.owners],
+                "module_cls_name": _MASKED,
+                "module_config": {**mask._asdict(), "shape": list(mask.shape), "full": list(mask.full)},
             }
 
 
@@ -251,10 +265,27 @@ def _place_rounding(model: nn.Module, names: list[str], values: Mapping[str, Any
     owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
     tensors = [getattr(owner, attribute) for owner, attribute in owners]
     _check_shapes(names, tensors, tuple(values["shape"]))
-    rounding = Rounding(values["lo"], values["hi"], values["axis"], values.get("float8"))
+    rounding = Rounding(
+        values["lo"], values["hi"], values["axis"], values.get("float8"), bool(values.get("active", True))
+    )
     parts = _empty_parts(values, tensors[0].device)
     for owner, attribute in owners:
         put_rounding(owner, attribute, rounding, *parts)
+
+
+def _place_mask(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names]
+    tensors = [getattr(owner, attribute) for owner, attribute in owners]
+    shape, full, kind = tuple(values["shape"]), tuple(values["full"]), MaskKind(values["kind"])
+    _check_shapes(names, tensors, full)
+    if not masks(full, shape):
+        raise ValidationError(f"The config of {names[0]!r} has a mask of the shape {list(shape)}, which does not fit.")
+    _, parts = new_mask(kind, torch.zeros(shape), names[0], full, tensors[0].device)
+    mask = Mask(kind.value, shape, full, int(values["seed"]), bool(values["sampling"]))
+    for owner, attribute in owners:
+        put_mask(owner, attribute, mask, parts)
+    if kind is MaskKind.SAMPLED:
+        let_count(model)
 
 
 def _place_quantizers(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
@@ -265,7 +296,8 @@ def _place_quantizers(model: nn.Module, names: list[str], values: Mapping[str, A
         point = quantizer["point"]
         fields = {field: quantizer[field] for field in ("name", "owner", "prefix", "lo", "hi", "axis")}
         target = TargetPoint(point["node"], PointKind(point["kind"]), point["port"])
-        found.append(PointQuantizer(point=target, float8=quantizer.get("float8"), **fields))
+        active = bool(quantizer.get("active", True))
+        found.append(PointQuantizer(point=target, float8=quantizer.get("float8"), active=active, **fields))
         hold(root.get_submodule(quantizer["owner"]), quantizer["prefix"], *_empty_parts(quantizer, device))
     let_quantize(root).quantizers = tuple(found)
 
@@ -297,6 +329,7 @@ _PLACES = {
     _BRANCH: _place_branch,
     _FOLDED: _place_folded,
     _ROUNDED: _place_rounding,
+    _MASKED: _place_mask,
     _QUANTIZED: _place_quantizers,
 }
 

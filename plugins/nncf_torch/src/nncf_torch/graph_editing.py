@@ -19,6 +19,7 @@ from nncf_core.graph import Graph, OpKind
 from nncf_core.low_rank import branched_layers, layers_of
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_core.training.refusals import without_masks
 from nncf_core.transformations import (
     Adapter,
     CompressConstant,
@@ -64,8 +65,10 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
             resized = True
         elif isinstance(transformation, ResizeOutput):
             editor.resize(transformation)
-        else:
+        elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
+        else:
+            raise without_masks("Programs are not trained, and exported PyTorch", transformation.constant)
     model.graph.lint()
     model.module.recompile()
     if resized:

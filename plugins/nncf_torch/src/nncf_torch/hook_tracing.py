@@ -24,11 +24,12 @@ from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
-from nncf_torch.compressed_modules import uncompressed_class, weights_of
+from nncf_torch.compressed_modules import CompressedModule, uncompressed_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.geometry import geometry_of
 from nncf_torch.inputs import Call, bound, flat_names
 from nncf_torch.layouts import before_view, linear_layout
+from nncf_torch.masks import masks_of
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.naming import node_name
 from nncf_torch.places import Place, constant_of, places
@@ -347,14 +348,14 @@ def build(model: ModuleModel) -> Graph:
 
 @contextmanager
 def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Tensor]) -> Iterator[None]:
-    """While this lasts, compressed and trained weights are attributes that hold the values that are computed with.
+    """While this lasts, compressed, trained and masked weights are attributes with the values that are computed with.
 
     :param values: by the owner's id and the weight's name.
     """
-    changed = [owner for owner in module.modules() if weights_of(owner) or trainings_of(owner)]
-    classes = [type(owner) for owner in changed]
+    changed: list[nn.Module] = [owner for owner in module.modules() if isinstance(owner, CompressedModule)]
+    classes: list[type[nn.Module]] = [type(owner) for owner in changed]
     for owner in changed:
-        names = [*weights_of(owner), *trainings_of(owner)]
+        names = [*weights_of(owner), *trainings_of(owner), *masks_of(owner)]
         owner.__class__ = uncompressed_class(owner)
         for name in names:
             owner.__dict__[name] = values[id(owner), name]
@@ -363,7 +364,7 @@ def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Ten
         yield
     finally:
         for owner, cls in zip(changed, classes, strict=True):
-            for name in (*weights_of(owner), *trainings_of(owner)):
+            for name in (*weights_of(owner), *trainings_of(owner), *masks_of(owner)):
                 owner.__dict__.pop(name, None)
             forget_list(owner)
             owner.__class__ = cls

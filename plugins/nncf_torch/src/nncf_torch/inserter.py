@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
-from nncf_core.graph import Constant, Graph, Node
+from nncf_core.dataset import Dataset
+from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.tensor import CompressedTensor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from nncf_torch.graph_model import GraphModel
     from nncf_torch.hook_tracing import Probe
     from nncf_torch.module_model import ModuleModel
+    from nncf_torch.training import TrainedModule
 
 
 class TorchTargetPointInserter:
@@ -42,6 +44,37 @@ class TorchTargetPointInserter:
         if graph.properties.get("model") == "program":
             return "programs are not trained; give the torch.nn.Module that this one was made from."
         return None
+
+    def mask_refusal(self, graph: Graph, constant: str) -> str | None:
+        """Parameters of modules can have masks, one each, while they are floating-point numbers."""
+        if graph.properties.get("model") == "program":
+            return "programs are not trained; give the torch.nn.Module that this one was made from"
+        found = graph.constants[constant]
+        if found.masked:
+            return "it has a mask already"
+        if found.dtype not in FLOAT_DTYPES or (found.compressed_format is not None and not found.stored_as_float):
+            return "it is not stored as floating-point numbers"
+        return None
+
+    def trained(
+        self, model: Any, original: Any, dataset: Dataset[Any, Any] | None, *, new: bool = True
+    ) -> TrainedModule:
+        """Handles of a working model.
+
+        :raises UnsupportedModelError: for programs.
+        """
+        from nncf_torch.training import trained
+
+        return trained(model, original, dataset, new=new)
+
+    def restored(self, original: Any, description: Mapping[str, Any], options: Mapping[str, Any]) -> ModuleModel:
+        """A working model to which was done what :func:`nncf.torch.get_config` told.
+
+        :raises ValidationError: when it is of another model.
+        """
+        from nncf_torch.training import restored
+
+        return restored(original, description, options)
 
     def stored_bytes(
         self, graph: Graph, constant: Constant, tensor: CompressedTensor, options: Mapping[str, Any]

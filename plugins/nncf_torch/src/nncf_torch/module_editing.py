@@ -13,10 +13,13 @@ from nncf_core.graph import Graph, Node
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
+    FoldMask,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    MaskKind,
     PointKind,
     ReplaceConstant,
     ResizeOutput,
@@ -24,15 +27,18 @@ from nncf_core.transformations import (
     Training,
     Transformation,
     is_extension,
+    masks,
 )
 from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.branches import add_branches
-from nncf_torch.compressed_modules import put_compressed, put_float, put_trained, weights_of
+from nncf_torch.compressed_modules import drop_mask, put_compressed, put_float, put_mask, put_trained, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
+from nncf_torch.masks import let_count, new_mask
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.places import Place, places
 from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
+from nncf_torch.recurrent import make_list
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
 from nncf_torch.shrinking import shrink
 from nncf_torch.stored import encode
@@ -64,6 +70,11 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
             add_bias(model, graph, transformation)
         elif isinstance(transformation, InsertLowRank):
             add_branches(model, graph, transformation)
+        elif isinstance(transformation, InsertMask):
+            _mask(model.module, _place(known, transformation.constant), transformation)
+        elif isinstance(transformation, FoldMask):
+            place = _place(known, transformation.constant)
+            known[place.name] = _folded(place)
         else:
             _quantize(model, graph, transformation)
     if trained:
@@ -99,7 +110,8 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
 
 def _trained(place: Place, weight: torch.Tensor, training: Training, tensor: CompressedTensor) -> Place:
     trained, parameters = prepare(tensor, training, place.name, place.device)
-    changed = fitted(trained, weight, parameters, tensor)
+    effective = place.effective
+    changed = fitted(trained, weight if effective is None else effective, parameters, tensor)
     if changed is not None and place.is_parameter:
         changed = nn.Parameter(changed)
     for owner, attribute in place.owners:
@@ -121,6 +133,40 @@ def _replaced(place: Place, command: ReplaceConstant) -> Place:
     for owner, attribute in place.owners:
         put_float(owner, attribute, tensor, parameter=place.is_parameter)
     return Place(place.name, place.owners, tensor)
+
+
+def _mask(root: nn.Module, place: Place, command: InsertMask) -> None:
+    values = tensor_of(np.ascontiguousarray(command.mask))
+    if place.tensor is None:
+        raise ValidationError(f"The constant {place.name!r} is stored compressed, and so cannot have a mask.")
+    if place.mask is not None:
+        raise ValidationError(f"The constant {place.name!r} has a mask already; a constant has at most one.")
+    if not masks(place.shape, tuple(values.shape)):
+        raise ValidationError(
+            f"The mask of {place.name!r} has the shape {tuple(values.shape)}, whose dimensions do not divide those of "
+            f"the constant, {place.shape}."
+        )
+    mask, parts = new_mask(command.kind, values, place.name, place.shape, place.device)
+    for owner, attribute in place.owners:
+        put_mask(owner, attribute, mask, parts)
+    if command.kind is MaskKind.SAMPLED:
+        let_count(root)
+
+
+def _folded(place: Place) -> Place:
+    effective = place.effective
+    if effective is None or place.mask is None:
+        raise ValidationError(f"The constant {place.name!r} has no mask.")
+    # memory of its own: the old parameter may be another model's, too
+    parameter = nn.Parameter(effective, requires_grad=place.tensor is not None and place.tensor.requires_grad)
+    for owner, attribute in place.owners:
+        drop_mask(owner, attribute)
+        if place.is_parameter:
+            owner._parameters[attribute] = parameter
+            make_list(owner)
+        else:
+            owner._buffers[attribute] = effective
+    return Place(place.name, place.owners, parameter if place.is_parameter else effective)
 
 
 def _quantize(model: ModuleModel, graph: Graph, command: InsertQuantizer) -> None:

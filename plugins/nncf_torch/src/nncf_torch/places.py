@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from nncf_core.errors import UnsupportedModelError
@@ -14,6 +15,7 @@ from nncf_core.graph import Constant
 from nncf_core.numerics.kernels import decompress
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_torch.compressed_modules import parts_of, weights_of
+from nncf_torch.masks import Mask, evaluated_weight, masks_of, names_of_mask_parts
 from nncf_torch.rounded_weights import Rounding, codes_of, held, parts_of_roundings, roundings_of
 from nncf_torch.stored import PARTS, Stored, decode, stored_bytes
 from nncf_torch.tensors import array_of, dtype_name, numpy_of, resident_of
@@ -46,6 +48,20 @@ class Place:
         """How its values are rounded when they are read, where that is trained."""
         owner, attribute = self.owners[0]
         return trainings_of(owner).get(attribute)
+
+    @property
+    def mask(self) -> Mask | None:
+        """What its values are multiplied by when they are read."""
+        owner, attribute = self.owners[0]
+        return masks_of(owner).get(attribute)
+
+    @property
+    def effective(self) -> torch.Tensor | None:
+        """The values as its mask leaves them in evaluation, without gradients; ``None`` when it is compressed."""
+        if self.tensor is None or self.mask is None:
+            return self.tensor
+        with torch.no_grad():
+            return evaluated_weight(*self.owners[0], self.tensor)
 
     @property
     def parts(self) -> dict[str, torch.Tensor]:
@@ -95,7 +111,7 @@ def places(model: nn.Module) -> dict[str, Place]:
 
 
 def _held(owner: nn.Module) -> Iterator[tuple[str, torch.Tensor | None, Stored | None]]:
-    of_roundings = parts_of_roundings(owner) | names_of_parts(owner)
+    of_roundings = parts_of_roundings(owner) | names_of_parts(owner) | names_of_mask_parts(owner)
     for attribute, parameter in owner._parameters.items():
         if parameter is not None and attribute not in of_roundings:
             yield attribute, parameter, None
@@ -117,21 +133,33 @@ def identity(tensor: torch.Tensor) -> Hashable:
 
 def constant_of(place: Place) -> Constant:
     """What algorithms see of it."""
-    stored, tensor = place.stored, place.tensor
+    stored = place.stored
     if stored is None:
-        assert tensor is not None
-        name, rounding = place.name, place.rounding
-        if rounding is not None:
-            owner, attribute = place.owners[0]
-            parts = held(owner, attribute)
-            return rounded_constant(name, tensor, *parts, rounding)
-        if place.trained is not None:
-            return trained_constant(name, tensor, trained_parts_of(*place.owners[0]), place.trained)
-        return float_constant(name, tensor)
+        constant = _stored_as_float(place, lambda: place.effective)
+        return constant if place.mask is None else evolve(constant, masked=True)
     return compressed_constant(place.name, stored, place.parts)
 
 
-def float_constant(name: str, tensor: torch.Tensor) -> Constant:
+def _stored_as_float(place: Place, values: Callable[[], torch.Tensor | None]) -> Constant:
+    """What algorithms see of a constant that is not compressed.
+
+    :param values: what its mask leaves.
+    """
+    name, tensor, rounding = place.name, place.tensor, place.rounding
+    assert tensor is not None
+    of_mask = None if place.mask is None else values
+    if rounding is not None:
+        return rounded_constant(name, tensor, *held(*place.owners[0]), rounding, of_mask)
+    if place.trained is not None:
+        return trained_constant(name, tensor, trained_parts_of(*place.owners[0]), place.trained, of_mask)
+    return float_constant(name, tensor, of_mask)
+
+
+Masked: TypeAlias = "Callable[[], torch.Tensor | None] | None"
+"""Reads what the mask of a constant leaves; ``None`` where it has none."""
+
+
+def float_constant(name: str, tensor: torch.Tensor, masked: Masked = None) -> Constant:
     """What algorithms see of a constant that is neither compressed nor rounded.
 
     Reading one on the ``meta`` device raises an UnsupportedModelError.
@@ -142,7 +170,7 @@ def float_constant(name: str, tensor: torch.Tensor) -> Constant:
             raise UnsupportedModelError(
                 f"The constant {name!r} is on the meta device, and so has no values: load the model."
             )
-        return tensor
+        return _values(tensor, masked)
 
     return Constant(
         name,
@@ -155,12 +183,17 @@ def float_constant(name: str, tensor: torch.Tensor) -> Constant:
 
 
 def rounded_constant(
-    name: str, tensor: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, rounding: Rounding
+    name: str,
+    tensor: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor,
+    rounding: Rounding,
+    masked: Masked = None,
 ) -> Constant:
     """What algorithms see of a weight that is rounded when it is read."""
 
     def codes() -> CompressedTensor:
-        return codes_of(tensor, scale, zero_point, rounding)
+        return codes_of(_values(tensor, masked), scale, zero_point, rounding)
 
     return Constant(
         name,
@@ -175,11 +208,17 @@ def rounded_constant(
     )
 
 
-def trained_constant(name: str, tensor: torch.Tensor, parts: Mapping[str, torch.Tensor], trained: Trained) -> Constant:
+def trained_constant(
+    name: str,
+    tensor: torch.Tensor,
+    parts: Mapping[str, torch.Tensor],
+    trained: Trained,
+    masked: Masked = None,
+) -> Constant:
     """What algorithms see of a weight that is rounded when it is read, and trained."""
 
     def codes() -> CompressedTensor:
-        return trained_tensor(trained, tensor, parts)
+        return trained_tensor(trained, _values(tensor, masked), parts)
 
     stored = trained.stored
     shared = "per channel" if stored.group_size == -1 else f"group size {stored.group_size}"
@@ -194,6 +233,11 @@ def trained_constant(name: str, tensor: torch.Tensor, parts: Mapping[str, torch.
         granularity=f"{shared}, rounded when read",
         stored_as_float=True,
     )
+
+
+def _values(tensor: torch.Tensor, masked: Masked) -> torch.Tensor:
+    found = None if masked is None else masked()
+    return tensor if found is None else found
 
 
 def compressed_constant(name: str, stored: Stored, parts: dict[str, torch.Tensor]) -> Constant:

@@ -20,6 +20,7 @@ from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import TargetPoint
+from nncf_torch.compressed_modules import read_once
 from nncf_torch.rounded_weights import hold, tensors_of
 
 
@@ -35,6 +36,7 @@ class PointQuantizer:
     :param hi: largest integer, or float.
     :param axis: axis that the scales lie along; ``None`` when there is one scale.
     :param float8: number format of floats; ``None`` for integers.
+    :param active: whether it acts, or lets tensors through.
     """
 
     name: str
@@ -45,6 +47,7 @@ class PointQuantizer:
     hi: int
     axis: int | None
     float8: str | None = None
+    active: bool = True
 
 
 class StartQuantizing:
@@ -67,6 +70,8 @@ class StartQuantizing:
                 "torch.compile(torch.export.export(model, args).module())."
             )
         stack = ExitStack()
+        # the mode knows weights by the tensors that functions get
+        stack.enter_context(read_once(module))
         stack.enter_context(QuantizingMode(module, self.quantizers).watching())
         _running().append(stack)
 

@@ -30,6 +30,8 @@ class QuantizingMode(Watch):
         self._inputs: dict[str, dict[int, list[PointQuantizer]]] = {}
         self._outputs: dict[str, dict[int, list[PointQuantizer]]] = {}
         for quantizer in quantizers:
+            if not quantizer.active:
+                continue
             point = quantizer.point
             side = self._inputs if point.kind is PointKind.INPUT else self._outputs
             side.setdefault(point.node, {}).setdefault(point.port, []).append(quantizer)

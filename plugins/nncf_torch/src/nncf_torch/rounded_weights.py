@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from nncf_core.numerics.formats import FORMATS
@@ -33,12 +33,14 @@ class Rounding:
     :param hi: the largest.
     :param axis: axis that the scales lie along; ``None`` when there is one scale.
     :param float8: number format of floats; ``None`` for integers.
+    :param active: whether it is rounded, or left as it is for the time being.
     """
 
     lo: int
     hi: int
     axis: int | None
     float8: str | None = None
+    active: bool = True
 
     @property
     def format(self) -> str:
@@ -137,6 +139,12 @@ def put_rounding(
     hold(module, name, scale, zero_point)
 
 
+def put_active(module: nn.Module, name: str, active: bool) -> None:
+    """Let a weight be rounded, or left as it is for the time being."""
+    found = roundings_of(module)
+    module.__dict__[_WEIGHTS] = {**found, name: evolve(found[name], active=active)}
+
+
 def drop_rounding(module: nn.Module, name: str) -> None:
     """Let a weight be what it is stored as."""
     if name not in roundings_of(module):
@@ -154,4 +162,7 @@ def parts_of_roundings(module: nn.Module) -> set[str]:
 def rounded(module: nn.Module, name: str) -> torch.Tensor:
     """The weight as the operators get it."""
     r = roundings_of(module)[name]
+    if not r.active:
+        weight: torch.Tensor = getattr(module, name)
+        return weight
     return fake_quantize(getattr(module, name), *held(module, name), r.lo, r.hi, r.axis, r.float8)

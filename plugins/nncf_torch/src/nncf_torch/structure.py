@@ -13,6 +13,7 @@ from nncf_core.graph import Graph, Node, OpKind, Port, WeightLayout
 from nncf_torch.compressed_modules import weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.layouts import conv_layout, conv_transpose_layout, embedding_layout, linear_layout
+from nncf_torch.masks import masks_of
 from nncf_torch.naming import node_name
 from nncf_torch.places import Place, constant_of, places
 from nncf_torch.tensors import dtype_name
@@ -112,4 +113,4 @@ def unrecognised(model: nn.Module, graph: Graph) -> list[str]:
 
 
 def _in_compressed(place: Place) -> bool:
-    return any(name in weights_of(owner) or name in trainings_of(owner) for owner, name in place.owners)
+    return any(name in {**weights_of(owner), **trainings_of(owner), **masks_of(owner)} for owner, name in place.owners)

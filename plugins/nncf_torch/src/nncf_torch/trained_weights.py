@@ -23,6 +23,7 @@ from nncf_core.numerics.kernels import decompress
 from nncf_core.numerics.packing import pack, unpack
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import Training
+from nncf_torch.masks import names_of_mask_parts
 from nncf_torch.stored import Stored, grouped_scale_shape, stored_of
 from nncf_torch.straight_through import codes_of, round_weight, scale_of, zero_point_of
 from nncf_torch.tensors import array_of, dtype_name, tensor_of
@@ -91,7 +92,7 @@ def names_of_parts(module: nn.Module) -> set[str]:
 def freeze(root: nn.Module) -> None:
     """Let nothing be trained but what lies beside trained weights."""
     for module in root.modules():
-        parts = names_of_parts(module)
+        parts = names_of_parts(module) | names_of_mask_parts(module)
         for name, parameter in module._parameters.items():
             # those of classes of their own are the very objects of the model that was given
             if type(parameter) is nn.Parameter and name not in parts:

@@ -17,15 +17,18 @@ from nncf_core.testing.cases import ModelCase
 from nncf_core.testing.numpy_backend.model import NumpyModel
 from nncf_core.testing.suite import comparable, expect
 from nncf_core.transformations import (
+    OF_CONSTANTS,
     CompressConstant,
+    FoldMask,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
-    ReplaceConstant,
     TargetPoint,
     Transformation,
+    masks,
 )
 
 
@@ -112,7 +115,7 @@ class EditTests(AlgorithmSuite):
                 for edit in done.edits:
                     users = (
                         {user.name for user, _ in done.graph.users(edit.constant)}
-                        if isinstance(edit, (CompressConstant, ReplaceConstant, InsertLowRank))
+                        if isinstance(edit, OF_CONSTANTS)
                         else {edit.node if isinstance(edit, InsertBias) else edit.target.node}
                     )
                     expect(
@@ -154,9 +157,9 @@ class EditTests(AlgorithmSuite):
 
 
 def _target(edit: Transformation) -> str:
-    if isinstance(edit, (CompressConstant, ReplaceConstant, InsertLowRank)):
-        return edit.constant
-    return edit.node if isinstance(edit, InsertBias) else str(edit.target)
+    if isinstance(edit, InsertBias):
+        return edit.node
+    return str(edit.target) if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
 
 
 def _check_point(graph: Graph, point: TargetPoint, what: str) -> None:
@@ -186,6 +189,12 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
     assert constant is not None
     if isinstance(edit, InsertLowRank):
         layers_of(graph, edit)  # raises where shapes do not fit
+        return
+    if isinstance(edit, InsertMask):
+        expect(masks(constant.shape, edit.mask.shape), f"the mask of {constant.name!r} has the shape {edit.mask.shape}")
+        return
+    if isinstance(edit, FoldMask):
+        expect(constant.masked, f"{constant.name!r} has no mask to fold")
         return
     shape = edit.tensor.shape if isinstance(edit, CompressConstant) else edit.value.shape
     expect(

@@ -17,10 +17,13 @@ from nncf_core.numerics.quantizer import FLOAT8
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder, array_of
 from nncf_core.testing.numpy_backend.model import Input, NumpyModel, Operation
+from nncf_core.training.refusals import without_masks
 from nncf_core.transformations import (
     CompressConstant,
+    FoldMask,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
     InsertQuantizer,
     PointKind,
@@ -78,6 +81,8 @@ class NumpyTargetPointInserter:
                 _branch(model, graph, transformation)
                 continue
             name = transformation.constant
+            if isinstance(transformation, (InsertMask, FoldMask)):
+                raise without_masks("numpy", name)
             if name not in model.constants:
                 raise ValidationError(f"The model has no constant {name!r}.")
             new = transformation.tensor if isinstance(transformation, CompressConstant) else transformation.value

@@ -1,0 +1,1 @@
+"""Magnitude sparsity as a plugin of nncf-core."""

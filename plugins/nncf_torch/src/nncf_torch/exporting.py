@@ -1,0 +1,62 @@
+"""Writing modules to files that other programs read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nncf_core.errors import ModuleNotFoundError, ParameterNotSupportedError
+from nncf_core.files import replacing
+from nncf_torch.inputs import Call
+from nncf_torch.running import evaluating, on_device
+
+
+def export_module(
+    module: nn.Module,
+    example: Call,
+    path: Path,
+    save_format: str | None,
+    input_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
+) -> None:
+    """Write a module, as it is in evaluation, to a file.
+
+    :param save_format: ``onnx`` or ``onnx_<opset>``, or ``pt2``; ``None``: by the suffix.
+    :raises ParameterNotSupportedError: for other formats.
+    :raises ModuleNotFoundError: when the packages that torch writes ONNX files with are not installed.
+    """
+    chosen = save_format or path.suffix.removeprefix(".")
+    matched = re.fullmatch(r"onnx(?:_(\d+))?", chosen)
+    example = on_device(module, example)
+    if chosen == "pt2":
+        from nncf_torch.module_tracing import exported
+
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.export.save(exported(module, example), file)
+        return
+    if matched is None:
+        raise ParameterNotSupportedError(
+            f"The PyTorch backend writes onnx, onnx_<opset> and pt2, not {chosen!r}; openvino.convert_model takes what "
+            "controller.strip() gives."
+        )
+    opset = int(matched[1]) if matched[1] else None
+    with evaluating(module), torch.no_grad(), replacing(path) as temporary:
+        try:
+            torch.onnx.export(
+                module,
+                example.args,
+                str(temporary),
+                kwargs=dict(example.kwargs) or None,
+                input_names=input_names,
+                output_names=output_names,
+                opset_version=opset,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except ImportError as error:
+            raise ModuleNotFoundError(f"torch.onnx.export needs a package that is not installed: {error}") from None
