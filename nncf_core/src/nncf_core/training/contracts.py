@@ -32,6 +32,10 @@ class MaskHandle(Protocol):
     def kind(self) -> MaskKind:
         """Where its zeros and ones come from."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the mask, as it was inserted."""
+
     def weight(self) -> Array:
         """The weight's values without the mask and without gradients, where they lie."""
 
@@ -78,6 +82,13 @@ class QuantizerHandle(Protocol):
         """From now on gradients of its range are multiplied by a number."""
 
 
+class Tuner(Protocol):
+    """What the training script gave to try things out with: a short training, and a figure of merit."""
+
+    def score_after(self, steps: int) -> float:
+        """How good the model is after some steps of training; the more the better. Then it is as it was before."""
+
+
 class Teacher(Protocol):
     """The model as it was before its compression, run beside the one in training."""
 
@@ -103,6 +114,9 @@ class TrainedModel(Protocol):
 
         It runs in evaluation mode and without gradients.
         """
+
+    def tuner(self) -> Tuner | None:
+        """A way to try things out; ``None`` when the training script gave none."""
 
     def description(self) -> Mapping[str, Any]:
         """What was done to the model, as JSON data, for :meth:`TrainableInserter.restored`."""

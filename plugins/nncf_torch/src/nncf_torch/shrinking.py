@@ -32,6 +32,8 @@ def shrink(place: Place, command: ShrinkConstant) -> Place:
     old, axis = place.tensor, command.axis
     if old is None or place.trained is not None:
         raise ValidationError(f"The constant {place.name!r} is compressed, and cannot be shrunk.")
+    if place.mask is not None:
+        raise ValidationError(f"The constant {place.name!r} has a mask; fold it before the constant is shrunk.")
     if not (0 <= axis < old.dim() and command.kept and command.kept[-1] < old.shape[axis]):
         raise ValidationError(
             f"The constant {place.name!r} of shape {tuple(old.shape)} has no such part: {command}."

@@ -36,6 +36,12 @@ class ModuleMask:
         owner, name = self.place.owners[0]
         return MaskKind(masks_of(owner)[name].kind)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the mask, as it was inserted."""
+        owner, name = self.place.owners[0]
+        return masks_of(owner)[name].shape
+
     def weight(self) -> torch.Tensor:
         """The weight's values without the mask."""
         owner, name = self.place.owners[0]
@@ -232,6 +238,10 @@ class TrainedModule:
             self._teacher = RunTeacher(original)
             self.model.register_forward_hook(self._teacher, with_kwargs=True)
         return self._teacher
+
+    def tuner(self) -> None:
+        """None yet."""
+        return None
 
     def description(self) -> Mapping[str, Any]:
         """What :func:`nncf.torch.get_config` gives."""

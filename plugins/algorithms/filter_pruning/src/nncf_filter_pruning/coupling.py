@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from attrs import evolve, field, frozen
 
-from nncf_core.graph import Graph, Node
+from nncf_core.graph import Graph
 from nncf_filter_pruning.channels import FREE
 from nncf_filter_pruning.propagation import Layer, Propagation
 from nncf_filter_pruning.rules import RULES
@@ -71,17 +71,10 @@ class Coupling:
         )
 
 
-def couple(graph: Graph, stays: Callable[[Node], str | None] = lambda _node: None) -> Coupling:
-    """Find the channels that can go.
-
-    :param stays: why a layer, or another operator on the way of channels, is to keep them; ``None`` when it need not.
-    """
+def couple(graph: Graph) -> Coupling:
+    """Find the channels that can go."""
     state = Propagation(graph)
     state.run(RULES)
-    for layer in state.layers:
-        reason = stays(layer.node)
-        if reason is not None:
-            state.channels.block(layer.output, reason)
     blocked = np.array([FREE, *sorted(state.channels.blocked)])
 
     def settled(channels: np.ndarray) -> np.ndarray:
@@ -89,17 +82,17 @@ def couple(graph: Graph, stays: Callable[[Node], str | None] = lambda _node: Non
         return np.where(np.isin(roots, blocked), FREE, roots)
 
     layers = tuple(evolve(layer, output=settled(layer.output)) for layer in state.layers)
+    kept = dict(state.problems)
+    for layer, before in zip(layers, state.layers, strict=True):
+        if layer.own and before.output.size and not layer.output.any():
+            kept.setdefault(layer.node.name, state.channels.blocked[state.channels.root(int(before.output[0]))])
     return Coupling(
         graph,
         {key: settled(channels) for key, channels in state.claims.items()},
         {name: settled(channels) for name, channels in state.tensors.items()},
         layers,
         _clusters(layer for layer in layers if layer.own),
-        {
-            layer.node.name: state.channels.blocked[state.channels.root(int(before.output[0]))]
-            for layer, before in zip(layers, state.layers, strict=True)
-            if layer.own and before.output.size and not layer.output.any()
-        },
+        kept,
     )
 
 

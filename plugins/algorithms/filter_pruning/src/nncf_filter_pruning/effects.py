@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from attrs import frozen
@@ -165,6 +165,10 @@ class Costs:
             for work in self._work
         }
 
+    def filters(self, removal: Removal) -> int:
+        """Filters of the layers that have any of their own."""
+        return sum(int(removal.stays(layer.output).sum()) for layer in self._coupling.layers if layer.own)
+
     def parameters(self, removal: Removal) -> int:
         """Elements of the floating-point constants."""
         total = 0.0
@@ -186,3 +190,27 @@ def _products(node: Node, weight: tuple[int, ...]) -> float:
         port = node.inputs[0] if node.kind is OpKind.CONV_TRANSPOSE else node.outputs[0]
         places = (port.shape or ())[-(len(weight) - 2 - groups) :]
     return float(math.prod(size or 1 for size in places) * math.prod(weight))
+
+
+def masked_constants(coupling: Coupling, channels: Collection[int], batch_norms: bool) -> dict[str, tuple[int, ...]]:
+    """Constants that get masks for some channels to be zero, and the shapes of the masks.
+
+    Weights of the layers that give them and of those that take them, biases of the former, and scales and shifts of
+    normalization.
+
+    :param batch_norms: whether normalization is among them.
+    """
+    graph, found = coupling.graph, dict[str, list[int]]()
+    for (name, axis), along in coupling.claims.items():
+        if not np.isin(along, list(channels)).any():
+            continue
+        if any(_is_masked(node, port, batch_norms) for node, port in graph.users(name)):
+            shape = graph.constants[name].shape
+            found.setdefault(name, [1] * len(shape))[axis] = shape[axis]
+    return {name: tuple(shape) for name, shape in found.items()}
+
+
+def _is_masked(node: Node, port: int, batch_norms: bool) -> bool:
+    if node.kind is OpKind.BATCH_NORM:
+        return batch_norms and port in (1, 2)
+    return node.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)

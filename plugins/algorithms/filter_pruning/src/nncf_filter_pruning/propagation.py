@@ -20,6 +20,8 @@ from nncf_filter_pruning.channels import FREE, Channels
 Rule: TypeAlias = "Callable[[Propagation, Node], str | None]"
 """Tells a propagation what an operator does with channels; gives why it does not know, and all of them stay."""
 
+_LAYERS = (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL)
+
 NOTHING = np.zeros((), np.int64)
 
 
@@ -50,6 +52,7 @@ class Propagation:
     :ivar claims: channels along each axis of a constant that was understood, by its name and the axis.
     :ivar layers: in graph order.
     :ivar tensors: arrays of channels by name of the tensor.
+    :ivar problems: why layers were not understood, by name.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -58,6 +61,7 @@ class Propagation:
         self.claims: dict[tuple[str, int], np.ndarray] = {}
         self.layers: list[Layer] = []
         self.tensors: dict[str, np.ndarray] = {}
+        self.problems: dict[str, str] = {}
         self._understood: set[tuple[str, int]] = set()
 
     def run(self, rules: Mapping[OpKind, Rule]) -> None:
@@ -67,6 +71,8 @@ class Propagation:
             problem = "is not understood" if rule is None else rule(self, node)
             if problem is not None:
                 self.stop(node, problem)
+                if node.kind in _LAYERS:
+                    self.problems[node.name] = problem
             for port in node.outputs:
                 if port.tensor in self.graph.outputs:
                     self.channels.block(self.of(port), f"{port.tensor!r} leaves the model")
