@@ -97,7 +97,12 @@ class Teacher(Protocol):
 
 
 class TrainedModel(Protocol):
-    """A working model in training."""
+    """A working model in training.
+
+    :ivar tuner: a way to try things out; ``None`` when the training script gave none.
+    """
+
+    tuner: Tuner | None
 
     @property
     def model(self) -> Any:
@@ -114,9 +119,6 @@ class TrainedModel(Protocol):
 
         It runs in evaluation mode and without gradients.
         """
-
-    def tuner(self) -> Tuner | None:
-        """A way to try things out; ``None`` when the training script gave none."""
 
     def description(self) -> Mapping[str, Any]:
         """What was done to the model, as JSON data, for :meth:`TrainableInserter.restored`."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from nncf_core.dataset import Dataset
 from nncf_core.errors import InternalError, UnsupportedDatasetError, UnsupportedModelError, ValidationError
+from nncf_core.training.contracts import Tuner
 from nncf_core.transformations import MaskKind
 from nncf_torch.configuration import get_config
 from nncf_torch.inputs import Call, bound, named_leaves
@@ -211,6 +212,7 @@ class TrainedModule:
     def __init__(self, working: ModuleModel, original: nn.Module, dataset: Dataset[Any, Any] | None, new: bool) -> None:
         self._working, self._original, self._dataset, self.is_new = working, original, dataset, new
         self._teacher: RunTeacher | None = None
+        self.tuner: Tuner | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -238,10 +240,6 @@ class TrainedModule:
             self._teacher = RunTeacher(original)
             self.model.register_forward_hook(self._teacher, with_kwargs=True)
         return self._teacher
-
-    def tuner(self) -> None:
-        """None yet."""
-        return None
 
     def description(self) -> Mapping[str, Any]:
         """What :func:`nncf.torch.get_config` gives."""

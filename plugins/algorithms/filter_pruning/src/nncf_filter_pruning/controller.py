@@ -88,7 +88,7 @@ class FilterPruningController(CompressionAlgorithmController):
         return to_host(self._masks[name].weight())
 
     def _learned(self, trained: TrainedModel) -> dict[str, tuple[float, float]]:
-        tuner, settings = trained.tuner(), self._params.legr_params
+        tuner, settings = trained.tuner, self._params.legr_params
         if tuner is None:
             raise ParameterNotSupportedError(
                 "A learned ranking needs a short training to judge candidates by: give train_steps_fn, validate_fn and "

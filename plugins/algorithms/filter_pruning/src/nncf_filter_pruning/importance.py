@@ -57,30 +57,31 @@ def of_layers(
 
     :param read: gives the values of a weight.
     :param measure: key of :data:`IMPORTANCES`.
-    :param normalized: whether weights are divided by their norms first, so that layers can be compared.
+    :param normalized: whether importances are divided by their mean in the layer, so that layers can be compared
+        (Fang et al. 2023, https://arxiv.org/abs/2301.12900). Norms of whole weights, by which NNCF divides, make each
+        filter of a wide layer less important than one of a narrow layer, until next to nothing is left of the former.
     """
     found: dict[str, np.ndarray] = {}
     for layer in coupling.layers:
         if not layer.own or not layer.output.any():
             continue
         filters = filters_of(read(layer.weight), layer.axis)
-        norm = np.sqrt(np.square(filters).sum())
-        if normalized and norm > 0:
-            filters = filters / norm
-        found[layer.node.name] = IMPORTANCES[measure](filters)
+        values = IMPORTANCES[measure](filters)
+        mean = values.mean()
+        found[layer.node.name] = values / mean if normalized and mean > 0 else values
     return found
 
 
 def of_channels(
     coupling: Coupling, layers: Mapping[str, np.ndarray], coefficients: Mapping[str, tuple[float, float]] | None = None
 ) -> np.ndarray:
-    """The importance of each channel: the sum of those of all filters that give it, by its number.
+    """The importance of each channel: the mean of those of all filters that give it, by its number.
 
     :param layers: from :func:`of_layers`.
     :param coefficients: factor and summand for the filters of each layer (Chin et al. 2020,
         https://arxiv.org/abs/1904.12368, section 4), by name.
     """
-    total = np.zeros(coupling.size)
+    total, counts = np.zeros(coupling.size), np.zeros(coupling.size)
     for layer in coupling.layers:
         if layer.node.name not in layers:
             continue
@@ -88,6 +89,8 @@ def of_channels(
         if coefficients is not None:
             factor, summand = coefficients[layer.node.name]
             values = values * factor + summand
-        np.add.at(total, coupling.claims[layer.weight, layer.axis], values)
+        channels = coupling.claims[layer.weight, layer.axis]
+        np.add.at(total, channels, values)
+        np.add.at(counts, channels, 1)
     total[FREE] = 0
-    return total
+    return total / np.maximum(counts, 1)

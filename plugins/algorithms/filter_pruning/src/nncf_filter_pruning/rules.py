@@ -83,9 +83,11 @@ def convolution(state: Propagation, node: Node) -> str | None:
     if weight.shape != shape:
         return f"takes {constant.name!r} in a way that is not understood"
     axis = len(data.shape) - (len(shape) - 2 - layout_batch) - 1
-    inputs = state.along(data, axis) if axis >= 0 else None
     total = output.shape[axis] if axis >= 0 else None
-    if inputs is None or total is None:
+    if total is None or data.shape[axis] is None:
+        return _SHAPES
+    inputs = state.along(data, axis)
+    if inputs is None:
         return _AXES
     first, second = layout_batch, layout_batch + 1
     input_axis, output_axis = (first, second) if transposed else (second, first)
@@ -125,6 +127,8 @@ def product(state: Propagation, node: Node) -> str | None:
     if any(node.attributes.get(name) for name in ("transA", "transpose_a")):
         return "transposes activations"
     if data.shape is None or output.shape is None or not data.shape:
+        return _SHAPES
+    if data.shape[-1] is None or output.shape[-1] is None:
         return _SHAPES
     (summed,), (kept,) = layout.reduction_axes, layout.channel_axes
     count = constant.shape[kept]
