@@ -36,6 +36,7 @@ ALGORITHMS: Mapping[str, str] = {
     "awq": "nncf-awq",
     "const_sparsity": "nncf-const-sparsity",
     "error_propagation": "nncf-weight-refinement",
+    "filter_pruning": "nncf-filter-pruning",
     "gptq": "nncf-weight-refinement",
     "knowledge_distillation": "nncf-knowledge-distillation",
     "lora_correction": "nncf-weight-refinement",

@@ -5,6 +5,7 @@ Commands hold names and arrays, never callbacks, so that a plan can be stored, s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import TypeAlias
 
@@ -207,6 +208,10 @@ class FoldMask:
     reason: str = ""
 
 
+def _indices(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(values)
+
+
 @frozen
 class ShrinkConstant:
     """Keep some indices of an axis of a constant, for all its users, and drop the others.
@@ -224,7 +229,7 @@ class ShrinkConstant:
 
     constant: str
     axis: int
-    kept: tuple[int, ...] = field(converter=tuple)
+    kept: tuple[int, ...] = field(converter=_indices)
     reason: str = ""
 
 

@@ -42,9 +42,7 @@ def shrink(
     return new
 
 
-def _shrink_groups(
-    graph: Graph, nodes: Mapping[str, ir.Node], command: ShrinkConstant, shape: tuple[int, ...]
-) -> None:
+def _shrink_groups(graph: Graph, nodes: Mapping[str, ir.Node], command: ShrinkConstant, shape: tuple[int, ...]) -> None:
     """A depthwise convolution has as many groups as channels."""
     for user, port in graph.users(command.constant):
         groups = user.attributes.get("group", 1)

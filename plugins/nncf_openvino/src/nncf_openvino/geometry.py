@@ -64,9 +64,7 @@ def integers(node: ov.Node, port: int) -> tuple[int, ...] | None:
     return tuple(int(number) for number in source.data.reshape(-1))
 
 
-def _strided(
-    node: ov.Node, sizes: Sequence[int | None], attributes: Mapping[str, Any]
-) -> tuple[Move, ...] | None:
+def _strided(node: ov.Node, sizes: Sequence[int | None], attributes: Mapping[str, Any]) -> tuple[Move, ...] | None:
     if any(any(attributes.get(f"{mask}_mask", ())) for mask in ("new_axis", "shrink_axis", "ellipsis")):
         return None
     starts, stops, steps = (integers(node, port) for port in (1, 2, 3))

@@ -45,10 +45,10 @@ def resize(node: ov.Node, command: ResizeOutput, constant: Callable[[np.ndarray,
             put(port, numbers)
     elif op_type == "StridedSlice" and command.slices:
         for port, position in ((1, 1), (2, 2)):
-            numbers = list(integers(node, port) or ())
-            for slice_ in command.slices:
-                numbers[slice_[0]] = slice_[position]
-            put(port, numbers)
+            stated_there = list(integers(node, port) or ())
+            for part in command.slices:
+                stated_there[part[0]] = part[position]
+            put(port, stated_there)
 
 
 def _replaced(stated: Sequence[int], before: Sequence[int | None], after: Sequence[int | None]) -> list[int]:

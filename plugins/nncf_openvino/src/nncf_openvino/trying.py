@@ -41,4 +41,4 @@ def trial(working: WorkingModel, graph: Graph, edits: Sequence[Transformation]) 
 
 
 def _size(dimension: ov.Dimension) -> int:
-    return dimension.get_length() if dimension.is_static else max(_UNKNOWN, dimension.get_min_length())
+    return int(dimension.get_length() if dimension.is_static else max(_UNKNOWN, dimension.get_min_length()))

@@ -24,10 +24,17 @@ _AXIS: Mapping[str, tuple[int, Any]] = {
     "_safe_softmax": (1, None),
 }  # fmt: skip
 
-_SAME_ORDER = frozenset("reshape view _unsafe_view flatten unflatten squeeze unsqueeze view_as reshape_as".split())
+_SAME_ORDER = frozenset(
+    {
+        "reshape", "view", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as",
+    }
+)  # fmt: skip
 _SAME = frozenset(
-    "contiguous clone dropout alias detach identity lift_fresh_copy feature_dropout alpha_dropout".split()
-)
+    {
+        "contiguous", "clone", "dropout", "alias", "detach", "identity", "lift_fresh_copy", "feature_dropout",
+        "alpha_dropout",
+    }
+)  # fmt: skip
 
 
 class Geometry(NamedTuple):
@@ -97,7 +104,8 @@ def _moves(
         )
         return _sliced(shape, {axis: slice(start, stop, step)})
     if op_type == "narrow":
-        axis, start, length = (_argument(arguments, named, i, n, None) for i, n in enumerate(("dim", "start", "length"), 1))
+        names = ("dim", "start", "length")
+        axis, start, length = (_argument(arguments, named, i, name, None) for i, name in enumerate(names, 1))
         return _sliced(shape, {axis: slice(start, start + length)}) if isinstance(start, int) else None
     if op_type == "select":
         axis, index = (_argument(arguments, named, i, n, None) for i, n in enumerate(("dim", "index"), 1))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from attrs import frozen
-
 from torch import nn
 
 from nncf_core.config.nncf_config import NNCFConfig
@@ -130,7 +129,7 @@ def tuner_of(config: Mapping[str, Any]) -> Callable[[nn.Module], StepsTuner] | N
     """What tries things out by the functions that were attached to a config; ``None``: there are none."""
     if not isinstance(config, NNCFConfig) or not config.has_extra_struct(LeGRInitArgs):
         return None
-    functions = cast(LeGRInitArgs, config.get_extra_struct(LeGRInitArgs))
+    functions = config.get_extra_struct(LeGRInitArgs)
     return lambda model: StepsTuner(model, functions)
 
 

@@ -35,9 +35,7 @@ def shrink(place: Place, command: ShrinkConstant) -> Place:
     if place.mask is not None:
         raise ValidationError(f"The constant {place.name!r} has a mask; fold it before the constant is shrunk.")
     if not (0 <= axis < old.dim() and command.kept and command.kept[-1] < old.shape[axis]):
-        raise ValidationError(
-            f"The constant {place.name!r} of shape {tuple(old.shape)} has no such part: {command}."
-        )
+        raise ValidationError(f"The constant {place.name!r} of shape {tuple(old.shape)} has no such part: {command}.")
     rounding = place.rounding
     new = part_of(old, axis, command.kept)
     for owner, attribute in place.owners:

@@ -21,9 +21,7 @@ from nncf_torch.sharing import shared_copy
 from nncf_torch.tensors import array_of
 
 
-def trial(
-    model: ModuleModel | GraphModel, graph: Graph, edits: Sequence[Transformation]
-) -> list[np.ndarray] | None:
+def trial(model: ModuleModel | GraphModel, graph: Graph, edits: Sequence[Transformation]) -> list[np.ndarray] | None:
     """The outputs of a copy with edits on the model's example input; ``None`` where there is none.
 
     :raises UnsupportedModelError: when the copy does not run.
@@ -35,7 +33,7 @@ def trial(
                 return None
             copy = apply(model.copy(), graph, edits)
             with torch.no_grad():
-                made: Any = fx.Interpreter(copy.module).run(*flat, enable_io_processing=False)  # type: ignore[arg-type]
+                made: Any = fx.Interpreter(copy.module).run(*flat, enable_io_processing=False)
         else:
             if model.example is None:
                 return None
@@ -61,7 +59,11 @@ def _example_of(model: GraphModel) -> list[Any] | None:
         value = node.meta.get("val")
         if node.name in model.constant_inputs:
             flat.append(model.constant_inputs[node.name])
-        elif isinstance(value, torch.Tensor) and value.is_floating_point() and all(isinstance(n, int) for n in value.shape):
+        elif (
+            isinstance(value, torch.Tensor)
+            and value.is_floating_point()
+            and all(isinstance(n, int) for n in value.shape)
+        ):
             flat.append(torch.randn(value.shape, generator=source).to(value.dtype))
         else:
             return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nncf_core.contracts import Context, is_excluded
-from nncf_core.errors import NNCFError, UnsupportedBackendError, ValidationError
+from nncf_core.errors import NNCFError, UnsupportedBackendError
 from nncf_core.graph import Graph, Node, OpKind
 from nncf_filter_pruning import legr
 from nncf_filter_pruning.coupling import Cluster, Coupling, couple
@@ -18,14 +18,13 @@ from nncf_filter_pruning.parameters import PruningSettings
 from nncf_filter_pruning.ranking import Ranking
 
 _TOLERANCE = 1e-3
-"""By how much outputs of the masked and the shrunk model may differ, as a share of the largest: other orders of sums."""
+"""By how much outputs of the masked and the shrunk model may differ, as a share of the largest one."""
 
 
 def prunable(graph: Graph, params: PruningSettings, context: Context) -> Coupling:
     """The channels that may go, by what the user says, by what the backend can do, and by a trial.
 
     :raises UnsupportedBackendError: when the backend cannot shrink constants.
-    :raises ValidationError: when nothing is left.
     """
     if context.shaped is None:
         raise UnsupportedBackendError("The backend cannot shrink constants, and so not prune filters.")
@@ -39,10 +38,7 @@ def prunable(graph: Graph, params: PruningSettings, context: Context) -> Couplin
     for name, reason in coupling.kept.items():
         context.note(f"{name} keeps its filters: {reason}.")
     if not coupling.clusters:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(coupling.kept.items())[:5])
-        raise ValidationError(
-            "No filters can be pruned. " + (reasons or "The model has no layers of known shapes; give an example input.")
-        )
+        context.note("No filters can be pruned. Models that are traced need an example input, or a dataset.")
     return coupling
 
 

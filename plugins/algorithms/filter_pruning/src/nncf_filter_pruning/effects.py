@@ -109,7 +109,7 @@ def _slices(removal: Removal, node: Node, channels: np.ndarray) -> tuple[tuple[i
         before = moved(channels, moves[:index], shape, sizes)
         if before is not None and before.shape[axis] > 1:
             stays = removal.stays(before.reshape(-1))
-            new = (axis, int(stays[:start].sum()), int(stays[:stop].sum()), step)
+            new: tuple[int, ...] = (axis, int(stays[:start].sum()), int(stays[:stop].sum()), step)
         else:
             new = move.numbers
         changed |= new != move.numbers
@@ -149,7 +149,8 @@ class Costs:
         self._work = []
         for layer in coupling.layers:
             inputs = np.array([FREE]) if layer.input_axis is None else coupling.claims[layer.weight, layer.input_axis]
-            self._work.append(_Work(layer.node.name, _products(layer.node, constants[layer.weight].shape), layer.output, inputs))
+            products = _products(layer.node, constants[layer.weight].shape)
+            self._work.append(_Work(layer.node.name, products, layer.output, inputs))
         self._axes: dict[str, dict[int, np.ndarray]] = {}
         for (name, axis), channels in coupling.claims.items():
             self._axes.setdefault(name, {})[axis] = channels

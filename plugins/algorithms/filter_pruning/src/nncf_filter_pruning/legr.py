@@ -115,5 +115,7 @@ def load(path: Path, names: Iterable[str]) -> dict[str, tuple[float, float]]:
         raise ValidationError(f"{path} holds no ranking coefficients: {error}") from None
     missing = [name for name in names if name not in found]
     if missing:
-        raise ValidationError(f"{path} has no ranking coefficients for the layer {missing[0]!r}: it is of another model.")
+        raise ValidationError(
+            f"{path} has no ranking coefficients for the layer {missing[0]!r}: it is of another model."
+        )
     return found

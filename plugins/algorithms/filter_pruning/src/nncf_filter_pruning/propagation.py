@@ -1,9 +1,9 @@
 """Where the channels of layers go: through the graph, from operator to operator.
 
-Each tensor has an array of channels, of the tensor's rank: along axes on which it varies it has the tensor's size, along
-all others size 1. A channel that is removed is never read but through weights that lose it, too; so what it holds does
-not matter, and a model whose weights are masked there gives what the shrunk one gives, whatever the operators between do
-with each element. Operators by kind are in :mod:`nncf_filter_pruning.rules`.
+Each tensor has an array of channels, of the tensor's rank: along axes on which it varies it has the tensor's size,
+along all others size 1. A channel that is removed is never read but through weights that lose it, too; so what it holds
+does not matter, and a model whose weights are masked there gives what the shrunk one gives, whatever the operators
+between do with each element. Operators by kind are in :mod:`nncf_filter_pruning.rules`.
 """
 
 from __future__ import annotations

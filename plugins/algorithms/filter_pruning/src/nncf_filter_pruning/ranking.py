@@ -61,7 +61,7 @@ class Ranking:
         largest = self.largest_operations(order)
         if level > largest + 1e-9:
             raise ValidationError(
-                f"pruning_flops_target is {level:g}, but at most {largest:.3f} of the model's operations can be pruned: "
+                f"pruning_flops_target is {level:g}, but at most {largest:.3f} of the model's operations can go: "
                 "ask for less, or exclude fewer layers."
             )
         goal = (1 - level) * self._costs.operations(self._removal([])) * (1 + 1e-12)

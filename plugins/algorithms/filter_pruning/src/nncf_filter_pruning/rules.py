@@ -1,8 +1,8 @@
 """What each kind of operator does with channels. What has no rule lets all channels that reach it stay.
 
 - ``POINTWISE``: elements that meet are of channels that go together; constants lose what is along them.
-- ``CONVOLUTION``, ``PRODUCT``: input channels go with slices of the weight; outputs are new channels. In groups the same
-  channel of each goes, so that groups stay equal; of a depthwise convolution whole groups go.
+- ``CONVOLUTION``, ``PRODUCT``: input channels go with slices of the weight; outputs are new channels. Of groups the
+  same channel of each goes, so that they stay equal; of a depthwise convolution whole groups go.
 - ``BATCH_NORM``: per channel, like its four constants.
 - ``WINDOWS``, ``REDUCTION``, ``ACROSS``: channels may not vary on the axes that are looked across.
 - ``CONCATENATION``, ``PARTS``, ``MOVES``: what happens to elements happens to the arrays of channels.
@@ -70,7 +70,7 @@ def pointwise(state: Propagation, node: Node) -> str | None:
 
 
 def convolution(state: Propagation, node: Node) -> str | None:
-    """Also the transposed one. Weights are ``[O, I/G, …]``, transposed ``[I, O/G, …]``, or have an axis for groups first."""
+    """Weights are ``[O, I/G, …]``, of transposed convolutions ``[I, O/G, …]``, or have an axis for groups first."""
     found = _weight(state, node)
     if isinstance(found, str):
         return found
@@ -264,7 +264,8 @@ def moves(state: Propagation, node: Node) -> str | None:
     result = None if shapes[0] is None or shapes[1] is None else moved(channels, node.moves, shapes[0], shapes[1])
     if result is None:
         return _SHAPES
-    if any(move.kind is MoveKind.SLICE and move.numbers[3] > 1 and channels.shape[move.numbers[0]] > 1 for move in node.moves):
+    steps = {move.numbers[0]: move.numbers[3] for move in node.moves if move.kind is MoveKind.SLICE}
+    if any(step > 1 and channels.shape[axis] > 1 for axis, step in steps.items()):
         # which of those that stay are taken would depend on how many go before each
         return "takes every few channels"
     varying = [axis for axis, size in enumerate(result.shape) if size > 1]
