@@ -254,6 +254,15 @@ class ResizeOutput:
     slices: tuple[tuple[int, ...], ...] = ()
     reason: str = ""
 
+    @property
+    def axis(self) -> int:
+        """The first axis along which an output changes its size."""
+        pairs = zip(self.before, self.after, strict=True)
+        changed = (
+            i for old, new in pairs for i, sizes in enumerate(zip(old, new, strict=True)) if sizes[0] != sizes[1]
+        )
+        return next(changed, 0)
+
 
 def point_of(graph: Graph, tensor: str) -> TargetPoint:
     """The point where a tensor is looked at: where it is produced, or where it is first taken."""

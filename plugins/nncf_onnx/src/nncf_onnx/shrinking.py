@@ -68,7 +68,7 @@ def resize(rewriter: Rewriter, node: ir.Node, command: ResizeOutput) -> None:
             tails = before[len(before) - len(stated) :], after[len(after) - len(stated) :]
             _put(rewriter, node, 1, _replaced(stated, *tails), "shape")
     elif node.op_type == "Split" and not has_equal_parts(node):
-        axis = next(i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+        axis = command.axis
         _put(rewriter, node, 1, [int(shape[axis] or 0) for shape in command.after], "split")
     elif node.op_type == "Slice" and command.slices:
         axes, starts, stops, steps = zip(*command.slices, strict=True)

@@ -37,7 +37,7 @@ def resize(node: ov.Node, command: ResizeOutput, constant: Callable[[np.ndarray,
             tails = before[len(before) - len(stated) :], after[len(after) - len(stated) :]
             put(1, _replaced(stated, *tails))
     elif op_type == "VariadicSplit":
-        axis = next(i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+        axis = command.axis
         put(2, [int(shape[axis] or 0) for shape in command.after])
     elif op_type == "Slice" and command.slices:
         axes, starts, stops, steps = zip(*command.slices, strict=True)

@@ -44,7 +44,7 @@ def resize(node: fx.Node, command: ResizeOutput) -> None:
                 stated[index] = new
         _put(node, position, "size", stated)
     elif op_type in ("split", "split_with_sizes"):
-        axis = next(i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+        axis = command.axis
         node.target = torch.ops.aten.split_with_sizes.default
         node.args = (node.args[0], [shape[axis] for shape in command.after], axis)
         node.kwargs = {}

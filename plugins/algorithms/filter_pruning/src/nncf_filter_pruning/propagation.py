@@ -71,7 +71,7 @@ class Propagation:
             problem = "is not understood" if rule is None else rule(self, node)
             if problem is not None:
                 self.stop(node, problem)
-                if node.kind in _LAYERS:
+                if node.kind in _LAYERS and node.weights:
                     self.problems[node.name] = problem
             for port in node.outputs:
                 if port.tensor in self.graph.outputs:
