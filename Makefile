@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression -e plugins/algorithms/post_training_quantization -e plugins/algorithms/smooth_quant -e plugins/algorithms/awq -e plugins/algorithms/weight_refinement -e plugins/algorithms/accuracy_control -e plugins/algorithms/activation_sparsity -e plugins/algorithms/const_sparsity -e plugins/algorithms/knowledge_distillation -e plugins/algorithms/magnitude_sparsity -e plugins/algorithms/movement_sparsity -e plugins/algorithms/quantization_aware_training -e plugins/algorithms/rb_sparsity
+PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compression -e plugins/algorithms/post_training_quantization -e plugins/algorithms/smooth_quant -e plugins/algorithms/awq -e plugins/algorithms/weight_refinement -e plugins/algorithms/accuracy_control -e plugins/algorithms/activation_sparsity -e plugins/algorithms/const_sparsity -e plugins/algorithms/filter_pruning -e plugins/algorithms/knowledge_distillation -e plugins/algorithms/magnitude_sparsity -e plugins/algorithms/movement_sparsity -e plugins/algorithms/quantization_aware_training -e plugins/algorithms/rb_sparsity
 # CPU builds of torch have the same version with "+cpu"; the index of the environment decides which one is installed.
 BACKENDS := -e plugins/nncf_openvino -e plugins/nncf_torch
 PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)

@@ -5,7 +5,7 @@ Backends have those that fit their framework; the core asks with ``isinstance``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -14,7 +14,7 @@ from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.refining import CompressionRequest
-from nncf_core.transformations import TargetPoint
+from nncf_core.transformations import TargetPoint, Transformation
 
 Model: TypeAlias = Any
 """A framework's own model object; only its backend looks inside."""
@@ -123,4 +123,21 @@ class DividingInserter(Protocol):
 
         See :meth:`~nncf_core.contracts.TargetPointInserter.extract`. ``model`` is not changed, and changes of it do not
         show in the result.
+        """
+
+
+@runtime_checkable
+class ShrinkingInserter(Protocol):
+    """What a target-point inserter has besides when it carries out ``ShrinkConstant`` and ``ResizeOutput``."""
+
+    def shaped(self, model: Model, graph: Graph) -> Graph:
+        """The graph of a working model, with the shapes of all tensors that can be told."""
+
+    def trial(self, model: Model, graph: Graph, edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+        """The outputs of a copy of a working model with edits; ``model`` is not changed.
+
+        They are those on its example input, where it has one, otherwise on random numbers that are the same each time.
+
+        :return: ``None`` when there is nothing to run it on.
+        :raises UnsupportedModelError: when the copy does not run.
         """

@@ -38,6 +38,7 @@ ALGORITHMS: Mapping[str, str] = {
     "const_sparsity": "nncf-const-sparsity",
     "error_propagation": "nncf-weight-refinement",
     "experimental_quantization": "nncf-quantization-aware-training",
+    "filter_pruning": "nncf-filter-pruning",
     "gptq": "nncf-weight-refinement",
     "knowledge_distillation": "nncf-knowledge-distillation",
     "lora_correction": "nncf-weight-refinement",

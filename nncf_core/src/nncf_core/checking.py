@@ -21,6 +21,7 @@ from nncf_core.transformations import (
     InsertMultiply,
     InsertQuantizer,
     ReplaceConstant,
+    ResizeOutput,
     Transformation,
 )
 
@@ -70,7 +71,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
 
 
 def _target(edit: Transformation) -> object:
-    if isinstance(edit, InsertBias):
+    if isinstance(edit, (InsertBias, ResizeOutput)):
         return edit.node
     return edit.target if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from attrs import field, frozen
 
 from nncf_core.abilities import BiasInserter as BiasInserter
@@ -23,6 +24,7 @@ from nncf_core.abilities import QuantizingInserter as QuantizingInserter
 from nncf_core.abilities import Runner as Runner
 from nncf_core.abilities import SamplingInserter as SamplingInserter
 from nncf_core.abilities import SelectiveInserter as SelectiveInserter
+from nncf_core.abilities import ShrinkingInserter as ShrinkingInserter
 from nncf_core.abilities import SizingInserter as SizingInserter
 from nncf_core.abilities import TrainingInserter as TrainingInserter
 from nncf_core.controlling import ControllingAlgorithm as ControllingAlgorithm
@@ -184,6 +186,10 @@ class StatisticsAggregator(Protocol):
         """
 
 
+def _no_trial(edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+    raise UnsupportedBackendError("The backend cannot shrink constants.")
+
+
 def _no_part(inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> Runner:
     raise UnsupportedBackendError("There is no model to take a part of.")
 
@@ -215,6 +221,8 @@ class Context:
     :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
     :param training: whether the model is going to be trained, see
         :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
+    :param shaped: see :meth:`ShrinkingInserter.shaped`; ``None`` when the backend cannot shrink constants.
+    :param trial: see :meth:`ShrinkingInserter.trial`.
     :param mask_refusal: why a constant cannot have a mask, see
         :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
     :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
@@ -235,6 +243,8 @@ class Context:
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
     training: bool = False
+    shaped: Callable[[], Graph] | None = None
+    trial: Callable[[Sequence[Transformation]], Sequence[np.ndarray] | None] = _no_trial
     mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
     carry: Callable[[Statistics], None] = lambda _statistics: None
 

@@ -182,6 +182,27 @@ class Port:
     layout: WeightLayout | None = None
 
 
+class MoveKind(Enum):
+    """Steps that operators which only move elements consist of."""
+
+    RESHAPE = "reshape"  # the same elements in the same order; numbers: none, the node's output has the shape
+    PERMUTE = "permute"  # numbers: for each axis of the result, the axis that it was
+    SLICE = "slice"  # numbers: axis, first index, index behind the last, step
+    EXPAND = "expand"  # axes of size 1, or axes before the first, are repeated
+
+
+@frozen
+class Move:
+    """A step of an operator that only moves elements.
+
+    :param kind: what it does.
+    :param numbers: its parameters, see :class:`MoveKind`; no number is negative.
+    """
+
+    kind: MoveKind
+    numbers: tuple[int, ...] = ()
+
+
 @frozen
 class Node:
     """An operator.
@@ -191,7 +212,13 @@ class Node:
     :param kind: the canonical kind.
     :param scope: names of the control-flow nodes or functions that contain it, outermost first.
     :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …). Of a convolution ``padded``:
-        whether zeros are put around its input; not there when that is not known.
+        whether zeros are put around its input; not there when that is not known. Of a split ``equal_parts``: whether
+        it makes a number of equal parts, whatever the size is.
+    :param axes: axes that the operator looks across, counted from 0: of a concatenation and a split the axis, of
+        reductions, softmax, layer normalization and pooling the axes, of quantization and PReLU the axis of what has
+        a scale or slope for each channel; ``None`` when not known, or there are none.
+    :param moves: what an operator that only moves elements does, step by step; ``None`` when not known.
+    :param strides: of a convolution; ``()`` when not known.
     """
 
     name: str
@@ -201,6 +228,9 @@ class Node:
     outputs: tuple[Port, ...] = ()
     scope: tuple[str, ...] = ()
     attributes: Mapping[str, object] = field(factory=dict)
+    axes: tuple[int, ...] | None = None
+    moves: tuple[Move, ...] | None = None
+    strides: tuple[int, ...] = ()
 
     @property
     def traits(self) -> frozenset[Trait]:

@@ -37,6 +37,8 @@ from nncf_core.transformations import (
     MaskKind,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
     Training,
     Transformation,
@@ -50,8 +52,8 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace``, ``mask``, ``fold_mask``, ``low_rank``, ``multiply``, ``bias`` or
-        ``quantize``.
+    :param action: ``compress``, ``replace``, ``mask``, ``fold_mask``, ``low_rank``, ``multiply``, ``bias``,
+        ``quantize``, ``shrink`` or ``resize``.
     :param target: name of the constant or layer, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
@@ -99,6 +101,8 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
             format=transformation.quantizer.format,
             reason=transformation.reason,
         )
+    if isinstance(transformation, ResizeOutput):
+        return PlanEntry(algorithm, "resize", transformation.node, reason=transformation.reason)
     constant = graph.constants[transformation.constant]
     entry = PlanEntry(
         algorithm,
@@ -113,6 +117,9 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     )
     if isinstance(transformation, ReplaceConstant):
         return entry
+    if isinstance(transformation, ShrinkConstant):
+        left = constant.stored_bytes * len(transformation.kept) // constant.shape[transformation.axis]
+        return evolve(entry, action="shrink", bytes_after=left)
     if isinstance(transformation, (InsertMask, FoldMask)):
         return evolve(entry, action="mask" if isinstance(transformation, InsertMask) else "fold_mask")
     if isinstance(transformation, InsertLowRank):
@@ -286,6 +293,21 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "up": _encode_adapter(transformation.up, arrays),
             "reason": transformation.reason,
         }
+    if isinstance(transformation, ShrinkConstant):
+        return {
+            "shrink": transformation.constant,
+            "axis": transformation.axis,
+            "kept": list(transformation.kept),
+            "reason": transformation.reason,
+        }
+    if isinstance(transformation, ResizeOutput):
+        return {
+            "resize": transformation.node,
+            "before": [list(shape) for shape in transformation.before],
+            "after": [list(shape) for shape in transformation.after],
+            "slices": [list(numbers) for numbers in transformation.slices],
+            "reason": transformation.reason,
+        }
     if isinstance(transformation, InsertMask):
         return {
             "mask": transformation.constant,
@@ -324,6 +346,11 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
     if "low_rank" in data:
         down, up = (_decode_adapter(data[name], arrays) for name in ("down", "up"))
         return InsertLowRank(data["low_rank"], down, up, reason)
+    if "shrink" in data:
+        return ShrinkConstant(data["shrink"], data["axis"], data["kept"], reason)
+    if "resize" in data:
+        before, after, slices = (tuple(map(tuple, data[key])) for key in ("before", "after", "slices"))
+        return ResizeOutput(data["resize"], before, after, slices, reason)
     if "mask" in data:
         return InsertMask(data["mask"], _fetch(data["value"], arrays), MaskKind(data["kind"]), reason)
     if "fold_mask" in data:

@@ -26,6 +26,7 @@ from nncf_core.contracts import (
     QuantizingInserter,
     Runner,
     SelectiveInserter,
+    ShrinkingInserter,
     SizingInserter,
     TrainingInserter,
     quantizes,
@@ -180,9 +181,16 @@ class Run:
             self._note,
             has_data=self.dataset is not None or _has_statistics(step),
             takes_low_rank=partial(self._takes_low_rank, model, graph),
+            **self._shrinking(model, graph),
             training=self.training,
             mask_refusal=partial(self._mask_refusal, graph),
         )
+
+    def _shrinking(self, model: Model, graph: Graph) -> dict[str, Any]:
+        inserter = self.backend.inserter
+        if not isinstance(inserter, ShrinkingInserter):
+            return {}
+        return {"shaped": partial(inserter.shaped, model, graph), "trial": partial(inserter.trial, model, graph)}
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

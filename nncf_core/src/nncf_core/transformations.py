@@ -5,6 +5,7 @@ Commands hold names and arrays, never callbacks, so that a plan can be stored, s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import TypeAlias
 
@@ -210,6 +211,62 @@ class FoldMask:
     reason: str = ""
 
 
+def _indices(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(values)
+
+
+@frozen
+class ShrinkConstant:
+    """Keep some indices of an axis of a constant, for all its users, and drop the others.
+
+    What operators state of it follows: numbers of channels, features and groups, as far as their weights tell. A
+    convolution whose weight has one input channel for each of several groups is depthwise: where axis 0 of the weight
+    shrinks, so does the number of groups; others keep theirs. Shrinking all that must fit together is up to the
+    algorithm.
+
+    :param constant: name of the constant, which is not compressed.
+    :param axis: of the constant, counted from 0.
+    :param kept: indices, ascending, at least one.
+    :param reason: why, for the report.
+    """
+
+    constant: str
+    axis: int
+    kept: tuple[int, ...] = field(converter=_indices)
+    reason: str = ""
+
+
+@frozen
+class ResizeOutput:
+    """Let an operator that states sizes of what it gives state others, where shrunk constants call for it.
+
+    For operators that only move elements, and splits. Sizes that follow from the operator's input stay as they are
+    stated: ``-1`` or ``0`` of a reshape, a number of equal parts, or what is computed from shapes.
+
+    :param node: name of the node.
+    :param before: shape of each output as it is; ``None`` in place of a dimension that is not known.
+    :param after: shape of each output as it is to be.
+    :param slices: of an operator that takes parts of axes, the new numbers of each of its steps, see
+        :class:`~nncf_core.graph.MoveKind`.
+    :param reason: why, for the report.
+    """
+
+    node: str
+    before: tuple[tuple[int | None, ...], ...]
+    after: tuple[tuple[int | None, ...], ...]
+    slices: tuple[tuple[int, ...], ...] = ()
+    reason: str = ""
+
+    @property
+    def axis(self) -> int:
+        """The first axis along which an output changes its size."""
+        pairs = zip(self.before, self.after, strict=True)
+        changed = (
+            i for old, new in pairs for i, sizes in enumerate(zip(old, new, strict=True)) if sizes[0] != sizes[1]
+        )
+        return next(changed, 0)
+
+
 def point_of(graph: Graph, tensor: str) -> TargetPoint:
     """The point where a tensor is looked at: where it is produced, or where it is first taken."""
     producer = graph.producer(tensor)
@@ -249,7 +306,9 @@ Transformation: TypeAlias = (
     | InsertQuantizer
     | InsertMask
     | FoldMask
+    | ShrinkConstant
+    | ResizeOutput
 )
 
-OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank, InsertMask, FoldMask)
+OF_CONSTANTS = (CompressConstant, ReplaceConstant, InsertLowRank, InsertMask, FoldMask, ShrinkConstant)
 """Kinds of edits that name a constant."""

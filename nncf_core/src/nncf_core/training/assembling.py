@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -17,7 +17,7 @@ from nncf_core.rounds import Run
 from nncf_core.sections import Step
 from nncf_core.statistics import Statistics
 from nncf_core.training.composite import CompositeController
-from nncf_core.training.contracts import TrainableInserter, TrainedModel, TrainingAlgorithm
+from nncf_core.training.contracts import TrainableInserter, TrainedModel, TrainingAlgorithm, Tuner
 from nncf_core.training.control import CompressionAlgorithmController
 from nncf_core.transformations import Transformation
 
@@ -34,6 +34,7 @@ def assemble(
     options: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    tuner: Callable[[Model], Tuner] | None = None,
 ) -> tuple[CompressionAlgorithmController, Model]:
     """Compress a model as a config says, to be trained.
 
@@ -43,6 +44,7 @@ def assemble(
     :param state: what :meth:`CompressionAlgorithmController.get_compression_state` gave. Then no data is needed, and
         the model's tensors are to be loaded afterwards.
     :param options: of the backend, besides those of the config.
+    :param tuner: makes a way to try things out, of the model in training.
     :return: the controller, one of all algorithms where there are several, and the model to train.
     :raises ValidationError: when the config is not valid, or the state is of another model or config.
     :raises UnsupportedBackendError: when models of this kind are not trained.
@@ -57,6 +59,7 @@ def assemble(
             _check_state(state, steps)
             working = inserter.restored(model, state[BUILDER_STATE], this.options)
         trained = inserter.trained(working, model, dataset, new=state is None)
+        trained.tuner = None if tuner is None else tuner(trained.model)
         controller = _controller(steps, trained, graph, statistics)
     if state is not None:
         controller.load_states(state[CONTROLLER_STATE])

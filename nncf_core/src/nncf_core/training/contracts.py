@@ -33,6 +33,10 @@ class MaskHandle(Protocol):
     def kind(self) -> MaskKind:
         """Where its zeros and ones come from."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the mask, as it was inserted."""
+
     def weight(self) -> Array:
         """The weight's values without the mask and without gradients, where they lie."""
 
@@ -94,6 +98,13 @@ class QuantizerHandle(Protocol):
         """From now on gradients of its range are multiplied by a number."""
 
 
+class Tuner(Protocol):
+    """What the training script gave to try things out with: a short training, and a figure of merit."""
+
+    def score_after(self, steps: int) -> float:
+        """How good the model is after some steps of training; the more the better. Then it is as it was before."""
+
+
 class Teacher(Protocol):
     """The model as it was before its compression, run beside the one in training."""
 
@@ -102,7 +113,12 @@ class Teacher(Protocol):
 
 
 class TrainedModel(Protocol):
-    """A working model in training."""
+    """A working model in training.
+
+    :ivar tuner: a way to try things out; ``None`` when the training script gave none.
+    """
+
+    tuner: Tuner | None
 
     @property
     def model(self) -> Any:

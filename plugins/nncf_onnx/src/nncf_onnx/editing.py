@@ -22,11 +22,13 @@ from nncf_core.transformations import (
     InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
     Transformation,
     is_extension,
 )
-from nncf_onnx import branches
+from nncf_onnx import branches, shapes, shrinking
 from nncf_onnx.choice import Form, choose, request_for
 from nncf_onnx.forms import codebook, dequantize_linear, nbits, quantize_dequantize, rows
 from nncf_onnx.forms.common import Target
@@ -40,7 +42,10 @@ from nncf_onnx.rewriting import Rewriter
 def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformation], options: WriteOptions) -> ir.Model:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
     editor = _Editor(model, graph, options)
+    stale: frozenset[str] | None = None
     for transformation in transformations:
+        if stale is None and isinstance(transformation, (ShrinkConstant, ResizeOutput)):
+            stale = shapes.forget(model)
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
         elif isinstance(transformation, InsertBias):
@@ -51,10 +56,16 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
             editor.quantize(transformation)
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
+        elif isinstance(transformation, ShrinkConstant):
+            editor.shrink(transformation)
+        elif isinstance(transformation, ResizeOutput):
+            editor.resize(transformation)
         elif isinstance(transformation, ReplaceConstant):
             editor.replace(transformation)
         else:
             raise without_masks("ONNX", transformation.constant)
+    if stale:
+        shapes.infer(model, stale)
     # before IR version 4 every constant was an input
     if editor.rewriter.former_inputs and model.ir_version >= 4:
         nncf_logger.warning(
@@ -138,6 +149,18 @@ class _Editor:
             rewriter.replace_uses(old, new)
             rewriter.drop_constant(old)
             self._constants[target.name] = new
+
+    def shrink(self, command: ShrinkConstant) -> None:
+        """A part of the old values; groups of depthwise convolutions follow."""
+        target = self._target(command.constant)
+        new = shrinking.shrink(self.rewriter, self._graph, self._nodes, target.value, command)
+        self._constants[target.name] = new
+
+    def resize(self, command: ResizeOutput) -> None:
+        """Other sizes of a reshape, a split, or a slice."""
+        if command.node not in self._nodes:
+            raise ValidationError(f"The model has no node {command.node!r}.")
+        shrinking.resize(self.rewriter, self._nodes[command.node], command)
 
     def multiply(self, command: InsertMultiply) -> None:
         """A Mul at an input or an output; a model's output keeps its name."""

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.log import nncf_logger
+from nncf_onnx.geometry import axes_of, has_equal_parts, moves_of, strides_of
 from nncf_onnx.layouts import layout_of, permuted
 from nncf_onnx.naming import named_constants, named_nodes, tensor_names
 from nncf_onnx.operators import kind_of
@@ -62,6 +63,9 @@ class _Describer:
             tuple(self._port(value) for value in node.outputs),
             scope,
             _attributes(node, kind),
+            axes_of(node, kind),
+            moves_of(node) if kind is OpKind.SHAPE_ONLY else None,
+            strides_of(node) if kind is OpKind.CONV else (),
         )
 
     def _port(self, value: ir.Value, constant: str | None = None, layout: WeightLayout | None = None) -> Port:
@@ -121,6 +125,8 @@ def _attributes(node: ir.Node, kind: OpKind) -> dict[str, object]:
     if kind is OpKind.CONV:
         pads, auto = node.attributes.get("pads"), plain.get("auto_pad", "NOTSET")
         plain["padded"] = (pads is not None and any(pads.as_ints())) or auto not in ("NOTSET", "VALID")
+    if kind is OpKind.SPLIT:
+        plain["equal_parts"] = has_equal_parts(node)
     return plain
 
 

@@ -12,6 +12,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
 
 
@@ -68,6 +69,21 @@ class OnnxTargetPointInserter:
         from nncf_onnx.preparing import prepare
 
         return prepare(model, options)
+
+    def shaped(self, model: ir.Model, graph: Graph) -> Graph:
+        """With shapes that onnx infers."""
+        from nncf_onnx.shapes import shaped
+
+        return shaped(model, graph)
+
+    def trial(self, model: ir.Model, graph: Graph, edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+        """On random numbers; ``None`` where inputs are of other types than floating point.
+
+        :raises UnsupportedModelError: when the copy does not run.
+        """
+        from nncf_onnx.trying import trial
+
+        return trial(model, graph, edits)
 
     def takes_bias(self, model: ir.Model, graph: Graph, node: Node) -> bool:
         """Convolutions and Gemm have an operand for it, behind a MatMul it is added."""

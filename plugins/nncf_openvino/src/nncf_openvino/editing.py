@@ -23,16 +23,19 @@ from nncf_core.transformations import (
     InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
     Transformation,
     is_extension,
 )
 from nncf_openvino import branches
 from nncf_openvino.constants import constant
-from nncf_openvino.element_types import FLOATS, numpy_name, openvino_type, type_name
+from nncf_openvino.element_types import FLOATS, as_array, numpy_name, openvino_type, raw_bytes, type_name
 from nncf_openvino.forms.emission import Emitter
 from nncf_openvino.lost_scales import give_biases
 from nncf_openvino.naming import Names
+from nncf_openvino.resizing import resize
 from nncf_openvino.working import WorkingModel
 
 _LEVELS = (4, 8, 16)
@@ -42,8 +45,9 @@ _LEVELS = (4, 8, 16)
 def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transformation]) -> WorkingModel:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
     editor = _Editor(working, graph)
-    quantized = False
+    quantized = resized = False
     for transformation in transformations:
+        resized |= isinstance(transformation, (ShrinkConstant, ResizeOutput))
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
         elif isinstance(transformation, InsertBias):
@@ -55,10 +59,16 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
             quantized = True
         elif isinstance(transformation, CompressConstant):
             editor.compress(transformation)
+        elif isinstance(transformation, ShrinkConstant):
+            editor.shrink(transformation)
+        elif isinstance(transformation, ResizeOutput):
+            editor.resize(transformation)
         elif isinstance(transformation, ReplaceConstant):
             editor.replace(transformation)
         else:
             raise without_masks("OpenVINO", transformation.constant)
+    if resized:
+        working.model.validate_nodes_and_infer_types()
     if quantized:
         give_biases(working.model)
     return working
@@ -112,6 +122,26 @@ class _Editor:
         new = self._constant(_bytes(array), value.shape, openvino_type(known.dtype), name).output(0)
         self._take_place(old, new)
         self._constants[name] = new
+
+    def shrink(self, command: ShrinkConstant) -> None:
+        """A part of the old values; shapes of operators follow when all edits are made."""
+        name, old = command.constant, self._output(command.constant)
+        if self._graph.constants[name].compressed_format is not None:
+            raise ValidationError(f"The constant {name!r} is compressed, and cannot be shrunk.")
+        node, kind = old.get_node(), old.get_element_type()
+        array = as_array(raw_bytes(node), type_name(kind), tuple(node.shape), name)
+        if not (0 <= command.axis < array.ndim and command.kept and command.kept[-1] < array.shape[command.axis]):
+            raise ValidationError(f"The constant {name!r} of shape {array.shape} has no such part: {command}.")
+        kept = np.ascontiguousarray(array.take(command.kept, command.axis))
+        new = self._constant(_bytes(kept), kept.shape, kind, name).output(0)
+        self._take_place(old, new)
+        self._constants[name] = new
+
+    def resize(self, command: ResizeOutput) -> None:
+        """Other sizes of a reshape, a split, or a slice."""
+        if command.node not in self._nodes:
+            raise ValidationError(f"The model has no node {command.node!r}.")
+        resize(self._nodes[command.node].node, command, self._number)
 
     def multiply(self, command: InsertMultiply) -> None:
         """A Multiply at an input or an output; a model's output keeps its name."""

@@ -13,6 +13,7 @@ from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait, WeightLa
 from nncf_openvino.element_types import FLOATS, as_array, numpy_name, raw_bytes, type_name
 from nncf_openvino.file_pages import FilePages
 from nncf_openvino.forms.compressed import CompressedConstant
+from nncf_openvino.geometry import axes_of, moves_of
 from nncf_openvino.layouts import layout_of, permuted
 from nncf_openvino.naming import Names
 from nncf_openvino.operators import kind_of
@@ -64,7 +65,10 @@ class _Describer:
             tuple(self._input(node, index, output, kind) for index, output in enumerate(sources(node))),
             () if kind is OpKind.OUTPUT else tuple(self._port(value_of(output), output) for output in node.outputs()),
             tuple(self._names[outer.get_instance_id()] for outer in place.scope),
-            _plain(attributes, kind),
+            _plain(attributes, kind) | ({"equal_parts": op_type == "Split"} if kind is OpKind.SPLIT else {}),
+            axes_of(node, op_type, kind, attributes),
+            moves_of(node, op_type, attributes) if kind is OpKind.SHAPE_ONLY else None,
+            tuple(attributes.get("strides", ())) if kind is OpKind.CONV else (),
         )
 
     def constant(self, name: str, output: Any, working: WorkingModel, pages: FilePages) -> Constant:

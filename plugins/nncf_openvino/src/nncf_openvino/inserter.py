@@ -12,6 +12,8 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nncf_openvino.working import WorkingModel
 
 
@@ -57,6 +59,19 @@ class OpenVINOTargetPointInserter:
 
         check_options(options)
         return apply(model, graph, transformations)
+
+    def shaped(self, model: WorkingModel, graph: Graph) -> Graph:
+        """As it is: OpenVINO knows shapes."""
+        return graph
+
+    def trial(self, model: WorkingModel, graph: Graph, edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+        """On random numbers; ``None`` where inputs are of other types than floating point.
+
+        :raises UnsupportedModelError: when the copy does not run.
+        """
+        from nncf_openvino.trying import trial
+
+        return trial(model, graph, edits)
 
     def takes_bias(self, model: WorkingModel, graph: Graph, node: Node) -> bool:
         """It is added behind layers whose result has a known number of axes."""

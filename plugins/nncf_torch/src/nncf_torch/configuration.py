@@ -21,6 +21,7 @@ from nncf_torch.places import places
 from nncf_torch.quantizers import PointQuantizer, is_quantized, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, held, hold, put_rounding
 from nncf_torch.sharing import shared_copy
+from nncf_torch.shrinking import place_shrunk, shrunk_constants
 from nncf_torch.stored import PARTS, Stored
 from nncf_torch.tensors import device_of, dtype_name, torch_dtype
 from nncf_torch.trained_weights import Trained, freeze
@@ -29,20 +30,20 @@ _STATE = "compression_state"
 _WEIGHT, _TRAINED, _MULTIPLICATION = "CompressedWeight", "TrainedWeight", "Multiplication"
 _MASKED = "MaskedWeight"
 _FOLDED, _ROUNDED, _QUANTIZED = "FoldedBatchNorm", "RoundedWeight", "QuantizedModule"
-_BRANCH = "LowRankBranch"
+_BRANCH, _SHRUNK = "LowRankBranch", "ShrunkConstant"
 
 
 def get_config(model: nn.Module) -> dict[str, Any]:
     """What compression did to a model: JSON data that :func:`load_from_config` does again to a new one.
 
     :param model: a module that :func:`nncf.compress_weights` or :func:`nncf.quantize` gave.
-    :return: ``{"compression_state": [...]}``, with an entry for each compressed, rounded or trained weight, each mask,
-        multiplication, each low-rank branch, each folded normalization, and the quantizers of each module that was
+    :return: ``{"compression_state": [...]}``, with an entry for each shrunk, compressed, rounded or trained weight,
+        each mask, multiplication, low-rank branch and folded normalization, and the quantizers of each module that was
         quantized. An entry has all names of a shared weight.
     :raises UnsupportedModelError: when the model is no ``torch.nn.Module``.
     """
     _check_module(model)
-    entries = (_folded, _branches, _weights, _trained, _rounded, _masked, _multiplications, _quantized)
+    entries = (_shrunk, _folded, _branches, _weights, _trained, _rounded, _masked, _multiplications, _quantized)
     return {_STATE: [entry for kind in entries for entry in kind(model)]}
 
 
@@ -76,6 +77,11 @@ def load_from_config(model: nn.Module, config: Mapping[str, Any], example_input:
     if _TRAINED in kinds:
         freeze(result)
     return result
+
+
+def _shrunk(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for names, values in shrunk_constants(model):
+        yield {"hook_names_in_model": names, "module_cls_name": _SHRUNK, "module_config": values}
 
 
 def _weights(model: nn.Module) -> Iterator[dict[str, Any]]:
@@ -316,6 +322,7 @@ def _check_shapes(names: list[str], tensors: list[torch.Tensor], shape: tuple[in
 
 
 _PLACES = {
+    _SHRUNK: place_shrunk,
     _WEIGHT: _place_weight,
     _TRAINED: _place_trained,
     _MULTIPLICATION: _place_multiplication,

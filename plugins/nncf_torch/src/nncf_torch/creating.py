@@ -11,7 +11,7 @@ from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.training.assembling import assemble
 from nncf_core.training.control import CompressionAlgorithmController
-from nncf_torch.initialization import dataset_of, filled, registered_loader
+from nncf_torch.initialization import dataset_of, filled, registered_loader, tuner_of
 
 
 def create_compressed_model(
@@ -44,7 +44,14 @@ def create_compressed_model(
     loader = registered_loader(checked)
     example = _example(model, checked, dummy_forward_fn, loader)
     options = {} if example is None else {"example_input": example}
-    return assemble(checked, model, dataset=dataset_of(loader), state=compression_state, options=options)
+    return assemble(
+        checked,
+        model,
+        dataset=dataset_of(loader),
+        state=compression_state,
+        options=options,
+        tuner=tuner_of(checked),
+    )
 
 
 def _example(

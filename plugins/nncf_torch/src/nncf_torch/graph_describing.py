@@ -11,6 +11,7 @@ from torch import fx
 
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
+from nncf_torch.geometry import geometry_of
 from nncf_torch.graph_constants import GraphConstant, constant_of, graph_constants
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.layouts import before_view
@@ -121,7 +122,12 @@ class _Describer:
             attributes = _plain(node)
             if kind is OpKind.CONV:
                 attributes["padded"] = is_padded(attributes.get("padding", 0))
-            yield Node(name, op_type, kind, inputs, tuple(ports), attributes=attributes)
+            shape = inputs[0].shape if inputs else None
+            # sizes that are not known have no number to cut or to count from
+            fixed = () if shape is None else tuple(1 << 62 if size is None else size for size in shape)
+            axes, moves, strides, equal = geometry_of(op_type, fixed, node.args, node.kwargs)
+            attributes |= {"equal_parts": True} if equal else {}
+            yield Node(name, op_type, kind, inputs, tuple(ports), (), attributes, axes, moves, strides)
 
     def outputs(self, model: GraphModel) -> frozenset[str]:
         """Names of the tensors that leave the model; all nodes must have been described."""

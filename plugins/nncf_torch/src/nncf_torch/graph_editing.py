@@ -29,6 +29,8 @@ from nncf_core.transformations import (
     InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
     Transformation,
     is_extension,
@@ -37,14 +39,16 @@ from nncf_torch.fake_quantize import along, clipped, rounded_to, rounded_to_floa
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
 from nncf_torch.graph_model import GraphModel
+from nncf_torch.graph_shrinking import infer_again, resize, shrink_groups
 from nncf_torch.rounded_weights import quantizer_of
+from nncf_torch.shrinking import part_of
 from nncf_torch.stored import PARTS, Stored, decompress, encode
 from nncf_torch.tensors import cast_tensor, dtype_name, tensor_of, torch_dtype
 
 
 def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
     """Change a model in place, see :meth:`nncf_core.contracts.TargetPointInserter.apply`."""
-    editor = _Editor(model, graph)
+    editor, resized = _Editor(model, graph), False
     for transformation in transformations:
         if isinstance(transformation, CompressConstant):
             editor.compress(transformation)
@@ -56,12 +60,19 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
             editor.add_bias(transformation)
         elif isinstance(transformation, InsertLowRank):
             editor.add_branches(transformation)
+        elif isinstance(transformation, ShrinkConstant):
+            editor.shrink(transformation)
+            resized = True
+        elif isinstance(transformation, ResizeOutput):
+            editor.resize(transformation)
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
         else:
             raise without_masks("Programs are not trained, and exported PyTorch", transformation.constant)
     model.graph.lint()
     model.module.recompile()
+    if resized:
+        infer_again(model, editor.fake)
     return model
 
 
@@ -82,7 +93,7 @@ class _Editor:
         self._constants = graph_constants(model)
         self._nodes = named_nodes(model, self._constants)
         self._order = {node: index for index, node in enumerate(model.graph.nodes)}
-        self._fake = fake_mode(model)
+        self._fake = self.fake = fake_mode(model)
 
     def compress(self, command: CompressConstant) -> None:
         """Codes, scales and what decompresses them take the place of a weight."""
@@ -115,6 +126,29 @@ class _Editor:
         self._forget(constant)
         self._model.put(constant.name, tensor)
         self._substitute(constant, self._attribute(constant.name, tensor, self._first_user(constant)))
+
+    def shrink(self, command: ShrinkConstant) -> None:
+        """A part of the old values, under the old names; groups of depthwise convolutions follow."""
+        constant, axis = self._constant(command.constant), command.axis
+        if constant.stored is not None or constant.rounding is not None:
+            raise ValidationError(f"The constant {constant.name!r} is compressed, and cannot be shrunk.")
+        old = self._model.tensor(constant.targets[0])
+        if not (0 <= axis < old.dim() and command.kept and command.kept[-1] < old.shape[axis]):
+            raise ValidationError(f"{constant.name!r} of shape {tuple(old.shape)} has no such part: {command}.")
+        new = part_of(old, axis, command.kept)
+        for target in constant.targets:
+            self._model.put(target, new)
+        for node in constant.values:
+            node.meta["val"] = self._fake.from_tensor(new.detach(), static_shapes=True)
+        for user, port in self._graph.users(constant.name) if axis == 0 else ():
+            if user.kind in (OpKind.CONV, OpKind.CONV_TRANSPOSE) and port == 1:
+                shrink_groups(self._nodes[user.name], old.shape, new.shape)
+
+    def resize(self, command: ResizeOutput) -> None:
+        """Other sizes of a reshape, a split, or a slice."""
+        if command.node not in self._nodes:
+            raise ValidationError(f"The model has no node {command.node!r}.")
+        resize(self._nodes[command.node], command)
 
     def multiply(self, command: InsertMultiply) -> None:
         """A multiplication at an input or an output."""

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from attrs import define, field, frozen
@@ -26,6 +26,7 @@ from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
 from nncf_torch.compressed_modules import CompressedModule, uncompressed_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
+from nncf_torch.geometry import geometry_of
 from nncf_torch.inputs import Call, bound, flat_names
 from nncf_torch.layouts import before_view, linear_layout
 from nncf_torch.masks import masks_of
@@ -61,6 +62,7 @@ class Seen:
     :param operands: position among the arguments, and tensor.
     :param outputs: tensors that it gave.
     :param arguments: all arguments in the order given, keyword arguments last.
+    :param named: keyword arguments.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Seen:
     operands: tuple[tuple[int, torch.Tensor], ...]
     outputs: tuple[torch.Tensor, ...]
     arguments: tuple[Any, ...]
+    named: Mapping[str, Any]
 
 
 class Watch(TorchFunctionMode):
@@ -138,7 +141,7 @@ class Watch(TorchFunctionMode):
         output = func(*args, **kwargs)
         if isinstance(output, torch.Tensor):
             output = self._with_fed_outputs(name, [output])[0]
-            self._tell(Seen(name, op_type, tuple(operands), (output,), (*args, *kwargs.values())))
+            self._tell(Seen(name, op_type, tuple(operands), (output,), (*args, *kwargs.values()), kwargs))
             return output
         leaves, structure = pytree.tree_flatten(output)
         tensors = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
@@ -147,7 +150,7 @@ class Watch(TorchFunctionMode):
         outputs = self._with_fed_outputs(name, [leaves[index] for index in tensors])
         for index, tensor in zip(tensors, outputs, strict=True):
             leaves[index] = tensor
-        self._tell(Seen(name, op_type, tuple(operands), tuple(outputs), (*args, *kwargs.values())))
+        self._tell(Seen(name, op_type, tuple(operands), tuple(outputs), (*args, *kwargs.values()), kwargs))
         return pytree.tree_unflatten(leaves, structure)
 
     def _with_fed_outputs(self, name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -265,7 +268,14 @@ class _Recorder:
             name = f"{seen.name}/output" if len(seen.outputs) == 1 else f"{seen.name}/output/{index}"
             self.known[tensor] = self._result(seen, name, tensor)
             ports.append(self._port(name, tensor))
-        self.nodes.append(Node(seen.name, seen.op_type, kind, inputs, tuple(ports), attributes=_attributes(seen, kind)))
+        # before the call, which may have changed the tensor in place
+        shape = inputs[0].shape or ()
+        positional = seen.arguments[: len(seen.arguments) - len(seen.named)]
+        axes, moves, strides, equal = geometry_of(seen.op_type, cast(Any, shape), positional, seen.named)
+        attributes = _attributes(seen, kind) | ({"equal_parts": True} if equal else {})
+        self.nodes.append(
+            Node(seen.name, seen.op_type, kind, inputs, tuple(ports), (), attributes, axes, moves, strides)
+        )
 
     def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
         source = self.known.get(seen.operands[0][1])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
+from torch import nn
 
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.config.structures import BNAdaptationInitArgs, ModelEvaluationArgs, QuantizationRangeInitArgs
@@ -17,6 +18,7 @@ from nncf_torch.structures import (
     LeGRInitArgs,
     QuantizationPrecisionInitArgs,
 )
+from nncf_torch.tuning import StepsTuner
 
 
 class PTInitializingDataLoader:
@@ -121,6 +123,14 @@ def registered_loader(config: Mapping[str, Any]) -> PTInitializingDataLoader | N
                 struct: Any = config.get_extra_struct(kind)
                 return wrap_dataloader_for_init(struct.data_loader)
     return None
+
+
+def tuner_of(config: Mapping[str, Any]) -> Callable[[nn.Module], StepsTuner] | None:
+    """What tries things out by the functions that were attached to a config; ``None``: there are none."""
+    if not isinstance(config, NNCFConfig) or not config.has_extra_struct(LeGRInitArgs):
+        return None
+    functions = config.get_extra_struct(LeGRInitArgs)
+    return lambda model: StepsTuner(model, functions)
 
 
 @frozen(eq=False)

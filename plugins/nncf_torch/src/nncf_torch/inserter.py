@@ -14,6 +14,7 @@ from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import TargetPoint, Transformation
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from nncf_torch.graph_model import GraphModel
@@ -107,6 +108,21 @@ class TorchTargetPointInserter:
         from nncf_torch.editing import apply
 
         return apply(model, graph, transformations)
+
+    def shaped(self, model: ModuleModel | GraphModel, graph: Graph) -> Graph:
+        """As it is: a run shows all shapes."""
+        return graph
+
+    def trial(
+        self, model: ModuleModel | GraphModel, graph: Graph, edits: Sequence[Transformation]
+    ) -> Sequence[np.ndarray] | None:
+        """On the example input, or that of a program.
+
+        :raises UnsupportedModelError: when the copy does not run.
+        """
+        from nncf_torch.trying import trial
+
+        return trial(model, graph, edits)
 
     def takes_multiplication(self, model: ModuleModel | GraphModel, graph: Graph, point: TargetPoint) -> bool:
         """At all points of a program; otherwise where a module that runs one operator takes its input or gives."""

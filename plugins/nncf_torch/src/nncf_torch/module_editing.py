@@ -22,6 +22,8 @@ from nncf_core.transformations import (
     MaskKind,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     Training,
     Transformation,
     is_extension,
@@ -38,6 +40,7 @@ from nncf_torch.places import Place, places
 from nncf_torch.quantizers import add_quantizer, let_quantize, quantizers_of
 from nncf_torch.recurrent import make_list
 from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, tensors_of
+from nncf_torch.shrinking import shrink
 from nncf_torch.stored import encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
 from nncf_torch.trained_weights import fitted, freeze, prepare
@@ -56,6 +59,11 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
+        elif isinstance(transformation, ShrinkConstant):
+            place = _place(known, transformation.constant)
+            known[place.name] = shrink(place, transformation)
+        elif isinstance(transformation, ResizeOutput):
+            continue  # the module's own code says how large things are
         elif isinstance(transformation, InsertMultiply):
             _multiply(model, graph, transformation)
         elif isinstance(transformation, InsertBias):

@@ -13,6 +13,7 @@ from torch import fx, nn
 from nncf_core.dataset import Dataset
 from nncf_core.errors import InternalError, UnsupportedDatasetError, UnsupportedModelError, ValidationError
 from nncf_core.numerics.quantizer import Quantizer
+from nncf_core.training.contracts import Tuner
 from nncf_core.transformations import MaskKind
 from nncf_torch.configuration import get_config
 from nncf_torch.inputs import Call, bound, named_leaves
@@ -39,6 +40,12 @@ class ModuleMask:
         """Where its zeros and ones come from."""
         owner, name = self.place.owners[0]
         return MaskKind(masks_of(owner)[name].kind)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the mask, as it was inserted."""
+        owner, name = self.place.owners[0]
+        return masks_of(owner)[name].shape
 
     def weight(self) -> torch.Tensor:
         """The weight's values without the mask."""
@@ -252,6 +259,7 @@ class TrainedModule:
     def __init__(self, working: ModuleModel, original: nn.Module, dataset: Dataset[Any, Any] | None, new: bool) -> None:
         self._working, self._original, self._dataset, self.is_new = working, original, dataset, new
         self._teacher: RunTeacher | None = None
+        self.tuner: Tuner | None = None
 
     @property
     def model(self) -> nn.Module:

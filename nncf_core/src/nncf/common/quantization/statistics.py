@@ -1,6 +1,6 @@
 """Figures of quantization in a training."""
 
-from nncf_core.training.statistics import (
+from nncf_core.training.quantization_statistics import (
     QuantizationStatistics,
 )
 

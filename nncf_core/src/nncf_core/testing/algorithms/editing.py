@@ -26,6 +26,8 @@ from nncf_core.transformations import (
     InsertMultiply,
     InsertQuantizer,
     PointKind,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
     Transformation,
     masks,
@@ -116,7 +118,7 @@ class EditTests(AlgorithmSuite):
                     users = (
                         {user.name for user, _ in done.graph.users(edit.constant)}
                         if isinstance(edit, OF_CONSTANTS)
-                        else {edit.node if isinstance(edit, InsertBias) else edit.target.node}
+                        else {edit.node if isinstance(edit, (InsertBias, ResizeOutput)) else edit.target.node}
                     )
                     expect(
                         node.name not in users,
@@ -157,7 +159,7 @@ class EditTests(AlgorithmSuite):
 
 
 def _target(edit: Transformation) -> str:
-    if isinstance(edit, InsertBias):
+    if isinstance(edit, (InsertBias, ResizeOutput)):
         return edit.node
     return str(edit.target) if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
 
@@ -184,6 +186,9 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
         expect(edit.node in graph, f"InsertBias: the graph has no node {edit.node!r}")
         expect(edit.value.ndim == 1 and np.isfinite(edit.value).all(), f"the bias of {edit.node!r} is no finite row")
         return
+    if isinstance(edit, ResizeOutput):
+        expect(edit.node in graph, f"ResizeOutput: the graph has no node {edit.node!r}")
+        return
     constant = graph.constants.get(edit.constant)
     expect(constant is not None, f"{type(edit).__name__}: the graph has no constant {edit.constant!r}")
     assert constant is not None
@@ -192,6 +197,10 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
         return
     if isinstance(edit, InsertMask):
         expect(masks(constant.shape, edit.mask.shape), f"the mask of {constant.name!r} has the shape {edit.mask.shape}")
+        return
+    if isinstance(edit, ShrinkConstant):
+        fits = 0 <= edit.axis < len(constant.shape) and edit.kept and edit.kept[-1] < constant.shape[edit.axis]
+        expect(bool(fits), f"ShrinkConstant: {constant.name!r} of shape {constant.shape} has no such part: {edit}")
         return
     if isinstance(edit, FoldMask):
         expect(constant.masked, f"{constant.name!r} has no mask to fold")

@@ -9,7 +9,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 from nncf_core.contracts import CompressionRequest, Runner
-from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.errors import ParameterNotSupportedError, UnsupportedBackendError, ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.hardware import OperatorSetup, QuantizationSetup
 from nncf_core.low_rank import branched_layers, layers_of
@@ -28,6 +28,8 @@ from nncf_core.transformations import (
     InsertQuantizer,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
     Transformation,
     is_extension,
@@ -80,6 +82,8 @@ class NumpyTargetPointInserter:
             if isinstance(transformation, InsertLowRank):
                 _branch(model, graph, transformation)
                 continue
+            if isinstance(transformation, (ShrinkConstant, ResizeOutput)):
+                raise UnsupportedBackendError("The numpy backend cannot shrink constants.")
             name = transformation.constant
             if isinstance(transformation, (InsertMask, FoldMask)):
                 raise without_masks("numpy", name)

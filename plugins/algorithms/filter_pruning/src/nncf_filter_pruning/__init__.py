@@ -1,0 +1,1 @@
+"""Filter pruning: whole channels go, and the exported network is smaller."""
