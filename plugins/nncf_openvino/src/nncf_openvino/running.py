@@ -63,7 +63,7 @@ class Session:
         if not hasattr(self.requests, "own"):
             self.requests.own = self.compiled.create_infer_request()
         results = self.requests.own.infer(arrays, share_inputs=True, share_outputs=True)
-        return {name: results[index] for index, name in enumerate(self.outputs)}
+        return dict(zip(self.outputs, results.to_tuple(), strict=True))
 
 
 def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = False) -> Session:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nncf_core.collecting import collect_items, points_of, workers
+from nncf_core.collecting import collect_items, digests_of, points_of, workers
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 
@@ -27,10 +28,15 @@ class OpenVINOStatisticsAggregator:
             inputs, or the array of the only input.
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
         """
+        from nncf_openvino.digesting import digesting, rank_at, told_by
         from nncf_openvino.extraction import extract
         from nncf_openvino.running import session_for
 
         points = points_of(graph, requests)
-        session = session_for(extract(model, (), list(dict.fromkeys(points.values()))), workers()[0])
+        part = extract(model, (), list(dict.fromkeys(points.values())))
+        part, told = digesting(part, digests_of(requests, points, partial(rank_at, part)))
+        session = session_for(part, workers()[0])
         failures = (RuntimeError, TypeError, ValueError)
-        return collect_items(requests, inputs, session.views, session.expected, failures, points)
+        return collect_items(
+            requests, inputs, lambda feed: told_by(session.views(feed), told), session.expected, failures, points
+        )
