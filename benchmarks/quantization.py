@@ -35,8 +35,10 @@ def measured(python: str, network: str, folder: Path, framework: str) -> dict[st
     print(f"{network}, {framework}: {python}", file=sys.stderr, flush=True)
     command = [python, "-m", "benchmarks.networks", network, str(folder), "--framework", framework]
     own = python == sys.executable
-    # another environment has its own packages, and not those that are added to this one
-    environment = {name: value for name, value in os.environ.items() if own or name != "PYTHONPATH"}
+    # another environment has its own packages, and not those that are added to this one; and as users have it, modules
+    # are compiled once, and not in every run
+    unwanted = {"PYTHONDONTWRITEBYTECODE", *(() if own else ("PYTHONPATH",))}
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stderr[-3000:]}")
@@ -90,9 +92,9 @@ def main() -> None:
     lines = [
         "# Benchmarks of post-training quantization", "",
         "Written by `python -m benchmarks.quantization`, everything at default settings. Both projects take turns; of",
-        f"times and memory the least of {options.runs} runs is given. Quantizing is wall time, latency processor time",
-        "of one input on one thread, the least of at least forty runs of each model in turn; float is the model that",
-        "was given.", "",
+        f"times and memory the least of {options.runs} runs is given. Quantizing and latency are processor time, of",
+        "all threads: other work on the machine does not count. Latency is that of one input on one thread, the least",
+        "of at least forty runs of each model in turn; float is the model that was given.", "",
         f"{date}. {machine()}. {versions}.",
     ]  # fmt: skip
     for name in options.networks:

@@ -80,9 +80,9 @@ def main() -> None:
         data = {name: file[name] for name in file.files}
     items, example = network.feeds(data)
     model = loaded(options.folder / f"{options.network}.onnx", options.framework)
-    start = time.perf_counter()
+    start = time.process_time()
     quantized = nncf.quantize(model, nncf.Dataset(items))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     runs = [runner(each, options.framework) for each in (model, quantized)]
     scores = [network.score(run, data) for run in runs]

@@ -12,11 +12,11 @@ from benchmarks.networks import Data, Feed, Run, package_folder, prose
 TITLE = "Text detection (PP-OCRv4, 4.7 MB)"
 METRIC = "F1"
 TEXT = (
-    "Lines of text that are found in 80 noisy pages of 320 by 480 pixels, with at least half of the common area; "
-    "calibrated on 100 others."
+    "Lines of text that are found in 400 noisy pages of 320 by 480 pixels, with at least half of the common area; "
+    "calibrated on 100 others. What is lost has a standard error of 0.003, and 0.006 where it is 0.04."
 )
 
-CALIBRATION, TEST = 100, 80
+CALIBRATION, TEST = 100, 400
 HEIGHT, WIDTH = 320, 480
 INPUT = "x"
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -28,7 +28,9 @@ def prepare(folder: Path) -> None:
     import onnx
 
     if (folder / "detection.npz").is_file():
-        return
+        with np.load(folder / "detection.npz") as data:
+            if len(data["boxes"]) == CALIBRATION + TEST:
+                return
     models = package_folder("rapidocr_onnxruntime", "rapidocr-onnxruntime") / "models"
     original = onnx.load(models / "ch_PP-OCRv4_det_infer.onnx")
     onnx.save(onnx.version_converter.convert_version(original, 13), folder / "detection.onnx")

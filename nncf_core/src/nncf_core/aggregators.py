@@ -130,17 +130,23 @@ class _Mean(_PerSample):
 
 
 @define
-class _Moment(_Mean):
+class Moment(_Mean):
     """Running mean of ``x**power`` over all elements."""
 
     power: int = 1
 
     def update(self, x: np.ndarray) -> None:
+        """Take one item's tensor into account."""
         if x.size == 0:
             return
         values = np.square(x, dtype=np.float64) if self.power == 2 else x
-        total = reduced(np.sum, values, self.axis, dtype=np.float64)
+        total = reduced(np.add.reduce, values, self.axis, dtype=np.float64)
         self._add(total, x.size // max(total.size, 1))
+
+    def update_means(self, means: np.ndarray, count: int) -> None:
+        """Take means of ``x**power`` into account, each that of ``count`` elements."""
+        total = reduced(np.add.reduce, means, self.axis, dtype=np.float64)
+        self._add(total * count, count * (means.size // max(total.size, 1)))
 
 
 @define
@@ -266,8 +272,8 @@ def _mean_square(x: np.ndarray, axis: int | None, probability: float) -> np.ndar
 
 def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     unused = REDUCTIONS["mean"]  # these look at the elements themselves
-    yield "mean", partial(_Moment, unused)
-    yield "mean_square", partial(_Moment, unused, power=2)
+    yield "mean", partial(Moment, unused)
+    yield "mean_square", partial(Moment, unused, power=2)
     for name, measure in _MEASURES.items():
         yield name, partial(_SpreadOfElements, unused, measure=measure)
     for aggregation, made in _AGGREGATIONS.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nncf_core.dataset import RESET_STATE
+from nncf_core.digests import Digest, DigestRequest, digest_of, update
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.numerics.work import Call, available_cores, in_order
@@ -43,10 +44,28 @@ def points_of(graph: Graph, requests: Iterable[StatisticsRequest]) -> dict[Targe
     return found
 
 
+def digests_of(
+    requests: Iterable[StatisticsRequest],
+    points: Mapping[TargetPoint, TargetPoint],
+    rank: Callable[[TargetPoint], int | None],
+) -> dict[TargetPoint, DigestRequest]:
+    """What may be told of tensors in place of their elements, by the points where they are looked at.
+
+    :param points: what :func:`points_of` gives.
+    :param rank: number of axes of a tensor of floating-point numbers; ``None`` for one that has to be given as it is.
+    """
+    groups: dict[TargetPoint, list[StatisticsRequest]] = {}
+    for request in requests:
+        groups.setdefault(points[request.target], []).append(request)
+    ranks = ((point, rank(point)) for point in groups)
+    found = {point: digest_of(groups[point], axes) for point, axes in ranks if axes is not None}
+    return {point: digest for point, digest in found.items() if digest is not None}
+
+
 def collect_items(
     requests: Sequence[StatisticsRequest],
     inputs: Iterable[Any],
-    run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
+    run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray | Digest]],
     expected: Mapping[str, str],
     failures: type[Exception] | tuple[type[Exception], ...] = Exception,
     points: Mapping[TargetPoint, TargetPoint] | None = None,
@@ -56,8 +75,8 @@ def collect_items(
     """Run a model on each item and aggregate. The result does not depend on the number of threads.
 
     :param inputs: each item as :func:`feed_for` takes it; taken in the calling thread.
-    :param run: gives the requested tensors by the names of their target points; called by several threads at a time.
-        The tensors may be overwritten when the same thread calls it again.
+    :param run: gives the requested tensors, or what :func:`digests_of` asks of them, by the names of their target
+        points; called by several threads at a time. The tensors may be overwritten when the same thread calls it again.
     :param expected: type and shape of each input, for messages.
     :param failures: what ``run`` raises for an item that does not fit.
     :param points: what :func:`points_of` gives, where ``run`` gives the tensors of these points only.
@@ -77,7 +96,7 @@ def collect_items(
         found = Statistics()
         for request, name in named:
             if request.takes(index):
-                found.aggregator(request).update(arrays[name])
+                update(found.aggregator(request), request, arrays[name])
         return found
 
     points = points or {}

@@ -76,16 +76,18 @@ def _checked(x: np.ndarray, axis: int) -> int:
 
 
 def _min(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
-    return reduced(np.min, x, axis)
+    return reduced(np.minimum.reduce, x, axis)
 
 
 def _max(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
-    return reduced(np.max, x, axis)
+    return reduced(np.maximum.reduce, x, axis)
 
 
 def _abs_max(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
     # no array of all magnitudes
-    return np.asarray(np.maximum(np.abs(reduced(np.min, x, axis)), np.abs(reduced(np.max, x, axis))))
+    return np.asarray(
+        np.maximum(np.abs(reduced(np.minimum.reduce, x, axis)), np.abs(reduced(np.maximum.reduce, x, axis)))
+    )
 
 
 def _mean(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
@@ -116,7 +118,7 @@ def quantile(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # of two infinities
         found = np.where(low == high, low, low + share * (high - low))
     # sorting puts NaN last, where it would go unseen
-    found = np.where(np.isnan(reduced(np.min, rows, 0)), np.nan, found)
+    found = np.where(np.isnan(reduced(np.minimum.reduce, rows, 0)), np.nan, found)
     return np.asarray(found[0] if axis is None else found)
 
 

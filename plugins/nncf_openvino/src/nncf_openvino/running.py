@@ -72,7 +72,7 @@ class Session:
         if self.stateful and not goes_on:
             self.requests.own.reset_state()
         results = self.requests.own.infer(arrays, share_inputs=True, share_outputs=True)
-        return {name: results[index] for index, name in enumerate(self.outputs)}
+        return dict(zip(self.outputs, results.to_tuple(), strict=True))
 
 
 def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = False) -> Session:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nncf_core.collecting import collect_items, points_of, workers
+from nncf_core.collecting import collect_items, digests_of, points_of, workers
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nncf_openvino.working import WorkingModel
 
 
@@ -27,11 +30,17 @@ class OpenVINOStatisticsAggregator:
             inputs, or the array of the only input.
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
         """
+        from nncf_openvino.digesting import digesting, rank_at, told_by
         from nncf_openvino.extraction import extract
         from nncf_openvino.running import session_for
 
         points = points_of(graph, requests)
-        session = session_for(extract(model, (), list(dict.fromkeys(points.values()))), workers()[0])
+        part = extract(model, (), list(dict.fromkeys(points.values())))
+        part, told = digesting(part, digests_of(requests, points, partial(rank_at, part)))
+        session = session_for(part, workers()[0])
         failures = (RuntimeError, TypeError, ValueError)
-        stateful = session.stateful
-        return collect_items(requests, inputs, session.views, session.expected, failures, points, stateful=stateful)
+
+        def run(feed: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+            return told_by(session.views(feed), told)
+
+        return collect_items(requests, inputs, run, session.expected, failures, points, stateful=session.stateful)
