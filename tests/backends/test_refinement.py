@@ -295,6 +295,96 @@ def test_statistics_are_left_for_the_next_run(framework, kind, tmp_path):
         witnessed(framework, Witness(False, ("max",)), statistics_path=tmp_path)
 
 
+class Experts(nn.Module):
+    """Rows go to one of three small networks; of what none is for, no operator runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(WIDTH, 64), nn.ReLU(), nn.Linear(64, WIDTH)) for _ in "abc"
+        )
+        self.head = nn.Linear(WIDTH, 8)
+
+    def forward(self, x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for number, expert in enumerate(self.experts):
+            own = which == number
+            if bool(own.any()):
+                x = x.masked_fill(own[:, None], 0.0) + expert(x) * own[:, None]
+        return self.head(x)
+
+
+def sent(*experts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = np.random.default_rng(len(experts))
+    which = torch.tensor(experts).repeat(12 // len(experts))
+    return torch.from_numpy(generator.normal(size=(12, WIDTH)).astype(np.float32)), which
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"gptq": True},
+        {"scale_estimation": True},
+        {"lora_correction": True},
+        {"awq": True},
+        {"awq": True, "scale_estimation": True},
+        {"ratio": 0.5},
+        {"mode": nncf.CompressWeightsMode.ADAPTIVE_CODEBOOK},
+    ],
+    ids=str,
+)
+def test_experts_that_no_item_reaches_are_as_without_data(arguments, capfd, tmp_path):
+    mode = arguments.pop("mode", nncf.CompressWeightsMode.INT4_SYM)
+    module = Experts().eval()
+    example = nncf.AdvancedCompressionParameters(
+        backend_params={"example_input": sent(0, 1, 2)}, statistics_path=str(tmp_path)
+    )
+    plain = nncf.compress_weights(module, mode, group_size=16, all_layers=True, advanced_parameters=example)
+    for _ in range(2):  # then with statistics from a file
+        found = nncf.compress_weights(
+            module,
+            mode,
+            group_size=16,
+            all_layers=True,
+            dataset=nncf.Dataset([sent(0), sent(0, 1), sent(1)]),
+            advanced_parameters=example,
+            **arguments,
+        )
+        for name in ("experts.2.0", "experts.2.2"):
+            assert type(found.get_submodule(name)) is not nn.Linear
+            if not {"awq", "ratio", "lora_correction"} & arguments.keys():
+                state, wanted = (each.get_submodule(name).state_dict() for each in (found, plain))
+                assert all(torch.equal(state[key], wanted[key]) for key in wanted)
+    assert "forward" not in "".join(capfd.readouterr())
+
+
+def test_numbers_whose_squares_are_too_large_are_told_of():
+    loud = [(ids, np.float32(1e20) * bias) for ids, bias in items(3)]
+    section = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 16}
+    with pytest.raises(nncf.ValidationError, match=r"'first.weight' is multiplied with.*squares are beyond"):
+        run({"compression": [section, {"algorithm": "gptq"}]}, network("torch"), dataset=nncf.Dataset(loud))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("gptq", "scale_search"),
+        ("gptq", "scale_estimation"),
+        ("gptq", "error_propagation"),
+        ("refinement", "scale_search"),
+        ("refinement", "gptq"),
+    ],
+)
+def test_what_makes_up_for_each_other_is_not_undone(first, last):
+    names = ("weight_compression", first, last)
+    config = {"compression": [{"algorithm": name} for name in names]}
+    config["compression"][0] |= {"mode": "int4_sym", "group_size": 16}
+    with pytest.raises(nncf.ValidationError, match=f"section {last} would put the nearest ones in their place"):
+        run(config, network("onnx"), dataset=nncf.Dataset(items(3)))
+
+
 def test_without_data_or_statistics(tmp_path):
     with pytest.raises(nncf.UnsupportedDatasetError, match="'witness' needs calibration data"):
         witnessed("onnx", Witness(False, ("gram",)), statistics_path=tmp_path, data=())

@@ -209,6 +209,7 @@ class Context:
     :param takes_low_rank: see :meth:`LowRankInserter.takes_low_rank`.
     :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
         refining what the next section does to weights need not be collected then.
+    :param kept: what the algorithm itself leaves here in one call of a round is there in the next.
     """
 
     executor: Executor | None = None
@@ -225,6 +226,7 @@ class Context:
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
     carry: Callable[[Statistics], None] = lambda _statistics: None
+    kept: dict[str, Any] = field(factory=dict, eq=False, repr=False)
 
 
 @runtime_checkable
