@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 import nncf
+from nncf_core import calibration, gathering
 from nncf_core.hookspecs import HOOK_API, hookimpl
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import compress, decompress
@@ -431,3 +432,27 @@ def test_models_with_state_are_not_cut():
     with plugged(witness):
         run({"compression": [main, {"algorithm": "witness"}]}, model, dataset=nncf.Dataset(data))
     assert len(witness.seen) == 2
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino"])
+def test_no_more_than_a_few_tensors_are_in_memory(framework, monkeypatch):
+    """Statistics that bear rounding come part by part where they would take much, and are the same."""
+    parts: list[int] = []
+    looks = calibration.Calibration.looks
+
+    def counted(self, given):
+        parts.append(len(self.parts))
+        return looks(self, given)
+
+    def formats(most: int) -> dict[str, str]:
+        monkeypatch.setattr(gathering, "MOST", most)
+        section = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 16, "ratio": 0.6}
+        section |= {"sensitivity_metric": "mean_activation_magnitude"}
+        result = run({"compression": [section]}, network(framework), dataset=nncf.Dataset(items(5)))
+        return {entry.target: entry.format for entry in result.plan.entries}
+
+    monkeypatch.setattr(calibration.Calibration, "looks", counted)
+    whole = formats(1 << 27)
+    assert parts == ([1] if framework == "openvino" else [])
+    assert formats(1 << 19) == whole
+    assert parts[-1] > 1
