@@ -37,6 +37,7 @@ class Figures:
     :param runs: of the process that compresses.
     :param size: bytes of the weights' file.
     :param score: of the compressed model.
+    :param distance: of its outputs from those of the float model, where that is measured.
     :param failure: why there are none of these; the last line of an error.
     :param date: of the measurement.
     :param note: what else is to know, for instance that the machine was busy.
@@ -45,6 +46,7 @@ class Figures:
     runs: list[Measured] = field(factory=list)
     size: int = 0
     score: float = 0.0
+    distance: float | None = None
     failure: str = ""
     date: str = ""
     note: str = ""
@@ -76,11 +78,12 @@ class Setting:
         return self.folder / "reference_data_aware.json"
 
 
-def score(subject: str, path: Path, setting: Setting) -> float:
-    """Measured in a process of its own, in this environment whoever compressed."""
+def score(subject: str, path: Path, setting: Setting) -> list[float]:
+    """Measured in a process of its own, in this environment whoever compressed; with the distance, where it is."""
     print(f"score of {path.name}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.compressing.scoring", subject, str(path)]
-    return float(output_of(*command, "--folder", str(setting.folder), "--windows", str(setting.windows)))
+    found = output_of(*command, "--folder", str(setting.folder), "--windows", str(setting.windows))
+    return [float(number) for number in found.split()]
 
 
 def measured(subject: str, method: str, model: Path, setting: Setting) -> dict[str, Figures]:
@@ -108,7 +111,9 @@ def measured(subject: str, method: str, model: Path, setting: Setting) -> dict[s
             found[name] = Figures(failure=failures[name], date=date, note=setting.note)
         elif done:
             size = outputs[name].with_suffix(".bin").stat().st_size
-            found[name] = Figures(done, size, score(subject, outputs[name], setting), "", date, setting.note)
+            metric, *more = score(subject, outputs[name], setting)
+            distance = more[0] if more else None
+            found[name] = Figures(done, size, metric, distance, date=date, note=setting.note)
     for path in outputs.values():
         path.unlink(missing_ok=True)
         path.with_suffix(".bin").unlink(missing_ok=True)
@@ -155,14 +160,20 @@ def shown(values: Sequence[float], digits: int = 2) -> str:
 def row(title: str, figures: Figures, base: float, subject: Subject) -> str:
     """A row of the table of figures."""
     if figures.failure:
-        return f"| {title} | not measured: {_escaped(figures.failure)} | | | | | | |"
+        return f"| {title} | not measured: {_escaped(figures.failure)} | | | | | | |{' |' if subject.distance else ''}"
     wall, inner, cpu = (shown([getattr(run, name) for run in figures.runs]) for name in ("wall", "inner", "cpu"))
     peak = max(run.peak for run in figures.runs) / 1e6
     mark = f" ({figures.note})" if figures.note else ""
     return (
         f"| {title}{mark} | {wall} | {inner} | {cpu} | {peak:.0f} | {figures.size / 1e6:.1f} "
-        f"| {figures.score:.4f} | {loss(figures, base, subject):+.4f} |"
+        f"| {figures.score:.4f} | {loss(figures, base, subject):+.4f} |{_distance(figures, subject)}"
     )
+
+
+def _distance(figures: Figures, subject: Subject) -> str:
+    if subject.distance is None:
+        return ""
+    return " |" if figures.distance is None else f" {figures.distance:.5f} |"
 
 
 def _escaped(text: str) -> str:
@@ -187,7 +198,12 @@ def ratios(method: str, figures: Mapping[str, Figures], base: float, subject: Su
     peak = max(run.peak for run in ours.runs) / max(run.peak for run in reference.runs)
     mine, theirs = (loss(each, base, subject) for each in (ours, reference))
     share = f"{mine / theirs:.2f}" if theirs > 0 else ""
-    return f"| {METHODS[method].title} | {whole} | {inner} | {cpu} | {peak:.2f} | {share} |"
+    row = f"| {METHODS[method].title} | {whole} | {inner} | {cpu} | {peak:.2f} | {share} |"
+    if subject.distance is None:
+        return row
+    if ours.distance is None or not reference.distance:
+        return f"{row} |"
+    return f"{row} {ours.distance / reference.distance:.2f} |"
 
 
 def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool) -> list[str]:
@@ -195,7 +211,7 @@ def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool)
     subject = SUBJECTS[name]
     model = subject.prepare(setting.folder)
     earlier = restored(name, setting) if ours_only else {}
-    base = score(name, model, setting)
+    base = score(name, model, setting)[0]
     found: dict[str, dict[str, Figures]] = {}
     for method in methods:
         found[method] = measured(name, method, model, setting)
@@ -207,9 +223,10 @@ def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool)
     size = model.with_suffix(".bin").stat().st_size / 1e6
     lines = [
         "", f"## {subject.title}", "", subject.text, "",
-        f"| | whole process, s | without imports, s | CPU, s | peak, MB | file, MB | {subject.metric} | {lost} |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        f"| float32 | | | | | {size:.1f} | {base:.4f} | |",
+        f"| | whole process, s | without imports, s | CPU, s | peak, MB | file, MB | {subject.metric} | {lost} |"
+        + (" distance |" if subject.distance else ""),
+        "| --- | --- | --- | --- | --- | --- | --- | --- |" + (" --- |" if subject.distance else ""),
+        f"| float32 | | | | | {size:.1f} | {base:.4f} | |" + (" 0 |" if subject.distance else ""),
     ]  # fmt: skip
     for method, figures in found.items():
         for who in (REFERENCE, OURS):
@@ -224,8 +241,8 @@ def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool)
     if both:
         lines += [
             "", "Times faster than the reference, and this project's memory and loss as parts of the reference's:", "",
-            f"| | whole process | without imports | CPU | peak | {lost} |",
-            "| --- | --- | --- | --- | --- | --- |",
+            f"| | whole process | without imports | CPU | peak | {lost} |{' distance |' if subject.distance else ''}",
+            f"| --- | --- | --- | --- | --- | --- |{' --- |' if subject.distance else ''}",
             *(ratios(method, figures, base, subject, paired=not ours_only) for method, figures in both.items()),
         ]  # fmt: skip
     return lines

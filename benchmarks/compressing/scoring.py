@@ -1,4 +1,7 @@
-"""The score of a model file in OpenVINO, computed in float32 whatever its weights are stored in; prints one number."""
+"""The score of a model file in OpenVINO, computed in float32 whatever its weights are stored in.
+
+Prints one number, and where outputs are compared with the float model's a second one: how far they are from these.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="with the networks' data")
     parser.add_argument("--windows", type=int, default=32, help="windows of text, where the network reads text")
     options = parser.parse_args()
-    print(SUBJECTS[options.subject].score(runner(options.model), options.folder, options.windows))
+    subject, run = SUBJECTS[options.subject], runner(options.model)
+    found = [subject.score(run, options.folder, options.windows)]
+    if subject.distance is not None:
+        found.append(subject.distance(run, runner(subject.prepare(options.folder)), options.folder))
+    print(*found)
 
 
 if __name__ == "__main__":

@@ -33,14 +33,20 @@ def feeds(data: Data) -> tuple[list[Feed], Feed]:
 
 def score(run: Run, data: Data) -> float:
     """Mean reciprocal rank."""
+    first, second = vectors(run, data)
+    scores = first @ second.T
+    ranks = (scores >= np.diag(scores)[:, None]).sum(axis=1)
+    return float(np.mean(1 / ranks))
+
+
+def vectors(run: Run, data: Data) -> list[np.ndarray]:
+    """Embeddings of the first and of the second halves, of length 1."""
     sides = []
     for side in ("first", "second"):
         starts = range(0, len(data["first_ids"]), 16)
-        vectors = np.concatenate([run(_feed(data, side, slice(start, start + 16)))[0] for start in starts])
-        sides.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    scores = sides[0] @ sides[1].T
-    ranks = (scores >= np.diag(scores)[:, None]).sum(axis=1)
-    return float(np.mean(1 / ranks))
+        found = np.concatenate([run(_feed(data, side, slice(start, start + 16)))[0] for start in starts])
+        sides.append(found / np.linalg.norm(found, axis=1, keepdims=True))
+    return sides
 
 
 def _feed(data: Data, side: str, chosen: slice) -> Feed:

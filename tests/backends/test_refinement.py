@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 import nncf
+from nncf_core import calibration, gathering
 from nncf_core.hookspecs import HOOK_API, hookimpl
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import compress, decompress
@@ -295,6 +296,96 @@ def test_statistics_are_left_for_the_next_run(framework, kind, tmp_path):
         witnessed(framework, Witness(False, ("max",)), statistics_path=tmp_path)
 
 
+class Experts(nn.Module):
+    """Rows go to one of three small networks; of what none is for, no operator runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(WIDTH, 64), nn.ReLU(), nn.Linear(64, WIDTH)) for _ in "abc"
+        )
+        self.head = nn.Linear(WIDTH, 8)
+
+    def forward(self, x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for number, expert in enumerate(self.experts):
+            own = which == number
+            if bool(own.any()):
+                x = x.masked_fill(own[:, None], 0.0) + expert(x) * own[:, None]
+        return self.head(x)
+
+
+def sent(*experts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = np.random.default_rng(len(experts))
+    which = torch.tensor(experts).repeat(12 // len(experts))
+    return torch.from_numpy(generator.normal(size=(12, WIDTH)).astype(np.float32)), which
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"gptq": True},
+        {"scale_estimation": True},
+        {"lora_correction": True},
+        {"awq": True},
+        {"awq": True, "scale_estimation": True},
+        {"ratio": 0.5},
+        {"mode": nncf.CompressWeightsMode.ADAPTIVE_CODEBOOK},
+    ],
+    ids=str,
+)
+def test_experts_that_no_item_reaches_are_as_without_data(arguments, capfd, tmp_path):
+    mode = arguments.pop("mode", nncf.CompressWeightsMode.INT4_SYM)
+    module = Experts().eval()
+    example = nncf.AdvancedCompressionParameters(
+        backend_params={"example_input": sent(0, 1, 2)}, statistics_path=str(tmp_path)
+    )
+    plain = nncf.compress_weights(module, mode, group_size=16, all_layers=True, advanced_parameters=example)
+    for _ in range(2):  # then with statistics from a file
+        found = nncf.compress_weights(
+            module,
+            mode,
+            group_size=16,
+            all_layers=True,
+            dataset=nncf.Dataset([sent(0), sent(0, 1), sent(1)]),
+            advanced_parameters=example,
+            **arguments,
+        )
+        for name in ("experts.2.0", "experts.2.2"):
+            assert type(found.get_submodule(name)) is not nn.Linear
+            if not {"awq", "ratio", "lora_correction"} & arguments.keys():
+                state, wanted = (each.get_submodule(name).state_dict() for each in (found, plain))
+                assert all(torch.equal(state[key], wanted[key]) for key in wanted)
+    assert "forward" not in "".join(capfd.readouterr())
+
+
+def test_numbers_whose_squares_are_too_large_are_told_of():
+    loud = [(ids, np.float32(1e20) * bias) for ids, bias in items(3)]
+    section = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 16}
+    with pytest.raises(nncf.ValidationError, match=r"'first.weight' is multiplied with.*squares are beyond"):
+        run({"compression": [section, {"algorithm": "gptq"}]}, network("torch"), dataset=nncf.Dataset(loud))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("gptq", "scale_search"),
+        ("gptq", "scale_estimation"),
+        ("gptq", "error_propagation"),
+        ("refinement", "scale_search"),
+        ("refinement", "gptq"),
+    ],
+)
+def test_what_makes_up_for_each_other_is_not_undone(first, last):
+    names = ("weight_compression", first, last)
+    config = {"compression": [{"algorithm": name} for name in names]}
+    config["compression"][0] |= {"mode": "int4_sym", "group_size": 16}
+    with pytest.raises(nncf.ValidationError, match=f"section {last} would put the nearest ones in their place"):
+        run(config, network("onnx"), dataset=nncf.Dataset(items(3)))
+
+
 def test_without_data_or_statistics(tmp_path):
     with pytest.raises(nncf.UnsupportedDatasetError, match="'witness' needs calibration data"):
         witnessed("onnx", Witness(False, ("gram",)), statistics_path=tmp_path, data=())
@@ -341,3 +432,27 @@ def test_models_with_state_are_not_cut():
     with plugged(witness):
         run({"compression": [main, {"algorithm": "witness"}]}, model, dataset=nncf.Dataset(data))
     assert len(witness.seen) == 2
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino"])
+def test_no_more_than_a_few_tensors_are_in_memory(framework, monkeypatch):
+    """Statistics that bear rounding come part by part where they would take much, and are the same."""
+    parts: list[int] = []
+    looks = calibration.Calibration.looks
+
+    def counted(self, given):
+        parts.append(len(self.parts))
+        return looks(self, given)
+
+    def formats(most: int) -> dict[str, str]:
+        monkeypatch.setattr(gathering, "MOST", most)
+        section = {"algorithm": "weight_compression", "mode": "int4_sym", "group_size": 16, "ratio": 0.6}
+        section |= {"sensitivity_metric": "mean_activation_magnitude"}
+        result = run({"compression": [section]}, network(framework), dataset=nncf.Dataset(items(5)))
+        return {entry.target: entry.format for entry in result.plan.entries}
+
+    monkeypatch.setattr(calibration.Calibration, "looks", counted)
+    whole = formats(1 << 27)
+    assert parts == ([1] if framework == "openvino" else [])
+    assert formats(1 << 19) == whole
+    assert parts[-1] > 1

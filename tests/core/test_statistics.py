@@ -10,6 +10,7 @@ from nncf_core import aggregators
 from nncf_core.aggregators import has_probability, kind_of
 from nncf_core.collecting import points_of
 from nncf_core.errors import StatisticsCacheError, ValidationError
+from nncf_core.origins import Origin
 from nncf_core.reductions import quantile
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
@@ -445,3 +446,39 @@ def test_a_tensor_is_looked_at_once():
     points = [TargetPoint(user.name, PointKind.INPUT, port), TargetPoint(producer.name), TargetPoint("nobody")]
     found = points_of(graph, [StatisticsRequest(point, kind) for point in points for kind in ("min", "max")])
     assert found == {points[0]: points[0], points[1]: points[0], points[2]: points[2]}
+
+
+def test_every_eighth_item_is_held_out():
+    request = StatisticsRequest(TargetPoint("node"), "mean", held_out=True)
+    assert [item for item in range(20) if request.takes(item)] == [7, 15]
+    assert all(StatisticsRequest(TargetPoint("node"), "mean").takes(item) for item in range(20))
+    assert request.key != StatisticsRequest(TargetPoint("node"), "mean").key
+
+
+def test_what_no_item_reaches_is_known_to_be_so(tmp_path):
+    seen, empty, never = (StatisticsRequest(TargetPoint(name), "mean_square", -1) for name in ("a", "b", "c"))
+    found = Statistics(origin=Origin("numpy", "any", 0, ("a",), {}), items=1)
+    found.aggregator(seen).update(np.ones((2, 3), np.float32))
+    found.aggregator(empty).update(np.ones((0, 3), np.float32))
+    reached = found.reached([seen, empty, never])
+    for statistics in (reached, Statistics.load(reached.save(tmp_path))):
+        assert list(statistics) == [seen]
+        assert statistics.unseen == {empty, never}
+        assert statistics.count(seen) == 2
+        with pytest.raises(ValidationError, match="No item of the dataset reaches b"):
+            statistics[empty]
+    later = Statistics()
+    later.aggregator(empty).update(np.ones((1, 3), np.float32))
+    assert reached.renewed(later).unseen == {never}
+    reached.merge(later)
+    assert reached.unseen == {never}
+
+
+def test_mean_squares_of_what_is_divided():
+    rng = np.random.default_rng(0)
+    x, factors = rng.normal(size=(50, 4)), np.array([0.5, 1, 2, 3])
+    request, target = StatisticsRequest(TargetPoint("a"), "mean_square", -1), TargetPoint("b")
+    found, wanted = Statistics(items=1), (x / factors) ** 2
+    found.aggregator(request).update(x)
+    moved = found.divided(request, factors, target)
+    np.testing.assert_allclose(moved[StatisticsRequest(target, "mean_square", -1)], wanted.mean(axis=0))

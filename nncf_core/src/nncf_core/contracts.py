@@ -227,6 +227,7 @@ class Context:
         :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
     :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
         refining what the next section does to weights need not be collected then.
+    :param kept: what the algorithm itself leaves here in one call of a round is there in the next.
     """
 
     executor: Executor | None = None
@@ -247,6 +248,7 @@ class Context:
     trial: Callable[[Sequence[Transformation]], Sequence[np.ndarray] | None] = _no_trial
     mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
     carry: Callable[[Statistics], None] = lambda _statistics: None
+    kept: dict[str, Any] = field(factory=dict, eq=False, repr=False)
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ MOST = 1 << 27
 _ROWS = 2048
 """Vectors of each tensor that are about in memory at a time."""
 
+_SHOWN = 5
+
 
 @frozen
 class Round:
@@ -51,12 +53,16 @@ class Round:
 
 @frozen
 class Gathering:
-    """What statistics of a run come from."""
+    """What statistics of a run come from.
+
+    :param note: tells the user something, see :class:`~nncf_core.contracts.Context`.
+    """
 
     backend: Backend
     options: Mapping[str, Any]
     dataset: Dataset[Any, Any] | None
     progress: Progress
+    note: Callable[[str], None]
 
     def statistics(
         self, asking: Round, model: Model, graph: Graph, requests: tuple[StatisticsRequest, ...]
@@ -112,6 +118,15 @@ class Gathering:
         shown = self.progress.track(items, "Collecting statistics", self.length(asking))
         statistics = self.backend.aggregator.collect(model, graph, requests, shown)
         statistics.items = items.count
+        return self.reached(statistics, requests)
+
+    def reached(self, statistics: Statistics, requests: Sequence[StatisticsRequest]) -> Statistics:
+        """Statistics without those of tensors that no item reaches, such as what experts take; a note tells of them."""
+        statistics = statistics.reached(requests)
+        points = sorted({str(request.target) for request in statistics.unseen if not request.held_out})
+        if points:
+            shown = ", ".join(points[:_SHOWN]) + (f" and {len(points) - _SHOWN} more" if points[_SHOWN:] else "")
+            self.note(f"No item of the dataset reaches {shown}: what is known without data decides there.")
         return statistics
 
     def _part_by_part(
@@ -149,7 +164,7 @@ class Gathering:
             for look in calibration.looks(items):
                 statistics = statistics.renewed(look.statistics)
             calibration.spool.clear()
-        return statistics
+        return self.reached(statistics, requests)
 
 
 def requests_by_tensor(

@@ -47,8 +47,9 @@ class Gram:
         if self._waiting:
             rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
             self._waiting.clear()
-            # one array with itself: BLAS computes half of the products (syrk)
-            self._add(rows.T @ rows, len(rows))
+            with np.errstate(over="ignore", invalid="ignore"):  # who reads it says what is wrong
+                # one array with itself: BLAS computes half of the products (syrk)
+                self._add(rows.T @ rows, len(rows))
 
     def _add(self, total: np.ndarray, count: int) -> None:
         if count == 0:
@@ -111,7 +112,8 @@ class CrossGram(Gram):
         else:
             exact, rows = np.concatenate(self._exact), np.concatenate(self._waiting)
             self._waiting.clear()
-            self._add(exact.T @ rows, len(rows))
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._add(exact.T @ rows, len(rows))
         self._exact.clear()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

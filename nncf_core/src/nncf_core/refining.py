@@ -76,12 +76,15 @@ class PlannedWeight:
     :param target: the values that the codes are to stand for, float32 of the constant's shape; ``None``: the constant's
         own.
     :param more: edits that go with it, such as a branch beside the layer.
+    :param settled: whether codes were chosen to make up for each other, so that those nearest to the target would be
+        worse.
     """
 
     plan: PlannedConstant
     edit: CompressConstant
     target: np.ndarray | None = field(default=None, repr=False, eq=False)
     more: tuple[Transformation, ...] = ()
+    settled: bool = False
 
     def values(self) -> np.ndarray:
         """What the codes are to stand for, float32. Not to be written to."""

@@ -15,7 +15,7 @@ from nncf_core.calibration import Calibration, Look
 from nncf_core.checking import checked_requests
 from nncf_core.checkpoints import Checkpoints
 from nncf_core.contracts import Context, Model, SamplingInserter, propagates, samples
-from nncf_core.cuts import grouped, parts_of
+from nncf_core.cuts import Part, grouped, parts_of
 from nncf_core.gathering import MATRICES, MOST, Gathering, Round, bytes_of, divided, requests_by_tensor
 from nncf_core.graph import Graph
 from nncf_core.origins import Origin
@@ -86,7 +86,8 @@ class RefiningRun:
     def _knows(self, requests: Iterable[StatisticsRequest]) -> bool:
         """Whether statistics are known, of as many samples as are wanted."""
         wanted = self.gathering.length(self._round)
-        return wanted is not None and self.known.items == wanted and all(each in self.known for each in requests)
+        known = {*self.known, *self.known.unseen}
+        return wanted is not None and self.known.items == wanted and known.issuperset(requests)
 
     @property
     def _needing(self) -> list[str]:
@@ -106,19 +107,27 @@ class RefiningRun:
         """Statistics part by part; those that do not depend on compressed weights are read and left in files."""
         asking = self._round
         if asking.path is None or self._propagates:
-            yield from calibration.looks(self.gathering.items(asking))
+            yield from self._collected(calibration)
             return
         numbers, folder = range(len(calibration.parts)), asking.path.with_suffix("")
         caches = [StatisticsCache.of(folder, self.graph, asking.name, number) for number in numbers]
         if all(cache is not None and cache.file.exists() for cache in caches):
             for part, cache in zip(calibration.parts, caches, strict=True):
                 assert cache is not None
-                requests = [request for tensor in part.tensors for request in calibration.requests[tensor]]
+                requests = _requests_of(part, calibration)
                 yield Look(part.tensors, cache.read(requests, asking.samples, self.gathering.length(asking)))
             return
-        for look, cache in zip(calibration.looks(self.gathering.items(asking)), caches, strict=True):
+        for look, cache in zip(self._collected(calibration), caches, strict=True):
             assert cache is not None
             cache.write(look.statistics)
+            yield look
+
+    def _collected(self, calibration: Calibration) -> Iterator[Look]:
+        """Statistics part by part, as far as items reach what they are of."""
+        looks = calibration.looks(self.gathering.items(self._round))
+        for part, look in zip(calibration.parts, looks, strict=True):
+            if look.edits is None:
+                look = evolve(look, statistics=self.gathering.reached(look.statistics, _requests_of(part, calibration)))
             yield look
 
     @property
@@ -199,3 +208,7 @@ def _temporary() -> Iterator[Path]:
 
 def _ignore(_: Sequence[Transformation]) -> None:
     """Where no layer runs with what has become of weights."""
+
+
+def _requests_of(part: Part, calibration: Calibration) -> list[StatisticsRequest]:
+    return [request for tensor in part.tensors for request in calibration.requests[tensor]]

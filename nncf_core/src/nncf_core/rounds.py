@@ -106,7 +106,8 @@ class Run:
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
                 used_data |= bool(refining)
-                with self._refined(step, refining, model, graph, before, statistics, known)(edits) as edits:
+                behind = self._behind(step, refining, model, graph, before, known) if refining else None
+                with nullcontext(edits) if behind is None else behind(edits, statistics, context) as edits:
                     model = consume(model, name, graph, checked_edits(name, edits, graph))
                 fresh, carried = False, carrying[-1] if carrying else Statistics()
             tell(step.algorithm.name, statistics)
@@ -130,31 +131,26 @@ class Run:
             model, _ = self.execute([step], model, self._apply)
         raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
 
-    def _refined(
-        self,
-        step: Step,
-        refining: Sequence[Step],
-        model: Model,
-        graph: Graph,
-        before: Graph,
-        statistics: Statistics,
-        known: Statistics,
-    ) -> Callable[[Iterable[Transformation]], AbstractContextManager[Iterable[Transformation]]]:
-        """What the steps behind a step make of its edits.
+    def _behind(
+        self, step: Step, refining: Sequence[Step], model: Model, graph: Graph, before: Graph, known: Statistics
+    ) -> Callable[[Iterable[Transformation], Statistics, Context], AbstractContextManager[Iterable[Transformation]]]:
+        """What the steps behind a step make of its edits, given its statistics and its context.
 
-        :param statistics: of the step.
-        :param known: those that the step before it knew.
+        :param known: statistics that the step before it knew.
         """
-        if not refining:
-            return nullcontext
         from nncf_core.refining_steps import RefiningRun  # most runs refine nothing
 
-        assert isinstance(step.algorithm, PlanningAlgorithm)
-        context = self._context(step, model, graph, before)
-        planned = step.algorithm.planned(graph, statistics, step.params, context)
+        algorithm = step.algorithm
+        assert isinstance(algorithm, PlanningAlgorithm)
         steps = tuple((each, self._context(each, model, graph, before)) for each in refining)
         run = RefiningRun(self._gathering, model, graph, step, steps, known, self.work_dir)
-        return partial(run.edits, planned)
+
+        def refined(
+            edits: Iterable[Transformation], statistics: Statistics, context: Context
+        ) -> AbstractContextManager[Iterable[Transformation]]:
+            return run.edits(algorithm.planned(graph, statistics, step.params, context), edits)
+
+        return refined
 
     def _apply(self, model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
         return self.backend.inserter.apply(model, graph, edits, self.options)
@@ -261,7 +257,7 @@ class Run:
 
     @property
     def _gathering(self) -> Gathering:
-        return Gathering(self.backend, self.options, self.dataset, self.progress)
+        return Gathering(self.backend, self.options, self.dataset, self.progress, self._note)
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,24 @@ class Statistics:
 
     :param origin: what they are of; ``None`` where nobody said.
     :param items: number of the dataset's items that were seen; 0 where nobody counted.
+    :param unseen: requests for tensors that no item brought anything for.
     """
 
     _aggregators: dict[StatisticsRequest, Aggregator] = field(factory=dict)
     origin: Origin | None = None
     items: int = 0
+    unseen: frozenset[StatisticsRequest] = frozenset()
 
     def __getitem__(self, request: StatisticsRequest) -> np.ndarray:
+        """The statistic.
+
+        :raises ValidationError: when no item brought anything for it.
+        """
+        if request in self.unseen:
+            raise ValidationError(
+                f"No item of the dataset reaches {request.target}. Give data that does, or leave out the node with an "
+                "ignored scope."
+            )
         return self._aggregators[request].value
 
     def __contains__(self, request: object) -> bool:
@@ -139,15 +150,21 @@ class Statistics:
         found.aggregator(moved).restore({**state, "sum": state["sum"] / np.square(factors, dtype=np.float64)})
         return found
 
+    def reached(self, requests: Iterable[StatisticsRequest]) -> Statistics:
+        """Those of some requests that items brought something for; the others are :attr:`unseen`."""
+        kept = {each: self._aggregators[each] for each in requests if each in self and self._aggregators[each].state}
+        return type(self)(kept, self.origin, self.items, frozenset(each for each in requests if each not in kept))
+
     def renewed(self, later: Statistics) -> Statistics:
         """These and later ones; of requests in both, the later."""
         joined = {**self._aggregators, **later._aggregators}
-        return type(self)(joined, later.origin or self.origin, later.items or self.items)
+        unseen = (self.unseen | later.unseen).difference(joined)
+        return type(self)(joined, later.origin or self.origin, later.items or self.items, unseen)
 
     def of(self, requests: Collection[StatisticsRequest]) -> Statistics:
         """Those of some requests, as far as they are there."""
         kept = {request: found for request, found in self._aggregators.items() if request in requests}
-        return type(self)(kept, self.origin, self.items)
+        return type(self)(kept, self.origin, self.items, self.unseen.intersection(requests))
 
     def merge(self, other: Statistics) -> None:
         """Take into account what was collected elsewhere.
@@ -160,6 +177,7 @@ class Statistics:
                 raise StatisticsCacheError(f"The statistics to merge are of something else: {difference}.")
         self.origin = self.origin or other.origin
         self.items += other.items
+        self.unseen = (self.unseen - other._aggregators.keys()) | (other.unseen - self._aggregators.keys())
         for request, aggregator in other._aggregators.items():
             self.aggregator(request).merge(aggregator)
 
@@ -200,6 +218,7 @@ class Statistics:
             **asdict(self.origin),
             "items": self.items,
             "requests": [_described(request) for request in self],
+            "unseen": sorted((_described(request) for request in self.unseen), key=str),
         }
         arrays = {_METADATA: np.frombuffer(json.dumps(metadata).encode(), np.uint8)}
         for index, aggregator in enumerate(self._aggregators.values()):
@@ -242,7 +261,8 @@ class Statistics:
         if metadata["version"] != _VERSION:
             raise ValueError(f"its version is {metadata['version']}, not {_VERSION}")
         parts = {name: metadata[name] for name in ("framework", "algorithm", "round_index", "constants")}
-        found = cls(origin=Origin(nodes=tuple(metadata["nodes"]), **parts), items=int(metadata["items"]))
+        unseen = frozenset(_request(described) for described in metadata.get("unseen", ()))
+        found = cls(origin=Origin(nodes=tuple(metadata["nodes"]), **parts), items=int(metadata["items"]), unseen=unseen)
         for index, described in enumerate(metadata["requests"]):
             prefix = f"{index}."
             state = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}

@@ -44,7 +44,7 @@ class StatisticsCache:
             difference = f"they are of {found.items} items of a dataset, subset_size is {most}"
         if difference is None and least is not None and found.items < least:
             difference = f"they are of {found.items} items of a dataset, {least} are wanted"
-        missing = [request.key for request in requests if request not in found]
+        missing = [request.key for request in requests if request not in found and request not in found.unseen]
         if difference is None and missing:
             difference = f"they lack {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}"
         if difference is not None:

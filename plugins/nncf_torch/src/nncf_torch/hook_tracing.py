@@ -426,10 +426,14 @@ def probe(model: ModuleModel, inputs: Sequence[TargetPoint], outputs: Sequence[T
     return Probe(model, tuple(inputs), tuple(outputs))
 
 
-def run_probe(wanted: Probe, call: Call, fed: Mapping[TargetPoint, torch.Tensor]) -> dict[str, torch.Tensor]:
+def run_probe(
+    wanted: Probe, call: Call, fed: Mapping[TargetPoint, torch.Tensor], *, partly: bool = False
+) -> dict[str, torch.Tensor]:
     """The tensors at the points, by ``str(point)``.
 
     :param call: input of the model, also where tensors are fed: all of it is run.
+    :param partly: whether it need not come by all points; the others are left out.
+    :raises UnsupportedModelError: when it does not come by a point.
     """
     found: dict[TargetPoint, torch.Tensor] = {}
     nodes = {point.node for point in wanted.outputs}
@@ -448,6 +452,6 @@ def run_probe(wanted: Probe, call: Call, fed: Mapping[TargetPoint, torch.Tensor]
 
     _watched_run(wanted.model.module, call, see, fed)
     missing = [str(point) for point in wanted.outputs if point not in found]
-    if missing:
+    if missing and not partly:
         raise UnsupportedModelError(f"On this input the model does not come by {', '.join(missing)}.")
-    return {str(point): found[point] for point in wanted.outputs}
+    return {str(point): found[point] for point in wanted.outputs if point in found}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from typing import Any
 
 import torch
@@ -36,7 +39,7 @@ def exported(module: nn.Module, example: Call) -> ExportedProgram:
     arguments = inspect.signature(module.forward).bind(*call.args, **call.kwargs).arguments
     shapes = {name: pytree.tree_map(_dynamic, value) for name, value in arguments.items()}
     failure: Exception | None = None
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad(), _quiet():
         for dynamic in (shapes, None):
             try:
                 return torch.export.export(module, call.args, dict(call.kwargs), dynamic_shapes=dynamic, strict=False)
@@ -45,6 +48,26 @@ def exported(module: nn.Module, example: Call) -> ExportedProgram:
                 nncf_logger.debug("torch.export failed%s: %s", "" if dynamic is None else " with dynamic shapes", error)
     reason = str(failure).strip().partition("\n")[0]
     raise UnsupportedModelError(f"torch.export cannot make a graph of the model: {reason}") from failure
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While this lasts, torch tells nobody of the graph so far of a module that it makes none of; the error says it."""
+    loggers = [logging.getLogger(name) for name in ("torch.export._trace", "torch.fx.experimental.symbolic_shapes")]
+    for logger in loggers:
+        logger.addFilter(_nothing)
+    try:
+        with redirect_stderr(StringIO()) as printed:
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_nothing)
+        if printed.getvalue():
+            nncf_logger.debug("torch.export printed: %s", printed.getvalue())
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _dynamic(leaf: Any) -> Any:

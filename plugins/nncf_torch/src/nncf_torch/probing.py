@@ -19,7 +19,7 @@ from nncf_torch.tensors import array_of
 
 
 def tensors_at(model: ModuleModel | GraphModel, part: GraphModel | Probe, item: Any) -> dict[str, np.ndarray]:
-    """Arrays by ``str(point)``.
+    """Arrays by ``str(point)``; of a module that is watched, those of the points that the item comes by.
 
     :param model: the whole model, which says what its arguments are called.
     :param part: the sub-model that gives the points.
@@ -29,7 +29,7 @@ def tensors_at(model: ModuleModel | GraphModel, part: GraphModel | Probe, item: 
     if isinstance(model, ModuleModel):
         call = bound(model.module, call)
     if isinstance(part, Probe):
-        found = run_probe(part, call, {})
+        found = run_probe(part, call, {}, partly=True)
     else:
         found = run_graph(part, _by_name(model, part, call))
     return {name: array_of(tensor) for name, tensor in found.items()}

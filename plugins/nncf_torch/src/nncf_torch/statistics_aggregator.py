@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.transformations import PointKind, TargetPoint, tensor_at
 
 if TYPE_CHECKING:
     from nncf_torch.graph_model import GraphModel
@@ -35,8 +36,8 @@ class TorchStatisticsAggregator:
         from nncf_torch.extraction import extract
         from nncf_torch.probing import tensors_at
 
-        points = list(dict.fromkeys(request.target for request in requests))
-        part = extract(model, (), points)
+        points = {request.target: _watched(graph, request.target) for request in requests}
+        part = extract(model, (), list(dict.fromkeys(points.values())))
         statistics = Statistics()
         count = 0
         for item in inputs:
@@ -47,9 +48,25 @@ class TorchStatisticsAggregator:
             except Exception as error:
                 raise UnsupportedDatasetError(f"Item {count} of the dataset does not fit the model: {error}") from error
             for request in requests:
-                if request.takes(count):
-                    statistics.aggregator(request).update(arrays[str(request.target)])
+                # an item need not come by every point, such as those of experts that it is not for
+                name = str(points[request.target])
+                if request.takes(count) and name in arrays:
+                    statistics.aggregator(request).update(arrays[name])
             count += 1
         if count == 0:
             raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
         return statistics
+
+
+def _watched(graph: Graph, point: TargetPoint) -> TargetPoint:
+    """Where the tensor of a point is looked at.
+
+    In a run that is watched, functions outside of layers are numbered as they come; where inputs take different ways
+    through a model, only a layer that takes the tensor is sure to be the one that is meant.
+    """
+    tensor = tensor_at(graph, point) if graph.properties.get("trace") == "hooks" else None
+    for node in () if tensor is None else graph.consumers(tensor):
+        if node.weights:
+            port = next(index for index, each in enumerate(node.inputs) if each.tensor == tensor)
+            return TargetPoint(node.name, PointKind.INPUT, port)
+    return point

@@ -119,8 +119,10 @@ class Awq:
 
         def call(place: Place) -> Call:
             assert settings.scheme is not None
-            square = _seen(statistics, place) if data else None
+            square = _seen(statistics, place) if data and _request(place) in statistics else None
             channels = _channels(place.weights[0])
+            if square is None and place.product is not None:
+                return Call(_nothing, ())  # what no sample reaches is as without data
             if not fits(place.shares, channels) or (square is not None and square.size != channels):
                 return Call(_nothing, ())
             exact = any(share.constant.dtype not in ("float32", "float64") for share in place.shares)

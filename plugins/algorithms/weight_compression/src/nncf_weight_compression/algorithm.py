@@ -103,6 +103,7 @@ class WeightCompression:
             nncf_logger.info("The model has no weight that these settings compress.")
             return
         _check_backend(assignments, context)
+        _tell_of_idle(graph, context)
         tables = _tables(assignments, settings, graph, statistics, context)
         description = f"Compressing weights to {settings.primary.name}"
         tensors = map_tensors(context.executor, (_work(each, tables) for each in assignments))
@@ -112,6 +113,16 @@ class WeightCompression:
                 constant = assignment.weight.constant
                 constant.release()
                 yield CompressConstant(constant.name, tensor, assignment.reason, training=assignment.training)
+
+
+def _tell_of_idle(graph: Graph, context: Context) -> None:
+    """A note of weights that no operator takes: where a graph comes of running a model, an example misses some."""
+    idle = [c.name for c in graph.constants.values() if c.is_float and len(c.shape) > 1 and not graph.users(c.name)]
+    if idle:
+        context.note(
+            f"{len(idle)} weights, such as {idle[0]}, stay as they are: no operator that was seen takes them. Where a "
+            "model has parts that only some inputs reach, give backend_params an example_input that reaches all."
+        )
 
 
 def _tables(
@@ -141,7 +152,15 @@ def _work(assignment: Assignment, tables: Mapping[str, np.ndarray]) -> tuple[Ten
 
 
 def assign(graph: Graph, settings: Settings, context: Context, statistics: Statistics) -> list[Assignment]:
-    """The format and group size of every weight that is compressed, in graph order."""
+    """The format and group size of every weight that is compressed, in graph order; chosen once in a round."""
+    kept = context.kept.get("assignments")
+    if kept is None or kept[0] is not graph or kept[1] is not statistics:
+        kept = context.kept["assignments"] = (graph, statistics, _assigned(graph, settings, context, statistics))
+    found: list[Assignment] = kept[2]
+    return found
+
+
+def _assigned(graph: Graph, settings: Settings, context: Context, statistics: Statistics) -> list[Assignment]:
     weights = find_weights(graph, context.ignored, settings)
     primary = assign_primary(weights, settings)
     warn_of_misfits(weights, settings)

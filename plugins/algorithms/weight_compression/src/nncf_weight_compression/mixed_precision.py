@@ -90,10 +90,14 @@ def sensitivities(
 
     What is looked at in the input is averaged over the samples. A weight that several layers take counts by the most
     sensitive of them. One that only embeddings take is not sensitive at all; one in the body of a control-flow
-    operator, where no statistics can be collected, more than all others.
+    operator, where no statistics can be collected, more than all others. Where no sample reaches the layers, their
+    input counts as the median of the others.
     """
-    inputs: Callable[[Weight], float] = partial(_input_of, metric=metric, graph=graph, statistics=statistics)
-    factors = {weight.constant.name: inputs(weight) if needs_data(metric) else 1.0 for weight in weights}
+    inputs: Callable[[Weight], float | None] = partial(_input_of, metric=metric, graph=graph, statistics=statistics)
+    found = {weight.constant.name: inputs(weight) if needs_data(metric) else 1.0 for weight in weights}
+    known = [factor for factor in found.values() if factor is not None and 0 < factor < inf]
+    usual = float(np.median(known)) if known else 1.0
+    factors = {name: usual if factor is None else factor for name, factor in found.items()}
     unseen = [name for name, factor in factors.items() if factor == inf]
     if unseen:
         context.note(
@@ -109,15 +113,16 @@ def sensitivities(
     return {name: factor * own.get(name, 1.0) for name, factor in factors.items()}
 
 
-def _input_of(weight: Weight, metric: SensitivityMetric, graph: Graph, statistics: Statistics) -> float:
+def _input_of(weight: Weight, metric: SensitivityMetric, graph: Graph, statistics: Statistics) -> float | None:
+    """What a metric says of the inputs of a weight's layers; ``None`` where no sample has come by."""
     users = [node for node, _ in graph.users(weight.constant.name) if node.kind is OpKind.MATMUL]
     if any(node.scope for node in users):
         return inf
-    found = [0.0]
-    for taken in layer_inputs(graph, weight.constant.name):
-        value = float(statistics[_request(taken, metric, graph)])
-        found.append(2 * value if metric is SensitivityMetric.HESSIAN_INPUT_ACTIVATION else value)
-    return max(found)
+    requests = [_request(taken, metric, graph) for taken in layer_inputs(graph, weight.constant.name)]
+    found = [float(statistics[request]) for request in requests if request in statistics]
+    if requests and not found:
+        return None
+    return (2 if metric is SensitivityMetric.HESSIAN_INPUT_ACTIVATION else 1) * max(found, default=0.0)
 
 
 def _errors(weights: Sequence[Weight], measure: Callable[..., float], context: Context) -> dict[str, float]:

@@ -21,6 +21,7 @@ class WeightRefiner:
 
     :cvar kinds: statistics of a layer's inputs that it looks at.
     :cvar needs_data: whether it is of no use without them.
+    :cvar keeps: whether it goes on from codes that make up for each other.
     :cvar propagates: whether inputs are to be those behind weights that are compressed already.
     """
 
@@ -29,6 +30,7 @@ class WeightRefiner:
     section: ClassVar[Mapping[str, Any]]
     kinds: ClassVar[tuple[str, ...]]
     needs_data: ClassVar[bool] = True
+    keeps: ClassVar[bool] = False
     propagates: ClassVar[bool] = False
     work: ClassVar[Callable[..., Sequence[PlannedWeight]]]
 
@@ -60,7 +62,9 @@ class WeightRefiner:
     ) -> Sequence[PlannedWeight]:
         """The weights with better codes, or with another target."""
         work = type(self).work
-        return refine_together(weights, statistics, self._kinds(params), lambda layer: work(layer, params))
+        return refine_together(
+            weights, statistics, self._kinds(params), lambda layer: work(layer, params), self.name, self.keeps
+        )
 
     def _kinds(self, params: Any) -> tuple[str, ...]:
         return self.kinds
@@ -125,6 +129,7 @@ class Refinement(WeightRefiner):
     parameters = sections.RefinementSettings
     section = sections.REFINEMENT_SCHEMA
     kinds = ("gram",)
+    keeps = True
     work = staticmethod(steps.refinement)
 
 

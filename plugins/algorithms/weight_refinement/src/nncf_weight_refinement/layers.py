@@ -55,10 +55,13 @@ class Layer:
             zero_point=_joined(zero_points) if zero_points else None,
         )
 
-    def refined(self, weight: Grouped, reason: str, target: np.ndarray | None = None) -> list[PlannedWeight]:
+    def refined(
+        self, weight: Grouped, reason: str, target: np.ndarray | None = None, *, settled: bool = False
+    ) -> list[PlannedWeight]:
         """The weights with other codes.
 
         :param target: what later codes are to stand for; ``None``: what these are.
+        :param settled: whether codes make up for each other.
         """
         found, first = [], 0
         for planned, tensor, axes in zip(self.planned, self.tensors, self.axes, strict=True):
@@ -73,7 +76,7 @@ class Layer:
                 planned.edit, tensor=compressed(part, tensor, axes), reason=joined(planned.edit.reason, reason)
             )
             aim = planned.target if target is None else axes.restore(target[:, first:last])
-            found.append(evolve(planned, edit=edit, target=aim))
+            found.append(evolve(planned, edit=edit, target=aim, settled=settled))
             first = last
         return found
 
@@ -111,6 +114,8 @@ def refine_together(
     statistics: Statistics,
     kinds: Sequence[str],
     work: Callable[[Layer], Sequence[PlannedWeight]],
+    name: str,
+    keeps: bool,
 ) -> list[PlannedWeight]:
     """Do the same to all weights that are refinable, to those of one format together; the others stay as they are.
 
@@ -118,6 +123,9 @@ def refine_together(
 
     :param weights: those that take the same tensor.
     :param kinds: statistics that the work looks at.
+    :param name: of the algorithm, for messages.
+    :param keeps: whether it goes on from the codes that there are.
+    :raises ValidationError: when it would undo what an algorithm before it did; when statistics are not finite.
     """
     groups: dict[object, list[int]] = {}
     for index, weight in enumerate(weights):
@@ -125,6 +133,11 @@ def refine_together(
             raise ValidationError(
                 f"The weight {weight.plan.constant.name!r} has a branch for what its codes lack: put the section "
                 "lora_correction behind all others that change codes."
+            )
+        if weight.settled and not keeps:
+            raise ValidationError(
+                f"The codes of the weight {weight.plan.constant.name!r} make up for each other, and the section {name} "
+                "would put the nearest ones in their place: put it before gptq and refinement."
             )
         if is_refinable(weight.plan):
             groups.setdefault(_form(weight), []).append(index)
@@ -179,17 +192,25 @@ def _share(plan: PlannedConstant, statistics: Statistics, kinds: Sequence[str]) 
 
 def _mean(plan: PlannedConstant, axes: Axes, statistics: Statistics, kind: str, held_out: bool) -> np.ndarray | None:
     requests = _requests(plan, (kind,), held_out)
-    fitting = [
-        value
-        for request in requests
-        if request in statistics and (value := _of_inputs(statistics[request], plan, axes)) is not None
-    ]
+    seen = [_finite(request, plan, statistics) for request in requests if request in statistics]
+    fitting = [value for each in seen if (value := _of_inputs(each, plan, axes)) is not None]
     if not fitting:
         return None
     if len(fitting) == 1:
         return fitting[0]
     mean: np.ndarray = sum(fitting[1:], start=fitting[0]) / np.float32(len(fitting))
     return mean
+
+
+def _finite(request: StatisticsRequest, plan: PlannedConstant, statistics: Statistics) -> np.ndarray:
+    value = statistics[request]
+    if not np.isfinite(value).all():
+        raise ValidationError(
+            f"What the weight {plan.constant.name!r} is multiplied with, at {request.target}, holds NaN or infinite "
+            "values for some items of the dataset, or numbers so large that their squares are beyond float32; look at "
+            "the data, or leave out the node with an ignored scope."
+        )
+    return value
 
 
 def _of_inputs(value: np.ndarray, plan: PlannedConstant, axes: Axes) -> np.ndarray | None:
