@@ -9,7 +9,7 @@ from attrs import define, field
 
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
 from nncf_core.range_estimator import RangeEstimatorParameters
-from nncf_core.validators import instance_of, member_of, positive
+from nncf_core.validators import instance_of, member_of, not_negative, positive
 
 
 class RestoreMode(StrEnum):
@@ -70,7 +70,7 @@ class AdvancedBiasCorrectionParameters:
     """
 
     apply_for_all_nodes: bool = False
-    threshold: float | None = None
+    threshold: float | None = field(default=None, validator=not_negative)
 
 
 @define

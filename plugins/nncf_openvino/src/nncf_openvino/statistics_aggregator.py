@@ -30,6 +30,7 @@ class OpenVINOStatisticsAggregator:
         """
         from nncf_openvino.digesting import digesting, rank_at, told_by
         from nncf_openvino.extraction import extract
+        from nncf_openvino.opening import reason_of
         from nncf_openvino.running import session_for
 
         points = points_of(graph, requests)
@@ -38,5 +39,11 @@ class OpenVINOStatisticsAggregator:
         session = session_for(part, workers()[0])
         failures = (RuntimeError, TypeError, ValueError)
         return collect_items(
-            requests, inputs, lambda feed: told_by(session.views(feed), told), session.expected, failures, points
+            requests,
+            inputs,
+            lambda feed: told_by(session.views(feed), told),
+            session.expected,
+            failures,
+            points,
+            reason_of,
         )
