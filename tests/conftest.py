@@ -1,8 +1,14 @@
 """Tests of distributions that are not installed are left out, so that the suite runs with any selection of them."""
 
+import sys
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
+from attrs import evolve
+
+from nncf_core.hardware import LeastSize
 
 _ALGORITHM = "nncf_weight_compression"
 _NEEDS = {
@@ -50,3 +56,35 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [package for package in marker.args if find_spec(package) is None]
         if missing:
             pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_layers() -> Iterator[Mapping[str, Any]]:
+    """Layers of tests' networks are smaller than those that onnxruntime computes faster with integers.
+
+    So all but the smallest convolutions are taken for large enough. Gives the setups as they are; a test of sizes asks
+    for :func:`measured_sizes`.
+    """
+    try:
+        from nncf_onnx import quantization_setup
+    except ImportError:
+        yield {}
+        return
+    devices = quantization_setup._DEVICES
+    as_they_are = dict(devices)
+    sizes = {"Conv": LeastSize(channels=8, outputs=16, products_per_element=12)}
+    for name in ("ANY", "CPU", "CPU_SPR"):
+        operators = {
+            kind: evolve(operator, least=sizes.get(kind, LeastSize()))
+            for kind, operator in devices[name].operators.items()
+        }
+        devices[name] = evolve(devices[name], operators=operators)
+    yield as_they_are
+    devices.update(as_they_are)
+
+
+@pytest.fixture
+def measured_sizes(small_layers: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers have to be as large as they are in earnest."""
+    for name, setup in small_layers.items():
+        monkeypatch.setitem(sys.modules["nncf_onnx.quantization_setup"]._DEVICES, name, setup)

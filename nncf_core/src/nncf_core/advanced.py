@@ -11,7 +11,7 @@ from attrs.validators import optional
 from nncf_core.dataclass_like import dataclass_like
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
 from nncf_core.range_estimator import RangeEstimatorParameters
-from nncf_core.validators import instance_of, member_of, not_negative, positive
+from nncf_core.validators import instance_of, member_of, natural, not_negative, positive
 
 
 class RestoreMode(StrEnum):
@@ -75,7 +75,7 @@ class AdvancedBiasCorrectionParameters:
     """
 
     apply_for_all_nodes: bool = False
-    threshold: float | None = None
+    threshold: float | None = field(default=None, validator=not_negative)
 
 
 @dataclass_like
@@ -243,7 +243,7 @@ class AdvancedAccuracyRestorerParameters:
         also when nothing has to be reverted.
     """
 
-    max_num_iterations: int = field(default=sys.maxsize, validator=not_negative)
+    max_num_iterations: int = field(default=sys.maxsize, validator=natural)
     tune_hyperparams: bool = False
     ranking_subset_size: int | None = field(default=None, validator=optional(positive))
     num_ranking_workers: int | None = field(default=None, validator=optional(positive))

@@ -69,6 +69,7 @@ def collect_items(
     expected: Mapping[str, str],
     failures: type[Exception] | tuple[type[Exception], ...] = Exception,
     points: Mapping[TargetPoint, TargetPoint] | None = None,
+    reason: Callable[[Exception], str] = str,
     *,
     stateful: bool = False,
 ) -> Statistics:
@@ -80,6 +81,7 @@ def collect_items(
     :param expected: type and shape of each input, for messages.
     :param failures: what ``run`` raises for an item that does not fit.
     :param points: what :func:`points_of` gives, where ``run`` gives the tensors of these points only.
+    :param reason: what a failure says, for people.
     :param stateful: whether the model keeps state between runs. Items run one after the other then, and ``run`` gets
         :data:`~nncf_core.dataset.RESET_STATE`, too, where an item has it.
     :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
@@ -91,7 +93,7 @@ def collect_items(
             arrays = run(feed)
         except failures as error:
             raise UnsupportedDatasetError(
-                f"Item {index} of the dataset does not fit the model, whose inputs are {expected}: {error}"
+                f"Item {index} of the dataset does not fit the model, whose inputs are {expected}: {reason(error)}"
             ) from None
         found = Statistics()
         for request, name in named:
@@ -115,11 +117,31 @@ def collect_items(
 
 def _feeds(inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool) -> Iterator[dict[str, np.ndarray]]:
     for count, item in enumerate(inputs):
+        if item is None:
+            raise UnsupportedDatasetError(
+                f"Item {count} of the dataset is None; the model's inputs are {dict(expected)}."
+            )
         feed = feed_for(item, expected)
+        check_samples({name: array.shape for name, array in feed.items()}, count)
         _check_numbers(feed, count)
         if stateful and isinstance(item, Mapping) and RESET_STATE in item:
             feed[RESET_STATE] = np.asarray(item[RESET_STATE], bool)
         yield feed
+
+
+def check_samples(shapes: Mapping[str, Sequence[int]], index: int) -> None:
+    """Whether there is a sample in an item of a dataset.
+
+    Single inputs may have no elements, such as a cache that has nothing in it yet.
+
+    :param shapes: of the item's arrays by their names.
+    :raises UnsupportedDatasetError: when there is none.
+    """
+    if shapes and all(shape and shape[0] == 0 for shape in map(tuple, shapes.values())):
+        raise UnsupportedDatasetError(
+            f"Item {index} of the dataset holds no sample: its shapes are "
+            f"{', '.join(f'{name} {tuple(shape)}'.strip() for name, shape in shapes.items())}. Leave out empty batches."
+        )
 
 
 def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:

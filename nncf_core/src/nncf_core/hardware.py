@@ -9,19 +9,24 @@ from attrs import evolve, field, frozen
 
 from nncf_core.graph import Node, OpKind
 
+_UNKNOWN = 16
+"""What stands for the length of an axis that is not known; the first is that of samples, of which there may be one."""
+
 
 @frozen
 class LayerSize:
-    """How large a layer is, seen from one position of its result.
+    """How large a layer is; of one in groups, how large a group is.
 
     :param channels: input channels that an output channel is computed from.
     :param taps: products that are summed for an output channel: channels by positions of the window.
     :param outputs: output channels that are computed from the same input channels.
+    :param positions: of the result, all samples together.
     """
 
     channels: int
     taps: int
     outputs: int
+    positions: int = 1
 
     @property
     def products_per_element(self) -> float:
@@ -36,18 +41,36 @@ class LeastSize:
     :param channels: input channels that an output channel is computed from.
     :param outputs: output channels that are computed from the same input channels.
     :param products_per_element: what makes up for quantizing the operand and dequantizing the result.
+    :param wide: input and output channels from which on the kernel's registers are filled.
+    :param narrow_products_per_element: what it takes of them in layers of fewer.
+    :param beside_float: what it takes more of them for each side, operand and result, on which there is a layer in
+        floating point: numbers are brought into another order there, and operators between the two are not fused.
+    :param products: what makes up for the time that every layer of integers takes, besides.
+    :param positions: so many take as long as fewer.
     """
 
     channels: int = 1
     outputs: int = 1
     products_per_element: float = 0.0
+    wide: tuple[int, int] = (1, 1)
+    narrow_products_per_element: float = 0.0
+    beside_float: float = 0.0
+    products: int = 0
+    positions: int = 1
 
-    def allows(self, size: LayerSize) -> bool:
-        """Whether a layer is large enough."""
+    def allows(self, size: LayerSize, float_sides: int = 0) -> bool:
+        """Whether a layer is large enough.
+
+        :param float_sides: on how many sides there is a layer in floating point.
+        """
+        positions = max(size.positions, self.positions)
+        narrow = size.channels < self.wide[0] or size.outputs < self.wide[1]
+        needed = self.narrow_products_per_element if narrow else self.products_per_element
+        needed += float_sides * self.beside_float
         return (
             size.channels >= self.channels
             and size.outputs >= self.outputs
-            and size.products_per_element >= self.products_per_element
+            and positions * (size.taps * size.outputs - needed * (size.channels + size.outputs)) >= self.products
         )
 
 
@@ -123,12 +146,13 @@ class QuantizationSetup:
             None if operators is None else evolve(self, operators=operators, transparent=frozenset(), fused=frozenset())
         )
 
-    def pays(self, node: Node, weight_shape: Sequence[int]) -> bool:
+    def pays(self, node: Node, weight_shape: Sequence[int], float_sides: int = 0) -> bool:
         """Whether a layer is large enough for integers.
 
         :param weight_shape: of its constant operand.
+        :param float_sides: on how many sides, operand and result, there is a layer in floating point.
         """
-        return self.operators[node.op_type].least.allows(size_of(node, weight_shape))
+        return self.operators[node.op_type].least.allows(size_of(node, weight_shape), float_sides)
 
 
 def size_of(node: Node, weight_shape: Sequence[int]) -> LayerSize:
@@ -137,7 +161,13 @@ def size_of(node: Node, weight_shape: Sequence[int]) -> LayerSize:
     assert port.layout is not None
     reduced = [weight_shape[axis] for axis in port.layout.reduction_axes]
     outputs = prod(weight_shape[axis] for axis in port.layout.channel_axes)
+    shape = node.outputs[0].shape
     if node.kind is not OpKind.CONV:
-        return LayerSize(prod(reduced), prod(reduced), outputs)
+        return LayerSize(prod(reduced), prod(reduced), outputs, _positions((1, None) if shape is None else shape[:-1]))
     groups = int(str(node.attributes.get("group", 1)))
-    return LayerSize(reduced[0], prod(reduced), outputs // max(groups, 1))
+    where = (1, *[None] * (len(reduced) - 1)) if shape is None else (*shape[:1], *shape[2:])
+    return LayerSize(reduced[0], prod(reduced), outputs // max(groups, 1), _positions(where))
+
+
+def _positions(lengths: Sequence[int | None]) -> int:
+    return prod((1 if axis == 0 else _UNKNOWN) if length is None else length for axis, length in enumerate(lengths))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from math import isnan
+from numbers import Integral, Real
 from typing import Any
 
 from attrs import Attribute
@@ -22,6 +23,17 @@ def positive(_: object, attribute: Attribute[Any], value: object) -> None:
 
 
 def not_negative(_: object, attribute: Attribute[Any], value: object) -> None:
+    """The field holds a number of at least zero, or ``None``, where that is the default.
+
+    :raises ValidationError: otherwise.
+    """
+    if value is None and attribute.default is None:
+        return
+    if not isinstance(value, Real) or isinstance(value, bool) or isnan(value) or value < 0:
+        raise ValidationError(f"{attribute.name} is {value!r}; it must be a number of at least 0.")
+
+
+def natural(_: object, attribute: Attribute[Any], value: object) -> None:
     """The field holds an integer of at least zero.
 
     :raises ValidationError: otherwise.

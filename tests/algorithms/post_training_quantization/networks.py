@@ -95,3 +95,38 @@ def sentences(count: int, width: int = 64, seed: int = 0, dtype: str = "float32"
     """Samples of :func:`block`."""
     r = np.random.default_rng(seed)
     return [r.normal(0, 1, (1, 12, width)).astype(dtype) for _ in range(count)]
+
+
+def perceptron(rows: int, width: int, *, ends: str = "Sqrt") -> onnx.ModelProto:
+    """Two products of matrices with biases, one of which is computed, and what leaves the model behind them."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["m0"], "up"),
+        helper.make_node("Add", ["m0", "b0"], ["a0"], "up_add"),
+        helper.make_node("Relu", ["a0"], ["r0"], "up_relu"),
+        helper.make_node("MatMul", ["r0", "w1"], ["m1"], "down"),
+        helper.make_node("Add", ["m1", "x"], ["a1"], "down_add"),
+        helper.make_node(ends, ["a1"], ["y"], "end"),
+    ]
+    constants = {
+        "w0": random(width, width, seed=1), "b0": random(width, seed=2, scale=0.1), "w1": random(width, width, seed=3),
+    }  # fmt: skip
+    return model(nodes, constants, [rows, width])
+
+
+def inverted(channels: int, inside: int) -> onnx.ModelProto:
+    """A block of MobileNet: convolutions of one position on both sides of a depthwise one."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], "expand"),
+        helper.make_node("Relu", ["c0"], ["r0"], "expand_relu"),
+        helper.make_node("Conv", ["r0", "w1", "b1"], ["c1"], "depthwise", group=inside, pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], "depthwise_relu"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], "project"),
+        helper.make_node("Add", ["c2", "x"], ["s"], "skip"),
+        helper.make_node("Relu", ["s"], ["y"], "skip_relu"),
+    ]
+    constants = {
+        "w0": random(inside, channels, 1, 1, seed=1), "b0": random(inside, seed=2, scale=0.1),
+        "w1": random(inside, 1, 3, 3, seed=3), "b1": random(inside, seed=4, scale=0.1),
+        "w2": random(channels, inside, 1, 1, seed=5), "b2": random(channels, seed=6, scale=0.1),
+    }  # fmt: skip
+    return model(nodes, constants, [1, channels, 16, 16])

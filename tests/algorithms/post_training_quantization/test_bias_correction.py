@@ -14,6 +14,7 @@ from torch import nn
 
 import nncf
 from nncf import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
+from nncf_core.advanced import QuantizationParameters
 from nncf_core.pipeline import run
 from nncf_post_training_quantization.shelf import Shelf
 from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
@@ -118,6 +119,41 @@ def test_means_of_outputs_are_those_of_the_float_model(framework: str) -> None:
     wanted = outputs(model_, samples).mean(axis=(0, 1, 2))
     errors = [np.abs(outputs(made, samples).mean(axis=(0, 1, 2)) - wanted).max() for made in (plain, fast, accurate)]
     assert errors[2] < 0.2 * min(errors[:2]), errors
+
+
+class Upwards(nn.Module):
+    """A layer that spreads its inputs, and one that runs twice."""
+
+    def __init__(self, stride: int = 2) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(8, 24, 3, stride=stride)
+        self.twice = nn.Conv2d(24, 24, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(x)
+        return self.twice(self.twice(x) + 1) + 1
+
+
+@pytest.mark.parametrize(("framework", "layer"), [("openvino", "both"), ("torch", "both"), ("onnx", "twice")])
+def test_fast_correction_of_layers_that_spread_and_that_share_a_bias(framework: str, layer: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        module = Upwards().eval()
+    samples = [np.abs(x) + 1 for x in images(6)]  # whose mean makes errors of weights show
+    model_, items = network(module, samples, framework)
+    weights = {"weights_quantization_params": QuantizationParameters(per_channel=False)}
+    wanted = outputs(model_, samples).mean(axis=(0, 2, 3))
+    errors = []
+    for disabled in (True, False):
+        made = quantize(model_, items, accurate=False, disable_bias_correction=disabled, **weights)
+        errors.append(np.linalg.norm(outputs(made, samples).mean(axis=(0, 2, 3)) - wanted))
+    assert errors[1] < 0.5 * errors[0], errors
+
+
+@pytest.mark.parametrize("threshold", [-1, float("nan"), "2", True])
+def test_a_threshold_is_a_number_of_at_least_zero(threshold: object) -> None:
+    with pytest.raises(nncf.ValidationError, match=r"threshold is .*; it must be a number of at least 0"):
+        AdvancedBiasCorrectionParameters(threshold=threshold)  # type: ignore[arg-type]
 
 
 class Sentences(nn.Module):

@@ -15,7 +15,16 @@ import nncf
 from nncf import AdvancedQuantizationParameters
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from nncf_core.pipeline import run
-from tests.algorithms.post_training_quantization.networks import block, images, model, random, residual, sentences
+from tests.algorithms.post_training_quantization.networks import (
+    block,
+    images,
+    inverted,
+    model,
+    perceptron,
+    random,
+    residual,
+    sentences,
+)
 
 
 def session(proto: onnx.ModelProto, folder: Path | None = None) -> onnxruntime.InferenceSession:
@@ -253,3 +262,50 @@ class TestGates:
         advanced = AdvancedQuantizationParameters(quantize_outputs=True)
         result = quantize(self.proto(False), images(3), advanced_parameters=advanced)
         assert not {"w0", "w1", "w2", "w3"} & {tensor.name for tensor in result.graph.initializer}
+
+
+def matrices(rows: int, width: int, count: int = 8) -> list[np.ndarray]:
+    return [np.random.default_rng(seed).normal(0, 1, (rows, width)).astype(np.float32) for seed in range(count)]
+
+
+def test_products_of_matrices_run_on_integers_whatever_is_added(tmp_path: Path) -> None:
+    # a Gemm of the two would dequantize its weight in each run
+    proto, samples = perceptron(8, 64, ends="Tanh"), matrices(8, 64)
+    quantized = quantize(proto, samples)
+    found = executed(quantized, tmp_path)
+    assert found["MatMulIntegerToFloat"] == 2
+    assert not found["Gemm"] + found["FusedGemm"] + found["DequantizeLinear"]
+    assert error(outputs(quantized, samples), outputs(proto, samples)) < 0.02
+
+
+@pytest.mark.usefixtures("measured_sizes")
+class TestSizes:
+    """Figures are in docs/onnx.md."""
+
+    @pytest.mark.parametrize(
+        ("rows", "width", "pays"), [(1, 192, False), (1, 256, True), (64, 64, False), (64, 96, True)]
+    )
+    def test_products(self, rows: int, width: int, pays: bool, tmp_path: Path) -> None:
+        found = executed(quantize(perceptron(rows, width, ends="Tanh"), matrices(rows, width)), tmp_path)
+        assert found["MatMulIntegerToFloat"] == 2 * pays
+
+    @pytest.mark.parametrize(("channels", "inside", "pays"), [(32, 128, False), (64, 256, True)])
+    def test_convolutions_beside_depthwise_ones(self, channels: int, inside: int, pays: bool, tmp_path: Path) -> None:
+        samples = [random(1, channels, 16, 16, seed=seed, scale=16 * channels**0.5) for seed in range(4)]
+        found = executed(quantize(inverted(channels, inside), samples), tmp_path)
+        assert (found["QLinearConv"] > 0) == pays
+
+    def test_narrow_convolutions_with_wide_windows(self, tmp_path: Path) -> None:
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"], "wide", pads=[1, 19, 1, 19]),
+            helper.make_node("Sqrt", ["c"], ["y"], "root"),
+        ]
+        samples = [np.abs(random(1, 8, 20, 60, seed=seed, scale=90)) for seed in range(3)]
+        proto = model(nodes, {"w": np.abs(random(8, 8, 3, 39, seed=9))}, [1, 8, 20, 60])
+        assert executed(quantize(proto, samples), tmp_path)["QLinearConv"] == 1
+        small = model(
+            [helper.make_node("Conv", ["x", "w"], ["c"], "small", pads=[1, 1, 1, 1]), nodes[1]],
+            {"w": np.abs(random(8, 8, 3, 3, seed=9))},
+            [1, 8, 20, 60],
+        )
+        assert not executed(quantize(small, samples), tmp_path)["QLinearConv"]

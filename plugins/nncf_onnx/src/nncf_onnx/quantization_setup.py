@@ -5,8 +5,8 @@ quantized a Conv or Gemm becomes QLinearConv or QGemm; without, it is computed i
 dequantized each time, which is slower than the model was. A MatMul becomes MatMulIntegerToFloat and needs no quantized
 result. ConvTranspose has no integer form. On processors with AMX the same kernels run. 8-bit floats are converted at
 operands, and computed with in floating point. QLinearConv is a product of matrices, which pays only where many products
-are summed for many outputs; Conv in floating point has kernels for all the rest, for depthwise convolutions above all
-(measured with AVX-512 VNNI, onnxruntime 1.32).
+are summed for many outputs; Conv in floating point has kernels for all the rest, for depthwise convolutions above all.
+From which sizes on integers are faster was measured, see docs/onnx.md.
 
 GPU: TensorRT, with explicit quantization (https://docs.nvidia.com/deeplearning/tensorrt/, "Explicit Quantization"):
 signed integers without zero points, at operands of layers; it moves quantizers over what only moves elements, and
@@ -37,10 +37,24 @@ _CPU = QuantizationSetup(
         "Conv": OperatorSetup(
             needs_weight=True,
             needs_result=True,
-            least=LeastSize(channels=8, outputs=16, products_per_element=12),
+            least=LeastSize(
+                channels=2,
+                outputs=8,
+                products_per_element=12,
+                wide=(8, 16),
+                narrow_products_per_element=110,
+                beside_float=22,
+                products=90_000,
+            ),
         ),
-        "Gemm": OperatorSetup(needs_weight=True, needs_result=True),
-        "MatMul": OperatorSetup(needs_weight=True),
+        "Gemm": OperatorSetup(
+            needs_weight=True,
+            needs_result=True,
+            least=LeastSize(products_per_element=15, products=225_000, positions=4),
+        ),
+        "MatMul": OperatorSetup(
+            needs_weight=True, least=LeastSize(products_per_element=30, products=110_000, positions=4)
+        ),
         **dict.fromkeys(
             ("Add", "Mul", "AveragePool", "GlobalAveragePool", "Concat", "LeakyRelu", "Sigmoid", "Resize"), _BETWEEN
         ),

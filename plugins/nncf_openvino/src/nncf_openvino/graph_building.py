@@ -145,6 +145,8 @@ def _plain(attributes: Mapping[str, Any], kind: OpKind) -> dict[str, object]:
     if kind is OpKind.CONV:
         pads = [*attributes.get("pads_begin", ()), *attributes.get("pads_end", ())]
         plain["padded"] = any(pads) or attributes.get("auto_pad", "explicit") not in ("explicit", "valid")
+    if kind is OpKind.CONV_TRANSPOSE:
+        plain["strides"] = list(attributes.get("strides", ()))
     return plain
 
 

@@ -6,6 +6,7 @@ that drops packets. No command converts models. ``import openvino`` itself takes
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -29,4 +30,10 @@ def load() -> None:
 def _convert_model(*arguments: Any, **options: Any) -> Any:
     from openvino.tools.ovc import convert_model
 
-    return convert_model(*arguments, **options)
+    root = logging.getLogger()
+    level = root.level
+    try:
+        return convert_model(*arguments, **options)
+    finally:
+        # a conversion that fails leaves all loggers of the process at ERROR
+        root.setLevel(level)

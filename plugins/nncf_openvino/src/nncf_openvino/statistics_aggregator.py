@@ -32,6 +32,7 @@ class OpenVINOStatisticsAggregator:
         """
         from nncf_openvino.digesting import digesting, rank_at, told_by
         from nncf_openvino.extraction import extract
+        from nncf_openvino.opening import reason_of
         from nncf_openvino.running import session_for
 
         points = points_of(graph, requests)
@@ -43,4 +44,6 @@ class OpenVINOStatisticsAggregator:
         def run(feed: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
             return told_by(session.views(feed), told)
 
-        return collect_items(requests, inputs, run, session.expected, failures, points, stateful=session.stateful)
+        return collect_items(
+            requests, inputs, run, session.expected, failures, points, reason_of, stateful=session.stateful
+        )

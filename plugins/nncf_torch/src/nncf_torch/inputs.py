@@ -12,6 +12,7 @@ from attrs import frozen
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from nncf_core.collecting import check_samples
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_torch.tensors import tensor_of
 
@@ -35,6 +36,35 @@ def call_of(item: Any) -> Call:
     if isinstance(item, Mapping):
         return Call((), {str(name): _tensors(value) for name, value in item.items()})
     return Call((_tensors(item),), {})
+
+
+def check_item(item: Any, index: int) -> None:
+    """Whether an item of a dataset may be an input.
+
+    :param index: of the item, for messages.
+    :raises UnsupportedDatasetError: when it is ``None`` or a text, or holds no sample.
+    """
+    if item is None or isinstance(item, (str, bytes)):
+        what = "None" if item is None else f"a {type(item).__name__}"
+        raise UnsupportedDatasetError(
+            f"Item {index} of the dataset is {what}; give a tensor or an array, a tuple of positional arguments, or a "
+            "dict of keyword arguments."
+        )
+    check_samples({name: tuple(leaf.shape) for name, leaf in _leaves(item)}, index)
+
+
+def described(item: Any) -> str:
+    """What an item of a dataset holds, for people."""
+    found = [
+        f"{name or 'a tensor'} {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+        for name, leaf in _leaves(item)
+    ]
+    return ", ".join(found) or f"a {type(item).__name__}"
+
+
+def _leaves(item: Any) -> list[tuple[str, torch.Tensor]]:
+    call = call_of(item)
+    return named_leaves(dict(call.kwargs) if call.kwargs else call.args if len(call.args) > 1 else call.args[0])
 
 
 def _tensors(value: Any) -> Any:

@@ -34,6 +34,7 @@ class TorchStatisticsAggregator:
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
         """
         from nncf_torch.extraction import extract
+        from nncf_torch.inputs import check_item, described
         from nncf_torch.probing import tensors_at
 
         points = {request.target: _watched(graph, request.target) for request in requests}
@@ -41,12 +42,17 @@ class TorchStatisticsAggregator:
         statistics = Statistics()
         count = 0
         for item in inputs:
+            check_item(item, count)
             try:
                 arrays: Mapping[str, Any] = tensors_at(model, part, item)
-            except UnsupportedDatasetError:
-                raise
             except Exception as error:
-                raise UnsupportedDatasetError(f"Item {count} of the dataset does not fit the model: {error}") from error
+                # what follows the first line is where in the traced program it happened, or all that would be right
+                reason = str(error).partition("\n")[0].partition(", but expected one of")[0]
+                reason = reason.removeprefix("The model does not run on its input: ")
+                raise UnsupportedDatasetError(
+                    f"Item {count} of the dataset does not fit the model: {reason.rstrip('.')}. The item gives "
+                    f"{described(item)}; the model was traced with {_inputs_of(graph)}."
+                ) from error
             for request in requests:
                 # an item need not come by every point, such as those of experts that it is not for
                 name = str(points[request.target])
@@ -70,3 +76,10 @@ def _watched(graph: Graph, point: TargetPoint) -> TargetPoint:
             port = next(index for index, each in enumerate(node.inputs) if each.tensor == tensor)
             return TargetPoint(node.name, PointKind.INPUT, port)
     return point
+
+
+def _inputs_of(graph: Graph) -> str:
+    """Names, types and shapes of a graph's inputs, for people."""
+    ports = (port for node in graph if not node.scope for port in node.inputs if port.constant is None)
+    found = {port.tensor: port for port in ports if port.tensor and graph.producer(port.tensor) is None}
+    return ", ".join(f"{name} {port.dtype} {port.shape}" for name, port in found.items()) or "no tensors"

@@ -25,7 +25,8 @@ class Bias:
     :param node: the layer.
     :param weight: its weight.
     :param channels: number of output channels.
-    :param constant: its bias, of one value for each output channel and used by nothing else; ``None`` when it has none.
+    :param constant: its bias, of one value for each output channel and used by nothing else, but by other layers of the
+        same weight; ``None`` when it has none.
     :param output: the tensor that it is part of.
     :param axis: of the channels in inputs and outputs.
     :param mean: the request of the mean of each input channel.
@@ -58,14 +59,27 @@ class Bias:
         return ReplaceConstant(self.constant.name, new, reason)
 
 
-def biases_of(graph: Graph, nodes: Iterable[Node], context: Context, everywhere: bool) -> list[Bias]:
+def biases_of(
+    graph: Graph, nodes: Iterable[Node], context: Context, everywhere: bool, *, shared: bool = False
+) -> list[Bias]:
     """The biases that layers have: a third operand, or a constant that is added to the result.
 
     :param everywhere: also those that layers without one can be given.
+    :param shared: also those that layers of the same weight share, all of which are among ``nodes``.
     """
     layers = (node for node in nodes if node.weights and not is_excluded(node, context.ignored))
-    found = (_bias(graph, node, context, everywhere) for node in layers)
-    return [bias for bias in found if bias is not None]
+    made = (_bias(graph, node, context, everywhere, shared) for node in layers)
+    found = [bias for bias in made if bias is not None]
+    weights: dict[str, list[str]] = {}
+    for bias in found:
+        if bias.constant is not None:
+            weights.setdefault(bias.constant.name, []).append(bias.weight.name)
+    return [
+        bias
+        for bias in found
+        if bias.constant is None
+        or weights[bias.constant.name] == [bias.weight.name] * len(graph.users(bias.constant.name))
+    ]
 
 
 def missing(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | None:
@@ -81,7 +95,12 @@ def missing(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | Non
     order = (*layout.batch_axes, *layout.channel_axes, *layout.reduction_axes)
     matrix = error.transpose(order).reshape(bias.channels, *(error.shape[axis] for axis in layout.reduction_axes))
     if bias.node.kind is OpKind.CONV_TRANSPOSE:
-        return None  # outputs see different parts of the kernel
+        # outputs see different parts of the kernel; every input meets all of it, but where the result is cropped
+        spread = _positions(bias)
+        summed = matrix.reshape(matrix.shape[0], matrix.shape[1], -1).sum(axis=2)
+        return (
+            None if spread is None or summed.shape[1] != mean.size else np.asarray(summed @ mean.reshape(-1)) / spread
+        )
     if bias.node.kind is OpKind.CONV:
         summed = matrix.reshape(matrix.shape[0], matrix.shape[1], -1).sum(axis=2)
         groups = mean.size // max(summed.shape[1], 1)
@@ -93,7 +112,17 @@ def missing(bias: Bias, error: np.ndarray, mean: np.ndarray) -> np.ndarray | Non
     return flat @ mean.reshape(-1) if flat.shape[1] == mean.size else None
 
 
-def _bias(graph: Graph, node: Node, context: Context, everywhere: bool) -> Bias | None:
+def _positions(bias: Bias) -> float | None:
+    """Positions of the result for each of the input; ``None`` when it is not known."""
+    before, behind = bias.node.inputs[bias.mean.target.port].shape, bias.node.outputs[0].shape
+    lengths = () if before is None or behind is None else tuple(zip(before[2:], behind[2:], strict=True))
+    if lengths and all(old and new for old, new in lengths):
+        return float(np.prod([new / old for old, new in lengths if old and new]))
+    strides = bias.node.attributes.get("strides", bias.node.attributes.get("stride"))
+    return float(np.prod(strides)) if isinstance(strides, (list, tuple)) else None
+
+
+def _bias(graph: Graph, node: Node, context: Context, everywhere: bool, shared: bool) -> Bias | None:
     index, weight = node.weights[0]
     activation = next((i for i, port in enumerate(node.inputs) if i != index and port.constant is None), None)
     assert weight.layout is not None
@@ -113,7 +142,8 @@ def _bias(graph: Graph, node: Node, context: Context, everywhere: bool) -> Bias 
         # what is added is broadcast from the last axis on, which is not that of a convolution's channels
         behind = len(weight.layout.reduction_axes) - 1 if windows and third is None else 0
         along = dict(enumerate(constant.shape[::-1])).get(behind, 1)
-        if not constant.size == channels == along or len(graph.users(constant.name)) != 1 or not constant.is_float:
+        alone = len(graph.users(constant.name)) == 1
+        if not constant.size == channels == along or not constant.is_float or not (alone or shared):
             return None
     axis = 1 if windows else -1
     taken = StatisticsRequest(TargetPoint(node.name, PointKind.INPUT, activation), "mean", axis)

@@ -24,7 +24,7 @@ from nncf_core.transformations import (
     point_of,
 )
 from nncf_post_training_quantization import float8
-from nncf_post_training_quantization.biases import biases_of, missing
+from nncf_post_training_quantization.biases import Bias, biases_of, missing
 from nncf_post_training_quantization.integer_biases import smallest_scales
 from nncf_post_training_quantization.overrides import check
 from nncf_post_training_quantization.parameters import Correction, Settings
@@ -44,7 +44,7 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
         for request in _own(settings, tensor).estimator.requests(point_of(graph, tensor.source), batched)
     ]
     if settings.correction is Correction.FAST:
-        wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases)]
+        wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases, shared=True)]
     return wanted
 
 
@@ -144,10 +144,20 @@ def _bias_corrections(
     settings: Settings,
     context: Context,
 ) -> Iterator[Transformation]:
-    for bias in biases_of(graph, [node for node, _ in users], context, settings.all_biases):
+    shifts: dict[str, list[np.ndarray | None]] = {}
+    biases: dict[str, Bias] = {}
+    for bias in biases_of(graph, [node for node, _ in users], context, settings.all_biases, shared=True):
+        name = bias.node.name if bias.constant is None else bias.constant.name
+        biases[name] = bias
         shift = missing(bias, error, statistics[bias.mean]) if bias.mean in statistics else None
-        if shift is not None:
-            edit = bias.changed(shift, settings.threshold, "corrected by the mean error of the weights")
+        shifts.setdefault(name, []).append(shift)
+    for name, bias in biases.items():
+        found = [shift for shift in shifts[name] if shift is not None]
+        if len(found) == len(shifts[name]):
+            # layers that share weight and bias, each with an input of its own, are right on the average
+            edit = bias.changed(
+                np.mean(found, axis=0), settings.threshold, "corrected by the mean error of the weights"
+            )
             yield from () if edit is None else (edit,)
 
 
