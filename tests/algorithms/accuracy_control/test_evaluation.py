@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from nncf_accuracy_control.evaluation import BadFunctionError, outcome_of
 from nncf_accuracy_control.parameters import ControlSettings
-
 from nncf_core.parameters import DropType
 
 

@@ -118,9 +118,7 @@ def test_items_that_are_no_inputs_are_ranked_by_the_metric() -> None:
 
 
 def test_the_same_model_whatever_the_number_of_threads() -> None:
-    one, two = (
-        controlled("onnx", Accuracy(True), 4, restorer={"num_ranking_workers": workers}) for workers in (1, 2)
-    )
+    one, two = (controlled("onnx", Accuracy(True), 4, restorer={"num_ranking_workers": workers}) for workers in (1, 2))
     default = controlled("onnx", Accuracy(True), 4)
     assert one.SerializeToString() == two.SerializeToString() == default.SerializeToString()
 

@@ -16,6 +16,7 @@ import click
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
 if TYPE_CHECKING:
+    from nncf_core.controlling import Validation
     from nncf_core.dataset import Dataset
     from nncf_core.progress import Progress
     from nncf_core.report import Report
@@ -45,7 +46,7 @@ _OPTIONS = {
 """Options of the command, by what errors call them, as regular expressions."""
 
 
-def _shared(function: _F) -> _F:
+def shared_options(function: _F) -> _F:
     """The options of every command that makes a model."""
     decorators = [
         click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write."),
@@ -135,7 +136,7 @@ _work_dir_option = click.option(
 @click.option("--ignore", multiple=True, metavar="NAME", help="Leave out the node (or constant) of this name.")
 @click.option("--ignore-pattern", multiple=True, metavar="REGEX", help="Leave out nodes whose names match.")
 @click.option("--ignore-type", multiple=True, metavar="TYPE", help="Leave out nodes of this type.")
-@_shared
+@shared_options
 def compress_weights(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress the weights of MODEL.
 
@@ -173,13 +174,13 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
         lora_correction=options["lora_correction"] or None,
     )
     config = with_quality(config, options["quality"])
-    dataset = None if options["dataset"] is None else _dataset(options["dataset"])
-    with _named_as_options():
-        _execute(config, model, dataset, backend_params, options)
+    dataset = None if options["dataset"] is None else dataset_of(options["dataset"])
+    with named_as_options():
+        execute(config, model, dataset, backend_params, options)
 
 
 @contextmanager
-def _named_as_options() -> Iterator[None]:
+def named_as_options() -> Iterator[None]:
     """Let errors speak of the command's options, not of the arguments of the Python function."""
     from nncf_core.errors import NNCFError
 
@@ -197,7 +198,7 @@ def _named_as_options() -> Iterator[None]:
 @click.argument("model", type=click.Path(path_type=Path))
 @_dataset_option
 @_work_dir_option
-@_shared
+@shared_options
 def run(config: Path, model: Path, dataset: Path | None, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress MODEL as the file CONFIG says.
 
@@ -205,17 +206,22 @@ def run(config: Path, model: Path, dataset: Path | None, backend_params: tuple[s
     """
     from nncf_core.config.nncf_config import NNCFConfig
 
-    data = None if dataset is None else _dataset(dataset)
-    _execute(dict(NNCFConfig.from_json(str(config))), model, data, backend_params, options)
+    data = None if dataset is None else dataset_of(dataset)
+    execute(dict(NNCFConfig.from_json(str(config))), model, data, backend_params, options)
 
 
-def _execute(
+def execute(
     config: dict[str, Any],
     model: Path,
     dataset: Dataset[Any, Any] | None,
     backend_params: tuple[str, ...],
     options: Mapping[str, Any],
+    validation: Validation | None = None,
 ) -> None:
+    """Run a config on a model file, and say what was done.
+
+    :param options: those of :func:`shared_options`, and ``work_dir``.
+    """
     from nncf_core import pipeline
     from nncf_core.errors import InvalidPathError
     from nncf_core.progress import SilentProgress, default_progress
@@ -231,6 +237,7 @@ def _execute(
     start = time.perf_counter()
     with _executor(options["threads"]) as executor:
         shared: dict[str, Any] = {"dataset": dataset, "executor": executor, "progress": progress}
+        shared["validation"] = validation
         if options["dry_run"] or options["save_plan"] is not None:
             plan, report = pipeline.make_plan(config, model, keep_arrays=options["save_plan"] is not None, **shared)
             if options["save_plan"] is not None:
@@ -300,7 +307,8 @@ def _numbers(text: str) -> Any:
         raise click.BadParameter(f"{text!r} is not a list of numbers", param_hint="--codebook") from None
 
 
-def _dataset(path: Path) -> Dataset[Any, Any]:
+def dataset_of(path: Path) -> Dataset[Any, Any]:
+    """Samples of an .npz file, as dicts of arrays whose first axis has length 1."""
     from zipfile import BadZipFile
 
     import numpy as np

@@ -16,6 +16,7 @@ from nncf_core import __version__
 from nncf_core.cli.compress import compress_weights, run
 from nncf_core.cli.inspect import inspect
 from nncf_core.cli.plugins import plugins
+from nncf_core.cli.quantize import quantize
 from nncf_core.process import own
 
 _GARBAGE = 400_000
@@ -55,7 +56,7 @@ def main(verbose: bool) -> None:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
 
-for command in (compress_weights, run, inspect, plugins):
+for command in (compress_weights, quantize, run, inspect, plugins):
     main.add_command(command)
 
 
