@@ -60,7 +60,10 @@ def at_input(name: str, port: int = 0) -> InsertQuantizer:
 
 def stored(name: str) -> CompressConstant:
     codes, scale = np.ones((4, 4), np.int8), np.ones((1, 4), np.float32)
-    tensor = CompressedTensor(FORMATS["int8"], codes, scale, shape=(4, 4), dtype="float32", reduction_axes=(0,))
+    tensor = CompressedTensor(
+        format=FORMATS["int8"], codes=codes.reshape(-1).view(np.uint8), scale=scale, shape=(4, 4), zero_point=None,
+        dtype="float32", reduction_axes=(0,),
+    )  # fmt: skip
     return CompressConstant(name, tensor, integer_operand=True)
 
 
