@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--frameworks", nargs="+", choices=[*FRAMEWORKS], default=[*FRAMEWORKS])
     parser.add_argument("--max-drop", type=float, default=0.01)
+    parser.add_argument("--items", type=int, default=400, help="number of items to validate on")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks_accuracy_control.md"))
     options = parser.parse_args()
     folder = options.cache / "networks"
@@ -92,6 +93,7 @@ def main() -> None:
             for extra, suffix in ([], ""), (["--per-item"], ", with items"):
                 for who, python in pythons.items():
                     arguments = [name, str(folder), "--framework", framework, "--max-drop", str(options.max_drop)]
+                    arguments += ["--items", str(options.items)]
                     lines.append(row(f"{title}: {who}{suffix}", started(python, [*arguments, *extra])))
                     options.output.write_text("\n".join([*lines, ""]))
     print("\n".join(lines))

@@ -18,6 +18,10 @@ _NEEDS = {
     "algorithms/post_training_quantization/test_on_onnx.py": ("nncf_onnx",),
     "algorithms/post_training_quantization/test_on_torch.py": ("nncf_torch", "openvino", "onnx", "sklearn", "torch"),
     "algorithms/post_training_quantization/test_on_openvino.py": ("nncf_openvino", "openvino", "onnx"),
+    "algorithms/accuracy_control/*": (
+        "nncf_accuracy_control", "nncf_post_training_quantization", "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx",
+        "onnxscript", "openvino", "sklearn", "torch",
+    ),
     "algorithms/smooth_quant/*": ("nncf_smooth_quant", "nncf_post_training_quantization"),
     "algorithms/weight_refinement/*": ("nncf_weight_refinement", _ALGORITHM),
     "algorithms/weight_refinement/test_on_onnx.py": ("nncf_onnx",),
@@ -43,6 +47,7 @@ _NEEDS = {
     "backends/torch/test_devices.py": (_ALGORITHM,),
     "core/numerics/test_arrays.py": ("torch",),
     "cli/*": ("nncf_onnx", _ALGORITHM),
+    "cli/test_quantize.py": ("nncf_accuracy_control", "nncf_post_training_quantization", "onnxruntime"),
     "plugins/test_installations.py": ("nncf_onnx", _ALGORITHM),
     "plugins/test_torch_installation.py": ("nncf_torch", _ALGORITHM),
 }  # fmt: skip

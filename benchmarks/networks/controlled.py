@@ -35,15 +35,20 @@ def quantizers(model: Any, framework: str) -> int:
     return len(fakes) + len(stored)
 
 
-def measured(network: Any, folder: Path, framework: str, max_drop: float, per_item: bool) -> dict[str, Any]:
-    """Figures of one run, with whichever ``nncf`` is installed."""
+def measured(
+    network: Any, folder: Path, framework: str, max_drop: float, per_item: bool, number: int
+) -> dict[str, Any]:
+    """Figures of one run, with whichever ``nncf`` is installed.
+
+    :param number: of items to validate on; as many are calibrated on at most.
+    """
     import nncf
 
     name = network.__name__.rpartition(".")[2]
     with np.load(folder / f"{name}.npz") as file:
         data = {key: file[key] for key in file.files}
     calibration, _ = network.feeds(data)
-    items = network.items(data)
+    calibration, items = calibration[:number], network.items(data)[:number]
     calls: list[int] = []
 
     def run_of(model: Any) -> Any:
@@ -109,9 +114,11 @@ def main() -> None:
     parser.add_argument("--framework", choices=["onnx", "openvino"], default="onnx")
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--per-item", action="store_true", help="the function gives hits and misses, too")
+    parser.add_argument("--items", type=int, default=400, help="number of items to validate on")
     options = parser.parse_args()
     network = importlib.import_module(f"benchmarks.networks.{options.network}")
-    print(json.dumps(measured(network, options.folder, options.framework, options.max_drop, options.per_item)))
+    settings = (options.framework, options.max_drop, options.per_item, options.items)
+    print(json.dumps(measured(network, options.folder, *settings)))
 
 
 if __name__ == "__main__":

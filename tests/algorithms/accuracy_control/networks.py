@@ -19,7 +19,7 @@ from nncf_core.graph import OpKind
 from tests.backends.digits import converted, images, train
 
 FRAMEWORKS = ("onnx", "openvino", "torch")
-ITEMS = 200
+ITEMS = 100
 
 
 class Fragile(nn.Module):
@@ -50,7 +50,7 @@ class Digits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, 32, 3, padding=1)
-        self.layers = nn.ModuleList([nn.Conv2d(32, 32, 3, padding=1) for _ in range(8)])
+        self.layers = nn.ModuleList([nn.Conv2d(32, 32, 3, padding=1) for _ in range(6)])
         self.head = nn.Linear(32, 10)
         self.fragile = nn.ModuleDict()
 
@@ -83,14 +83,15 @@ def _trained() -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
+@cache
 def in_framework(module: nn.Module, framework: str) -> Any:
-    """The network as a model of a framework."""
+    """The network as a model of a framework; nobody changes it."""
     return converted(module, images()[0][:1], framework)
 
 
 def samples() -> list[np.ndarray]:
     """Inputs to calibrate with."""
-    return [image[None].numpy() for image in images()[0][:100]]
+    return [image[None].numpy() for image in images()[0][:30]]
 
 
 def labelled() -> list[tuple[np.ndarray, int]]:
@@ -153,7 +154,7 @@ def controlled(
     """
     model = in_framework(digits(*fragile), framework)
     calibration, validation = datasets(framework, inputs=inputs)
-    advanced = nncf.AdvancedAccuracyRestorerParameters(**{"ranking_subset_size": 60, **(restorer or {})})
+    advanced = nncf.AdvancedAccuracyRestorerParameters(**{"ranking_subset_size": 40, **(restorer or {})})
     return nncf.quantize_with_accuracy_control(
         model, calibration, validation, function, advanced_accuracy_restorer_parameters=advanced, **options
     )

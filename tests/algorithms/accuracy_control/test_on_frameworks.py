@@ -91,8 +91,8 @@ def test_reverting_everything_gives_the_outputs_of_the_original(framework: str) 
 
 def test_several_fragile_layers_take_no_more_validations() -> None:
     function = Accuracy()
-    result = controlled("onnx", function, 0, 2, 4, 5, 7)
-    assert metric(result) >= metric(in_framework(digits(0, 2, 4, 5, 7), "onnx")) - 0.01
+    result = controlled("onnx", function, 0, 1, 3, 4, 5)
+    assert metric(result) >= metric(in_framework(digits(0, 1, 3, 4, 5), "onnx")) - 0.01
     assert function.full <= 4  # one by one: 2 + 5
 
 
@@ -114,7 +114,7 @@ def test_items_that_are_no_inputs_are_ranked_by_the_metric() -> None:
     result = controlled("onnx", function, 4, inputs=False)
     assert metric(result) >= metric(in_framework(digits(4), "onnx")) - 0.01
     assert function.full <= 4
-    assert function.calls.count(66) + function.calls.count(60) > 5
+    assert function.calls.count(40) > 5
 
 
 def test_the_same_model_whatever_the_number_of_threads() -> None:

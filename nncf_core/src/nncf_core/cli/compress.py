@@ -17,6 +17,7 @@ from nncf_core.cli.data import dataset_of, dataset_options
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
 if TYPE_CHECKING:
+    from nncf_core.controlling import Validation
     from nncf_core.dataset import Dataset
     from nncf_core.progress import Progress
     from nncf_core.report import Report
@@ -46,7 +47,7 @@ _OPTIONS = {
 """Options of the command, by what errors call them, as regular expressions."""
 
 
-def _shared(function: _F) -> _F:
+def shared_options(function: _F) -> _F:
     """The options of every command that makes a model."""
     decorators = [
         click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write."),
@@ -130,7 +131,7 @@ _work_dir_option = click.option(
 @click.option("--ignore", multiple=True, metavar="NAME", help="Leave out the node (or constant) of this name.")
 @click.option("--ignore-pattern", multiple=True, metavar="REGEX", help="Leave out nodes whose names match.")
 @click.option("--ignore-type", multiple=True, metavar="TYPE", help="Leave out nodes of this type.")
-@_shared
+@shared_options
 def compress_weights(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress the weights of MODEL.
 
@@ -169,12 +170,12 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
     )
     config = with_quality(config, options["quality"])
     dataset = dataset_of(options["dataset"], options["dataset_options"], model)
-    with _named_as_options():
-        _execute(config, model, dataset, backend_params, options)
+    with named_as_options():
+        execute(config, model, dataset, backend_params, options)
 
 
 @contextmanager
-def _named_as_options() -> Iterator[None]:
+def named_as_options() -> Iterator[None]:
     """Let errors speak of the command's options, not of the arguments of the Python function."""
     from nncf_core.errors import NNCFError
 
@@ -192,7 +193,7 @@ def _named_as_options() -> Iterator[None]:
 @click.argument("model", type=click.Path(path_type=Path))
 @dataset_options
 @_work_dir_option
-@_shared
+@shared_options
 def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress MODEL as the file CONFIG says.
 
@@ -202,16 +203,21 @@ def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: A
 
     checked = dict(NNCFConfig.from_json(str(config)))
     dataset = dataset_of(options["dataset"], options["dataset_options"], model)
-    _execute(checked, model, dataset, backend_params, options)
+    execute(checked, model, dataset, backend_params, options)
 
 
-def _execute(
+def execute(
     config: dict[str, Any],
     model: Path,
     dataset: Dataset[Any, Any] | None,
     backend_params: tuple[str, ...],
     options: Mapping[str, Any],
+    validation: Validation | None = None,
 ) -> None:
+    """Run a config on a model file, and say what was done.
+
+    :param options: those of :func:`shared_options`, and ``work_dir``.
+    """
     from nncf_core import pipeline
     from nncf_core.errors import InvalidPathError
     from nncf_core.progress import SilentProgress, default_progress
@@ -227,6 +233,7 @@ def _execute(
     start = time.perf_counter()
     with _executor(options["threads"]) as executor:
         shared: dict[str, Any] = {"dataset": dataset, "executor": executor, "progress": progress}
+        shared["validation"] = validation
         if options["dry_run"] or options["save_plan"] is not None:
             plan, report = pipeline.make_plan(config, model, keep_arrays=options["save_plan"] is not None, **shared)
             if options["save_plan"] is not None:
