@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import nncf
-import nncf.torch
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+import nncf
+import nncf.torch
 from tests.backends.digits import images, train
 
 SIZE, HEADS, WIDTH, HIDDEN = 8, 2, 32, 64
