@@ -106,7 +106,7 @@ def test_the_least_important_elements_become_zero(importance: str, mode: str) ->
 def test_zeros_at_once_on_every_backend(tmp_path: Path) -> None:
     base, (_, _, x, _) = convolutions(), images()
     section = {"compression": {**SECTION, "params": {"sparsity_target": 0.4}}}
-    sparse = run(section, base).model
+    sparse = run({**section, "backend_params": {"example_input": x[:1]}}, base).model
     assert accuracy(sparse) > accuracy(base) - 0.02
     onnx.save(converted(base, x[:1], "onnx"), tmp_path / "dense.onnx")
     run(section, tmp_path / "dense.onnx", output=tmp_path / "sparse.onnx")

@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_the_formula() -> None:
                 parameter.copy_(torch.linspace(-1, 3, parameter.numel()).reshape(parameter.shape))
     scores = [p.detach().numpy() for n, p in model.named_parameters() if n.endswith("mask_scores")]
     kept = sum((s > 0).sum() for s in scores) / sum(s.size for s in scores)
-    assert float(controller.loss()) == pytest.approx(((kept - 0.8) / 0.05) ** 2, rel=1e-4)
+    assert float(controller.loss().detach()) == pytest.approx(((kept - 0.8) / 0.05) ** 2, rel=1e-4)
     controller.loss().backward()
     total = sum(s.size for s in scores)
     gradient = model.first.weight_mask_scores.grad.numpy()
