@@ -1,4 +1,4 @@
-"""Multiplications and thresholds at the boundaries of modules, as hooks that ``torch.compile`` and ``torch.export`` see."""
+"""Multiplications and thresholds at the boundaries of modules, as hooks that ``torch.compile`` and others trace."""
 
 from __future__ import annotations
 
