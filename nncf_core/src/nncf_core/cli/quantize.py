@@ -108,6 +108,7 @@ def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> No
         if controlled:
             source = options["validation_dataset"] or options["dataset"]
             samples = dataset_of(source, options["dataset_options"], model)
+            assert samples is not None
             validation = Validation(_function(options["validation"]), samples)
             config = accuracy_control_config(
                 max_drop=0.01 if options["max_drop"] is None else options["max_drop"],

@@ -2,8 +2,10 @@
 
 from nncf_core.training.quantization_statistics import (
     QuantizationStatistics,
+    QuantizersCounter,
 )
 
 __all__ = [
     "QuantizationStatistics",
+    "QuantizersCounter",
 ]

@@ -1,1 +1,0 @@
-"""What quantization has in common."""
