@@ -201,6 +201,14 @@ class CompressionAlgorithmController:
         self._attached.export(model, Path(save_path), save_format, input_names, output_names, model_args)
 
     @property
+    def trained_model(self) -> TrainedModel:
+        """Handles of the model.
+
+        :raises InternalError: when nobody told which model it is.
+        """
+        return self._attached
+
+    @property
     def _attached(self) -> TrainedModel:
         if self._trained is None:
             raise InternalError("The controller belongs to no model in training.")

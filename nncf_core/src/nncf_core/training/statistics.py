@@ -143,20 +143,6 @@ class MovementSparsityStatistics(SparsityStatistics):
 
 
 @frozen
-class QuantizationStatistics(Statistics):
-    """Quantizers.
-
-    :param rows: what is counted, and the count.
-    """
-
-    rows: tuple[tuple[str, Any], ...] = ()
-
-    def to_str(self) -> str:
-        """A table."""
-        return table("Statistics of the quantized model:", self.rows, ("Statistic", "Value"))
-
-
-@frozen
 class FilterPruningStatistics(Statistics):
     """Pruned filters.
 

@@ -1,0 +1,1 @@
+"""Activation sparsity as a plugin of nncf-core."""

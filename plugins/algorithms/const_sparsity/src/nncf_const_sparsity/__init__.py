@@ -1,0 +1,1 @@
+"""Constant sparsity as a plugin of nncf-core."""

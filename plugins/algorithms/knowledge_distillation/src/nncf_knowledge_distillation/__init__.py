@@ -1,0 +1,1 @@
+"""Knowledge distillation as a plugin of nncf-core."""

@@ -1,0 +1,1 @@
+"""Movement sparsity as a plugin of nncf-core."""

@@ -1,0 +1,1 @@
+"""Regularization-based sparsity as a plugin of nncf-core."""
