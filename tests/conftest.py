@@ -12,6 +12,9 @@ _NEEDS = {
     "algorithms/post_training_quantization/test_on_onnx.py": ("nncf_onnx",),
     "algorithms/post_training_quantization/test_on_torch.py": ("nncf_torch", "openvino", "onnx", "sklearn", "torch"),
     "algorithms/post_training_quantization/test_on_openvino.py": ("nncf_openvino", "openvino", "onnx"),
+    "algorithms/filter_pruning/*": (
+        "nncf_filter_pruning", "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "openvino", "sklearn", "torch",
+    ),
     "algorithms/smooth_quant/*": ("nncf_smooth_quant", "nncf_post_training_quantization"),
     "algorithms/weight_refinement/*": ("nncf_weight_refinement", _ALGORITHM),
     "algorithms/weight_refinement/test_on_onnx.py": ("nncf_onnx",),
