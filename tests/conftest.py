@@ -23,6 +23,9 @@ _NEEDS = {
         "nncf_accuracy_control", "nncf_post_training_quantization", "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx",
         "onnxscript", "openvino", "sklearn", "torch",
     ),
+    "algorithms/filter_pruning/*": (
+        "nncf_filter_pruning", "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "openvino", "sklearn", "torch",
+    ),
     "algorithms/smooth_quant/*": ("nncf_smooth_quant", "nncf_post_training_quantization"),
     "algorithms/weight_refinement/*": ("nncf_weight_refinement", _ALGORITHM),
     "algorithms/weight_refinement/test_on_onnx.py": ("nncf_onnx",),

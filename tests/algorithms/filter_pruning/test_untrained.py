@@ -84,7 +84,7 @@ def test_the_file_is_smaller(tmp_path: Path) -> None:
 
 def test_a_few_filters_less_do_little_harm() -> None:
     dense = trained(Residual)
-    result = run({**config(pruning_target=0.1), "backend_params": {"example_input": EXAMPLE}}, dense)
+    result = run({**config(pruning_target=0.03), "backend_params": {"example_input": EXAMPLE}}, dense)
     assert accuracy(result.model) > accuracy(dense) - 0.05
     assert dense.two[0].weight.shape == (24, 24, 3, 3)  # the user's model is as it was
 
@@ -141,6 +141,6 @@ def test_quantization_follows_pruning() -> None:
     sections = [config(pruning_target=0.25)["compression"], {"algorithm": "post_training_quantization"}]
     result = run({"compression": sections}, model, dataset=dataset)
     pruned = run(config(pruning_target=0.25), model).model
-    found, wanted = outputs(result.model, EXAMPLE.numpy()), outputs(pruned, EXAMPLE.numpy())
+    found, wanted = (outputs(model, x[64:66].numpy()) for model in (result.model, pruned))
     assert any(node.op_type == "QuantizeLinear" for node in result.model.graph.node)
-    assert np.abs(found - wanted).max() < 0.2 * np.abs(wanted).max()
+    assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()

@@ -12,6 +12,8 @@ from nncf_core.graph import Move, MoveKind, OpKind
 _DEFAULT_AXIS = {OpKind.SPLIT: 0, OpKind.SOFTMAX: -1}
 _SAME_ORDER = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _SAME = frozenset({"Identity", "Dropout"})
+_LONG = 1 << 31
+"""No axis is longer; for the end of a slice of one whose size is not known."""
 
 
 def axes_of(node: ir.Node, kind: OpKind) -> tuple[int, ...] | None:
@@ -93,9 +95,9 @@ def _sliced(node: ir.Node, shape: Sequence[int | None]) -> tuple[Move, ...] | No
     for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
         axis %= len(shape)
         size = shape[axis]
-        if size is None:
+        if size is None and min(start, stop) < 0:
             return None
-        first, last, _ = slice(start, stop, step).indices(size)
+        first, last, _ = slice(start, stop, step).indices(_LONG if size is None else size)
         moves.append(Move(MoveKind.SLICE, (axis, first, max(last, first), step)))
     return tuple(moves)
 
@@ -109,7 +111,7 @@ def _rank_of_outputs(node: ir.Node, kind: OpKind) -> int | None:
 def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
     if value is None or value.shape is None:
         return None
-    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+    return tuple(dim if isinstance(dim, int) and dim >= 0 else None for dim in value.shape)
 
 
 def _attribute(node: ir.Node, name: str) -> Any:

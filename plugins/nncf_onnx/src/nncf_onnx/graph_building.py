@@ -191,4 +191,5 @@ def _numpy_name(dtype: ir.DataType) -> str:
 def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
     if value.shape is None:
         return None
-    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+    # some exporters write -1 for what is not known
+    return tuple(dim if isinstance(dim, int) and dim >= 0 else None for dim in value.shape)

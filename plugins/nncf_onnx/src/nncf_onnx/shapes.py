@@ -43,7 +43,8 @@ def infer(model: ir.Model, names: frozenset[str] | None = None) -> None:
     except Exception as error:  # its own have no common public base
         nncf_logger.debug("Shapes were not inferred: %s", error)
         return
-    known = {info.name: info.type.tensor_type for info in inferred.graph.value_info}
+    infos = (*inferred.graph.value_info, *inferred.graph.output)
+    known = {info.name: info.type.tensor_type for info in infos}
     for node in model.graph:
         for output in node.outputs:
             kind = known.get(output.name or "")

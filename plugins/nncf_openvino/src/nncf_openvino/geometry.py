@@ -11,6 +11,8 @@ from nncf_core.graph import Move, MoveKind, OpKind
 from nncf_openvino.traversal import sources
 
 _SAME_ORDER = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
+_LONG = 1 << 31
+"""No axis is longer; for the end of a slice of one whose size is not known."""
 
 
 def axes_of(node: ov.Node, op_type: str, kind: OpKind, attributes: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -72,7 +74,9 @@ def _strided(node: ov.Node, sizes: Sequence[int | None], attributes: Mapping[str
         return None
     whole = [list(attributes.get(f"{mask}_mask", ())) + [0] * len(starts) for mask in ("begin", "end")]
     begins = tuple(0 if whole[0][axis] else start for axis, start in enumerate(starts))
-    ends = tuple((sizes[axis] or 0) if whole[1][axis] else stop for axis, stop in enumerate(stops))
+    ends = tuple(
+        (_LONG if sizes[axis] is None else sizes[axis]) if whole[1][axis] else stop for axis, stop in enumerate(stops)
+    )
     axes = [axis for axis in range(len(starts)) if not (whole[0][axis] and whole[1][axis])]
     chosen = steps or (1,) * len(starts)
     if any(chosen[axis] != 1 for axis in range(len(starts)) if axis not in axes):
@@ -91,8 +95,8 @@ def _sliced(
     for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
         axis %= len(sizes)
         size = sizes[axis]
-        if size is None or step < 1:
+        if step < 1 or (size is None and min(start, stop) < 0):
             return None
-        first, last, _ = slice(start, stop, step).indices(size)
+        first, last, _ = slice(start, stop, step).indices(_LONG if size is None else size)
         moves.append(Move(MoveKind.SLICE, (axis, first, max(last, first), step)))
     return tuple(moves)

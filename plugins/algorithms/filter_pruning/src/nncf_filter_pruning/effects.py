@@ -78,7 +78,7 @@ def _resized(removal: Removal, node: Node) -> ResizeOutput | None:
         return None
     before = tuple(port.shape or () for port in node.outputs)
     after = tuple(_smaller(removal, port.tensor, port.shape or ()) for port in node.outputs)
-    channels = tensors.get(node.inputs[0].tensor)
+    channels = tensors.get(node.inputs[0].tensor)  # none of a constant that is reshaped
     slices = _slices(removal, node, channels) if channels is not None else None
     if before == after and slices is None:
         return None

@@ -52,6 +52,7 @@ class Propagation:
     :ivar claims: channels along each axis of a constant that was understood, by its name and the axis.
     :ivar layers: in graph order.
     :ivar tensors: arrays of channels by name of the tensor.
+    :ivar vectors: names of constants with one axis, by name of the tensor that a reshape makes of them.
     :ivar problems: why layers were not understood, by name.
     """
 
@@ -61,6 +62,7 @@ class Propagation:
         self.claims: dict[tuple[str, int], np.ndarray] = {}
         self.layers: list[Layer] = []
         self.tensors: dict[str, np.ndarray] = {}
+        self.vectors: dict[str, str] = {}
         self.problems: dict[str, str] = {}
         self._understood: set[tuple[str, int]] = set()
 
@@ -82,6 +84,18 @@ class Propagation:
         """All channels that reach a node, or that it has given so far, stay."""
         for port in (*node.inputs, *node.outputs):
             self.channels.block(self.of(port), f"{node.name!r} ({node.op_type}) {problem}")
+
+    def let_be_a_vector(self, node: Node) -> bool:
+        """Whether a node only reshapes a constant with one axis; those who take the result say what it is then."""
+        name, shape = node.inputs[0].constant, node.outputs[0].shape
+        if name is None or shape is None or node.inputs[0].tensor != name:
+            return False
+        constant = self.graph.constants[name]
+        if len(constant.shape) != 1 or [size for size in shape if size != 1] != list(constant.shape):
+            return False
+        self.vectors[node.outputs[0].tensor] = name
+        self._understood.add((node.name, 0))
+        return True
 
     def of(self, port: Port) -> np.ndarray:
         """Channels of a tensor; of one of which nothing is known an array without axes, which holds :data:`FREE`."""
@@ -110,13 +124,17 @@ class Propagation:
             return None
         return np.broadcast_to(channels.reshape(-1), (size,))
 
+    def constant_of(self, port: Port) -> str | None:
+        """The constant that feeds an input, as it is or as a reshaped vector."""
+        return port.constant or self.vectors.get(port.tensor)
+
     def claim(self, node: Node, port: int, axes: Mapping[int, np.ndarray]) -> None:
         """Say which channels indices of a constant belong to.
 
         :param port: the input of ``node`` that it feeds.
         :param axes: channels by axis of the constant; those along other axes are of no channel.
         """
-        name = node.inputs[port].constant
+        name = self.constant_of(node.inputs[port])
         assert name is not None
         constant = self.graph.constants[name]
         for axis, size in enumerate(constant.shape):
@@ -140,7 +158,8 @@ class Propagation:
         :param first: the tensor's axis that the constant's first one is aligned with; by default the last ones are.
         """
         given = node.inputs[port]
-        assert given.constant is not None
+        if given.constant is None:
+            return self._claim_vector(node, port, channels, rank)
         shape = self.graph.constants[given.constant].shape
         if all(size == 1 for size in shape):
             self._understood.add((node.name, port))
@@ -160,6 +179,23 @@ class Propagation:
         self.claim(node, port, {axis - offset: padded.reshape(-1) for axis in covered})
         return True
 
+    def _claim_vector(self, node: Node, port: int, channels: np.ndarray, rank: int) -> bool:
+        """The same of a vector that was reshaped, so that its elements lie along one axis."""
+        given = node.inputs[port]
+        sizes = (1,) * (rank - len(given.shape or ())) + tuple(given.shape or ())
+        padded = channels.reshape((1,) * (rank - channels.ndim) + channels.shape)
+        varying = [axis for axis, size in enumerate(padded.shape) if size > 1]
+        along = [axis for axis, size in enumerate(sizes) if size != 1]
+        if varying and varying != along:
+            return False
+        if not varying and channels.any():
+            return False
+        self.claim(node, port, {0: padded.reshape(-1)} if varying else {})
+        if varying:
+            known = self.tensors.setdefault(given.tensor, padded.reshape(padded.shape[rank - len(given.shape or ()) :]))
+            self.channels.join(known.reshape(-1), padded.reshape(-1), f"{node.name!r} takes what others take, too")
+        return True
+
     def _check_users(self) -> None:
         """Constants that somebody takes in a way that is not understood lose nothing."""
         named = {name for name, _ in self.claims}
@@ -169,6 +205,15 @@ class Propagation:
                 for node, port in self.graph.users(name)
                 if (node.name, port) not in self._understood and not self._is_view(node, name)
             ]
+            blocks += [
+                f"{node.name!r} ({node.op_type}) takes {name!r}, too"
+                for tensor in (tensor for tensor, constant in self.vectors.items() if constant == name)
+                for node in self.graph.consumers(tensor)
+                for port, given in enumerate(node.inputs)
+                if given.tensor == tensor and (node.name, port) not in self._understood
+            ]
+            if any(constant == name and tensor in self.graph.outputs for tensor, constant in self.vectors.items()):
+                blocks.append(f"the constant {name!r} leaves the model")
             if name in self.graph.outputs:
                 blocks.append(f"the constant {name!r} leaves the model")
             for reason in blocks[:1]:

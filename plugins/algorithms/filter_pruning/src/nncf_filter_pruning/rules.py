@@ -37,7 +37,7 @@ def pointwise(state: Propagation, node: Node) -> str | None:
     if shape is None or len(node.outputs) != 1:
         return _SHAPES
     rank = len(shape)
-    operands = [port for port in node.inputs if port.tensor and port.constant is None]
+    operands = [port for port in node.inputs if port.tensor and state.constant_of(port) is None]
     if not _broadcasts([port.shape for port in operands], shape):
         return "gives another shape than its operands have"
     arrays = [_padded(state.of(port), rank) for port in operands]
@@ -60,12 +60,13 @@ def pointwise(state: Propagation, node: Node) -> str | None:
         result = np.where(result == FREE, channels, result)
     state.give(node.outputs[0], result)
     for index, port in enumerate(node.inputs):
-        if port.constant is None:
+        name = state.constant_of(port)
+        if name is None:
             continue
-        size = state.graph.constants[port.constant].shape
+        size = state.graph.constants[name].shape
         first = node.axes[0] if node.axes and len(size) == 1 else None
         if not state.claim_operand(node, index, result, rank, first):
-            return f"takes {port.constant!r} in a way that is not understood"
+            return f"takes {name!r} in a way that is not understood"
     return None
 
 
@@ -257,6 +258,8 @@ def moves(state: Propagation, node: Node) -> str | None:
     """What moves elements moves channels."""
     channels = state.of(node.inputs[0])
     if not channels.any():
+        if node.moves is not None and {move.kind for move in node.moves} == {MoveKind.RESHAPE}:
+            state.let_be_a_vector(node)
         return None
     if node.moves is None:
         return "moves elements in a way that is not understood"
