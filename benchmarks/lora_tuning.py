@@ -2,7 +2,8 @@
 
 Compresses, tunes, strips and converts; the perplexities of the float model, of the compressed one and of the tuned one
 are measured by the program that measures docs/benchmarks_data_aware.md. Everything is kept in the cache: started again,
-it goes on where it was left. Writes docs/benchmarks_lora_tuning.md.
+it goes on where it was left. ``torchrun --nproc-per-node 2 -m benchmarks.lora_tuning --threads 1`` lets two processes
+tune together. Writes docs/benchmarks_lora_tuning.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import sys
 import time
 from importlib.metadata import version
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import torch
 from examples.tune_lora_torch import METHODS, Settings, compressed, tune
-from torch import nn
+from torch import distributed, nn
 
 import nncf
 from benchmarks import llama
@@ -54,6 +56,8 @@ def tuned(model: nn.Module, teacher: nn.Module, folder: Path, settings: Settings
         now = [time.perf_counter(), time.process_time()]
         line = {"step": step, "loss": loss, "wall": now[0] - last[0], "cpu": now[1] - last[1]}
         last[:] = now
+        if _rank():
+            return
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(line, file=sys.stderr, flush=True)
@@ -61,6 +65,10 @@ def tuned(model: nn.Module, teacher: nn.Module, folder: Path, settings: Settings
     tune(model, teacher, torch.from_numpy(windows), settings, folder / "tuning.pt", tell)
     # steps behind the last checkpoint were done again when a run was taken up
     return list({line["step"]: line for line in map(json.loads, log.read_text().splitlines())}.values())
+
+
+def _rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def score(model: nn.Module, path: Path, windows: int) -> float:
@@ -95,16 +103,25 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     path = LANGUAGE.prepare(llama.CACHE)
     teacher = llama.load(llama.weights())
+    if "RANK" in os.environ:
+        distributed.init_process_group("gloo", timeout=datetime.timedelta(hours=2))
+    processes = distributed.get_world_size() if distributed.is_initialized() else 1
+    if _rank():
+        distributed.barrier()
     model, seconds = start(teacher, options.folder, options.rank)
-    base = measured(path, options.windows)
-    before = nncf.strip(model, strip_format=nncf.StripFormat.DQ)
-    scores = {"compressed": score(before, options.folder / "compressed.xml", options.windows)}
-    print(base, scores, file=sys.stderr, flush=True)
+    if processes > 1 and _rank() == 0:
+        distributed.barrier()
     settings = Settings(options.steps, options.batch, options.adapter_rate, options.range_rate)
     steps = tuned(model, teacher, options.folder, settings)
+    if _rank():
+        return
+    base = measured(path, options.windows)
+    before = nncf.strip(start(teacher, options.folder, options.rank)[0], strip_format=nncf.StripFormat.DQ)
+    scores = {"compressed": score(before, options.folder / "compressed.xml", options.windows)}
     after = nncf.strip(model, strip_format=nncf.StripFormat.DQ)
     scores["tuned"] = score(after, options.folder / "tuned.xml", options.windows)
     wall, cpu = (sum(step[name] for step in steps) for name in ("wall", "cpu"))
+    cpu *= processes
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     size = (options.folder / "tuned.bin").stat().st_size / 1e6
     versions = ", ".join(f"{name} {version(name)}" for name in ("nncf-core", "openvino", "torch"))
@@ -116,14 +133,14 @@ def main() -> None:
         "[benchmarks_data_aware.md](benchmarks_data_aware.md): SmolLM2-135M, INT4_ASYM in groups of 64, embeddings and",
         f"head INT8_ASYM, perplexity on {options.windows} windows of 512 tokens in OpenVINO. The text that calibrates",
         "is the text that is tuned on; what is measured on has no paragraph of it.", "",
-        f"{date}. {machine()}. {versions}. Threads: {options.threads}{mark}.", "",
+        f"{date}. {machine()}. {versions}. Processes: {processes}, threads: {options.threads}{mark}.", "",
         "| | perplexity | excess over float | seconds | CPU seconds |",
         "| --- | --- | --- | --- | --- |",
         f"| float32 | {base:.4f} | | | |",
         f"| compressed: {', '.join(METHODS)} | {first:.4f} | {first - base:+.4f} | {seconds:.0f} | |",
         f"| tuned | {last:.4f} | {last - base:+.4f} | {wall:.0f} | {cpu:.0f} |", "",
-        f"{len(steps)} steps of {settings.batch} windows of 256 tokens, Adam, adapters of rank {options.rank} at a rate",
-        f"of {settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, both falling as half a cosine;",
+        f"{len(steps)} steps of {settings.batch} windows of 256 tokens, Adam, adapters of rank {options.rank} at a",
+        f"rate of {settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, both falling as half a cosine;",
         f"{trained / 1e6:.1f} million numbers are trained. Layers multiply in bfloat16 while tuning. The tuned model's",
         f"weights take {size:.1f} MB, as before tuning.", "",
         "| steps | divergence from the float model, mean |",

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
 import nncf
@@ -107,6 +107,7 @@ def tune(
     :param model: what :func:`compressed` gave.
     :param teacher: the float model.
     :param windows: tokens [windows, length] of the text.
+        Where several processes tune together (``torchrun``), each takes its part of a step's windows.
     :param checkpoint: a file that is written now and then, and gone on from when it is there.
     :param tell: is told each step, and its loss.
     :return: the losses of all steps.
@@ -123,6 +124,7 @@ def tune(
     ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate)
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     parts: dict[str, Any] = {"optimizer": optimizer, "schedule": schedule}
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
@@ -136,17 +138,22 @@ def tune(
     for step, batch in zip(range(settings.steps), batches(windows, settings.batch), strict=False):
         if step < len(losses):
             continue
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=settings.bfloat16):
+        mine = batch[rank::world]
+        with torch.autocast(mine.device.type, torch.bfloat16, enabled=settings.bfloat16):
             with torch.no_grad():
-                wanted = teacher(batch)
-            loss = divergence(model(batch), wanted)
+                wanted = teacher(mine)
+            loss = divergence(model(mine), wanted)
         optimizer.zero_grad()
         loss.backward()
+        means = [loss.detach(), *(parameter.grad for _, parameter in trained if parameter.grad is not None)]
+        if world > 1:
+            for mean in means:
+                distributed.all_reduce(mean.div_(world))
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(means[0].item())
         tell(step, losses[-1])
-        if checkpoint is not None and len(losses) % settings.save_every == 0:
+        if checkpoint is not None and rank == 0 and len(losses) % settings.save_every == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
             _save({"losses": losses, "parameters": dict(trained), **state}, checkpoint)
     return losses

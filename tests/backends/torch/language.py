@@ -56,6 +56,8 @@ def language_model() -> Language:
     for name, parameter in model.named_parameters():
         if name.endswith("norm.weight"):
             nn.init.ones_(parameter)
+        else:
+            parameter.detach().mul_(0.3)
     return model
 
 

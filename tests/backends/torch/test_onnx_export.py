@@ -126,3 +126,6 @@ def test_what_is_refused():
         nncf.torch.export_onnx(compressed(compression_format=nncf.CompressionFormat.FQ), (text(2, 7),))
     with pytest.raises(nncf.UnsupportedModelError, match=r"no torch\.nn\.Module"):
         nncf.torch.export_onnx(object(), ())
+    three = nncf.compress_weights(sequential(), mode=Mode.INT3_SYM, group_size=32)
+    with pytest.raises(nncf.ParameterNotSupportedError, match="knows no int3"):
+        nncf.torch.export_onnx(three, (normal(3, 64),))

@@ -141,10 +141,11 @@ class Rounded(NamedTuple):
         :param to_zero_point: whether the last one is needed.
         """
         total = self._total()
-        through = gradient.reshape(self.grouped_shape).to(torch.float32, copy=True)
+        gradient = gradient.reshape(self.grouped_shape)
         to_scale, to_zero = [], []
         for part in self._pieces():
-            scale, upstream, ratio = self.scale[part], through[part], total[part].div_(self.scale[part])
+            scale, upstream, ratio = self.scale[part], gradient[part].to(torch.float32), total[part]
+            ratio.div_(scale)
             zero_point = None if self.zero_point is None else self.zero_point[part]
             codes = (ratio if zero_point is None else ratio + zero_point).round()
             ends = codes.clamp(self.lo, self.hi)
@@ -155,11 +156,12 @@ class Rounded(NamedTuple):
             error.sub_(ratio.sub_(ratio * outside)).mul_(upstream)
             to_scale.append(error.sum_to_size(scale.shape))
             lost = outside.mul_(upstream)
-            upstream.sub_(lost)
+            # the gradient of the sum takes its place
+            torch.sub(upstream, lost, out=ratio)
             if to_zero_point:
                 # z · s is taken from all values, and put back by the code where that follows
                 to_zero.append(lost.sum_to_size(scale.shape).mul_(scale).neg_())
-        return through.reshape(self.weight.shape), torch.cat(to_scale), torch.cat(to_zero) if to_zero else None
+        return total.reshape(self.weight.shape), torch.cat(to_scale), torch.cat(to_zero) if to_zero else None
 
     def _total(self) -> torch.Tensor:
         """``W + B·A`` in float32, of the grouped shape; a new tensor."""
