@@ -34,6 +34,7 @@ from nncf_core.files import aside
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
+from nncf_core.observing import Observation
 from nncf_core.plan import Plan, PlanEntry, describe
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
@@ -67,6 +68,7 @@ def run(
     statistics_path: Path | str | None = None,
     work_dir: Path | str | None = None,
     validation: Validation | None = None,
+    observation: Observation | None = None,
 ) -> Result:
     """Compress a model as a config says.
 
@@ -82,6 +84,7 @@ def run(
     :param work_dir: folder where a calibration that runs the model part by part leaves what it has finished. Started
         again with the same model, config and data, an interrupted one goes on from there.
     :param validation: the metric, for algorithms that decide which edits are kept.
+    :param observation: takes notes of the run.
     :raises ValidationError: when the config is not valid, or the work folder holds another calibration.
     :raises UnsupportedBackendError: when no installed backend takes the model.
     :raises StatisticsCacheError: when statistics that are there are of something else.
@@ -93,18 +96,24 @@ def run(
             raise InvalidPathError(
                 f"Cannot write {output}: the name of {builder.title} files ends in {' or '.join(builder.suffixes)}."
             )
+        noted = observation or Observation(measures=False)
         working = this.open(model)
+        noted.lap("opening")
         entries: list[PlanEntry] = []
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
-            described = describe(name, edits, graph, entries, this.size(graph))
-            return this.backend.inserter.apply(model, graph, described, this.options)
+            noted.lap(f"statistics for {name}")
+            described = describe(name, noted.passing(edits, graph), graph, entries, this.size(graph))
+            edited = this.backend.inserter.apply(model, graph, described, this.options)
+            noted.lap(f"edits of {name}")
+            return edited
 
         with _streaming(builder, working, output):
             working, first = _executed(this, steps, model, working, consume, validation)
             _record(builder, working, steps, entries)
             if output is not None:
                 builder.save(working, output)
+        noted.lap("saving")
         plan = Plan(this.backend.framework, tuple(entries))
         return Result(
             None if output is not None else builder.export(working, model), plan, Report.of(first, plan, this.notes)
@@ -155,23 +164,29 @@ def make_plan(
     progress: Progress | None = None,
     keep_arrays: bool = True,
     validation: Validation | None = None,
+    observation: Observation | None = None,
 ) -> tuple[Plan, Report]:
     """What :func:`run` would do, without giving a model. Arguments and errors are those of :func:`run`.
 
     :param keep_arrays: ``False`` keeps only the light entries, and memory small.
     """
     with assembled(config, model, dataset, executor, progress) as (steps, this):
+        noted = observation or Observation(measures=False)
         working = this.open(model)
+        noted.lap("opening")
         entries: list[PlanEntry] = []
         kept: list[tuple[str, tuple[Transformation, ...]]] = []
 
         def consume(model: Model, name: str, graph: Graph, edits: Iterable[Transformation]) -> Model:
-            described = describe(name, edits, graph, entries, this.size(graph))
+            noted.lap(f"statistics for {name}")
+            described = describe(name, noted.passing(edits, graph), graph, entries, this.size(graph))
             if not keep_arrays and len(steps) == 1 and rounds_of(steps[0], graph) == 1:
                 deque(described, maxlen=0)
+                noted.lap(f"edits of {name}")
                 return model
             # a later round or algorithm sees the model after this one
             transformations = tuple(described)
+            noted.lap(f"edits of {name}")
             if keep_arrays:
                 kept.append((name, transformations))
             return this.backend.inserter.apply(model, graph, transformations, this.options)

@@ -16,22 +16,49 @@ from nncf_core.damage import Damage
 from nncf_core.errors import InvalidPathError
 from nncf_core.files import replacing
 from nncf_core.log import nncf_logger
+from nncf_core.observing import Range
 from nncf_core.report import Report
 
 _WORST = 9
 """Weights whose values are shown."""
+
+_LONG = 24
+"""Characters that always fit into a cell."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; margin: 2rem auto; max-width: 62rem; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #d0d7de }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; max-height: 32rem }
 th, td { text-align: left; padding: .2rem .7rem; border-bottom: 1px solid #eaeef2; white-space: nowrap }
+th { position: sticky; top: 0; background: #fff } td { max-width: 17rem; overflow: hidden; text-overflow: ellipsis }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .tiles { display: flex; flex-wrap: wrap; gap: 1rem } .tile b { display: block; font-size: 1.3rem }
 .tile { background: #f6f8fa; padding: .7rem 1.1rem; border-radius: 6px }
 .plots { display: flex; flex-wrap: wrap } svg { max-width: 100%; height: auto }
 pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font-size: 13px } code { font-size: 13px }
 """
+
+
+@frozen
+class Table:
+    """A section of a page that only some runs have, such as which quantizers cost how much.
+
+    :param rows: texts and numbers, one for each name of a column.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str | int | float, ...]]
+
+    def section(self) -> str:
+        """The section."""
+        numbers = [
+            index
+            for index in range(len(self.columns))
+            if any(isinstance(row[index], (int, float)) for row in self.rows)
+        ]
+        shown = ((cell if isinstance(cell, str) else f"{cell:,.6g}" for cell in row) for row in self.rows)
+        return _section(self.title, _table(self.columns, shown, numbers))
 
 
 @frozen
@@ -44,6 +71,9 @@ class Account:
     :param config: the config that does it again.
     :param seconds: how long steps took, by their names.
     :param versions: versions of packages by their names.
+    :param command: what runs the config.
+    :param ranges: of quantizers of activations, in graph order.
+    :param tables: sections besides.
     """
 
     title: str
@@ -52,6 +82,9 @@ class Account:
     config: Mapping[str, Any]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    command: str = "nncf run config.json MODEL -o OUTPUT"
+    ranges: Sequence[Range] = ()
+    tables: Sequence[Table] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data; a ratio that is infinite is ``None``."""
@@ -64,6 +97,9 @@ class Account:
             "config": dict(self.config),
             "seconds": dict(self.seconds),
             "versions": dict(self.versions),
+            "command": self.command,
+            "ranges": [asdict(each) for each in self.ranges],
+            "tables": [asdict(table) for table in self.tables],
         }
 
     def write(self, path: Path) -> None:
@@ -89,16 +125,17 @@ class Account:
                     "weights after": f"{report.bytes_after / 1e6:,.2f} MB",
                     "times smaller": f"{report.bytes_before / max(report.bytes_after, 1):.2f}",
                     "bits per weight": f"{report.bits_per_weight:.2f}",
-                    **{name: f"{seconds:.2f} s" for name, seconds in self.seconds.items()},
                 }
             ),
             *([_section("What was chosen, and why", _list(report.notes))] if report.notes else []),
             _section("Formats", _formats(report)),
             *self._plots(),
+            *(table.section() for table in (*self.tables, *self._range_tables())),
             _section("What was done", _entries(self)),
+            _section("Time", _table(("step", "seconds"), self._times(), (1,))),
             _section(
                 "To do it again",
-                f"<p><code>nncf run config.json MODEL -o OUTPUT</code> with this config:</p>"
+                f"<p><code>{escape(self.command)}</code> with this config:</p>"
                 f"<pre>{escape(json.dumps(dict(self.config), indent=2))}</pre>",
             ),
             _section("Versions", _table(("package", "version"), self.versions.items(), ())),
@@ -106,6 +143,15 @@ class Account:
         head = f'<meta charset="utf-8"><title>{escape(self.title)}</title><style>{_STYLE}</style>'
         body = "\n".join(parts)
         return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+    def _times(self) -> Iterable[tuple[str, str]]:
+        yield from ((name, f"{seconds:.2f}") for name, seconds in self.seconds.items())
+        yield "all", f"{sum(self.seconds.values()):.2f}"
+
+    def _range_tables(self) -> Iterable[Table]:
+        if self.ranges:
+            rows = [(each.target, each.format, each.channels, each.low, each.high) for each in self.ranges]
+            yield Table("Ranges of activations", ("where", "format", "ranges", "lowest", "highest"), rows)
 
     def _plots(self) -> Iterable[str]:
         compressed = [entry for entry in self.report.entries if entry.action == "compress"]
@@ -116,7 +162,9 @@ class Account:
             return
         from nncf_core import report_plots
 
-        yield _section("Size by weight", report_plots.sizes_by_layer(compressed))
+        most = report_plots.MOST
+        text = f"<p>The {most} largest of {len(compressed)}.</p>" if len(compressed) > most else ""
+        yield _section("Size by weight", text + report_plots.sizes_by_layer(compressed))
         formats = {entry.target: entry.format for entry in compressed}
         shown = [damage for damage in self.damages if damage.target in formats]
         if shown:
@@ -146,10 +194,17 @@ def _table(header: Sequence[str], rows: Iterable[Iterable[str]], numbers: Sequen
 
     def line(cells: Iterable[str], tag: str) -> str:
         kinds = (' class="number"' if index in numbers else "" for index in range(len(header)))
-        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for cell, kind in zip(cells, kinds, strict=True))
+        return "".join(
+            f"<{tag}{kind}{_hint(cell)}>{escape(cell)}</{tag}>" for cell, kind in zip(cells, kinds, strict=True)
+        )
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     return f"<table><thead><tr>{line(header, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _hint(cell: str) -> str:
+    """What is shown of a long text when someone points at it."""
+    return f' title="{escape(cell)}"' if len(cell) > _LONG else ""
 
 
 def _formats(report: Report) -> str:
@@ -163,12 +218,11 @@ def _formats(report: Report) -> str:
 
 def _entries(account: Account) -> str:
     ratios = {damage.target: damage.snr for damage in account.damages}
-    header = ("what", "where", "layers", "shape", "from", "to", "group", "bytes", "SNR, dB", "why")
+    header = ("what", "where", "shape", "from", "to", "group", "bytes", "SNR, dB", "why", "layers")
     rows = (
         (
             entry.action,
             entry.target,
-            ", ".join(entry.users),
             "×".join(map(str, entry.shape)),
             entry.dtype,
             entry.format,
@@ -176,10 +230,11 @@ def _entries(account: Account) -> str:
             f"{entry.bytes_after:,}" if entry.bytes_after else "",
             f"{ratios[entry.target]:.1f}" if entry.action == "compress" and entry.target in ratios else "",
             entry.reason,
+            ", ".join(entry.users),
         )
         for entry in account.report.entries
     )
-    return _table(header, rows, (7, 8))
+    return _table(header, rows, (6, 7))
 
 
 def _group(size: int) -> str:

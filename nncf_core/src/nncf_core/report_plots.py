@@ -14,12 +14,13 @@ from nncf_core.plan import PlanEntry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST = 40  # bars of a chart
+MOST = 40
+"""Bars of a chart."""
 
 
 def sizes_by_layer(entries: Sequence[PlanEntry]) -> str:
     """Bytes of each compressed weight before and after, the largest first."""
-    largest = sorted(entries, key=lambda entry: -entry.bytes_before)[:_MOST]
+    largest = sorted(entries, key=lambda entry: -entry.bytes_before)[:MOST]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -47,7 +48,7 @@ def ratios_in_order(damages: Sequence[Damage], formats: Sequence[str]) -> str:
         axes.set_xlabel("weights, in the order of the graph")
         axes.set_ylabel("signal-to-noise ratio, dB")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=6)
 
     return _svg(draw, 9, 3.2)
 
@@ -69,7 +70,8 @@ def histogram_of(damage: Damage) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 48 else f"…{name[-47:]}"
+    """Both ends of a long name: where it is, and what."""
+    return name if len(name) <= 50 else f"{name[:27]}…{name[-22:]}"
 
 
 def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:

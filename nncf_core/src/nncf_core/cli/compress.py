@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nncf_core.cli.data import dataset_of, dataset_options
+from nncf_core.cli.outcome import check_report, outcome_options, write_report
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def shared_options(function: _F) -> _F:
             type=click.Path(path_type=Path, file_okay=False),
             help="Also write the plan (JSON and arrays) into this folder.",
         ),
+        outcome_options,
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
         click.option("-q", "--quiet", is_flag=True, help="No progress and no report."),
     ]
@@ -220,6 +223,7 @@ def execute(
     """
     from nncf_core import pipeline
     from nncf_core.errors import InvalidPathError
+    from nncf_core.observing import Observation
     from nncf_core.progress import SilentProgress, default_progress
 
     output: Path | None = options["output"]
@@ -227,22 +231,40 @@ def execute(
         raise click.UsageError("Missing option '-o' / '--output' (or --dry-run).")
     if output is not None and not output.parent.is_dir():
         raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist.")
+    check_report(options["report_file"])
     if backend_params:
         config = {**config, "backend_params": {**config.get("backend_params", {}), **_pairs(backend_params)}}
     progress: Progress = SilentProgress() if options["quiet"] else default_progress()
     start = time.perf_counter()
+    notes = Observation(measures=options["report_file"] is not None)
     with _executor(options["threads"]) as executor:
         shared: dict[str, Any] = {"dataset": dataset, "executor": executor, "progress": progress}
         shared["validation"] = validation
         if options["dry_run"] or options["save_plan"] is not None:
-            plan, report = pipeline.make_plan(config, model, keep_arrays=options["save_plan"] is not None, **shared)
+            plan, report = pipeline.make_plan(
+                config, model, keep_arrays=options["save_plan"] is not None, observation=notes, **shared
+            )
             if options["save_plan"] is not None:
                 plan.save(options["save_plan"])
         if output is not None and not options["dry_run"]:
-            report = pipeline.run(config, model, output=output, work_dir=options["work_dir"], **shared).report
+            notes = Observation(measures=notes.measures)
+            result = pipeline.run(
+                config, model, output=output, work_dir=options["work_dir"], observation=notes, **shared
+            )
+            report = result.report
+    if options["report_file"] is not None:
+        write_report(options["report_file"], model, report, config, notes, _again(model, output, options))
     if options["quiet"]:
         return
     _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options)
+
+
+def _again(model: Path, output: Path | None, options: Mapping[str, Any]) -> str:
+    """The command that does the same by a config."""
+    data = [] if options["dataset"] is None else ["--dataset", options["dataset"]]
+    for pair in options["dataset_options"]:
+        data += ["--dataset-option", pair]
+    return shlex.join(["nncf", "run", "config.json", str(model), "-o", str(output or "OUTPUT"), *data])
 
 
 def _print(report: Report, model: Path, output: Path | None, seconds: float, options: Mapping[str, Any]) -> None:
