@@ -220,6 +220,30 @@ class LowRankInserter(Protocol):
 
 
 @runtime_checkable
+class CurvatureInserter(Protocol):
+    """What a target-point inserter has besides when it looks at second derivatives of a loss."""
+
+    def hessian_traces(
+        self,
+        model: Model,
+        names: Sequence[str],
+        samples: int,
+        vectors: int,
+        tolerance: float,
+        options: Mapping[str, Any],
+    ) -> Mapping[str, float]:
+        """The trace of the block of the loss's Hessian that is of each constant, over the number of its elements.
+
+        :param names: of constants of a working model.
+        :param samples: that it is a mean over.
+        :param vectors: random vectors that it is estimated with, at most.
+        :param tolerance: change of the estimate, relative, at which no more are taken.
+        :param options: the backend's own options, among them the loss and the data.
+        :raises ParameterNotSupportedError: when there is no loss.
+        """
+
+
+@runtime_checkable
 class PreparingInserter(Protocol):
     """What a target-point inserter has besides when its models are prepared for algorithms that insert quantizers."""
 
@@ -257,6 +281,10 @@ def _no_part(inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> R
     raise UnsupportedBackendError("There is no model to take a part of.")
 
 
+def _no_traces(names: Sequence[str], samples: int, vectors: int, tolerance: float) -> Mapping[str, float]:
+    raise UnsupportedBackendError("There is no loss whose Hessian could be looked at.")
+
+
 @frozen
 class Context:
     """What an algorithm gets besides graph, statistics and parameters.
@@ -286,6 +314,7 @@ class Context:
         :class:`~nncf_core.training.contracts.TrainingAlgorithm`.
     :param mask_refusal: why a constant cannot have a mask, see
         :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
+    :param hessian_traces: of constants by names, see :meth:`CurvatureInserter.hessian_traces`.
     """
 
     executor: Executor | None = None
@@ -302,6 +331,7 @@ class Context:
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
     training: bool = False
+    hessian_traces: Callable[[Sequence[str], int, int, float], Mapping[str, float]] = _no_traces
     mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -225,7 +225,7 @@ def _dequantized(
     inputs = [codes.reshape(stored.shape), scale.to(torch.float32).reshape(along)]
     if zero_point is not None:
         inputs.append(zero_point.reshape(along))
-    attributes = {"axis": axes[0]} if axes else {}
+    attributes: dict[str, Any] = {"axis": axes[0]} if axes else {}
     values: torch.Tensor = torch.onnx.ops.symbolic(
         "DequantizeLinear", inputs, attributes, dtype=torch.float32, shape=stored.shape
     )

@@ -1,0 +1,11 @@
+"""Figures of quantizers."""
+
+from nncf_core.training.quantization_statistics import (
+    QuantizationStatistics,
+    QuantizersCounter,
+)
+
+__all__ = [
+    "QuantizationStatistics",
+    "QuantizersCounter",
+]
