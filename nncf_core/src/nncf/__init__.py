@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nncf import errors as errors
     from nncf import experimental as experimental
     from nncf import parameters as parameters
+    from nncf import pruning as pruning
     from nncf import quantization as quantization
     from nncf import scopes as scopes
     from nncf_core.advanced import (
@@ -173,6 +174,15 @@ if TYPE_CHECKING:
     from nncf_core.scopes import (
         Subgraph as Subgraph,
     )
+    from nncf_core.training.pruning import (
+        batch_norm_adaptation as batch_norm_adaptation,
+    )
+    from nncf_core.training.pruning import (
+        prune as prune,
+    )
+    from nncf_core.training.pruning import (
+        pruning_statistic as pruning_statistic,
+    )
 
 _NAMES = {
     "build_graph": "nncf_core.api",
@@ -227,8 +237,22 @@ _NAMES = {
     "disable_logging": "nncf_core.log",
     "nncf_logger": "nncf_core.log",
     "set_log_level": "nncf_core.log",
+    "batch_norm_adaptation": "nncf_core.training.pruning",
+    "prune": "nncf_core.training.pruning",
+    "pruning_statistic": "nncf_core.training.pruning",
 }
-_SUBMODULES = ("api", "common", "config", "data", "errors", "experimental", "parameters", "quantization", "scopes")
+_SUBMODULES = (
+    "api",
+    "common",
+    "config",
+    "data",
+    "errors",
+    "experimental",
+    "parameters",
+    "pruning",
+    "quantization",
+    "scopes",
+)
 _PLUGINS = ("onnx", "openvino", "torch")
 
 __all__ = ["__version__", *_NAMES]

@@ -52,14 +52,14 @@ class InPlace:
     def strip(self, graph: Graph) -> Iterator[Transformation]:
         """One replacement for each compressed constant, and one edit for each mask."""
         for constant in graph.constants.values():
-            if constant.masked:
-                yield FoldMask(constant.name, "masked for good")
             if constant.compressed is not None:
                 yield ReplaceConstant(
                     constant.name,
                     decompress(constant.compressed()),
                     reason=f"decompressed from {constant.compressed_format}",
                 )
+            if constant.masked:
+                yield FoldMask(constant.name, "masked for good")
 
 
 @hookimpl

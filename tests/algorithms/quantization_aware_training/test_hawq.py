@@ -41,7 +41,8 @@ def test_traces_are_those_of_the_whole_hessian() -> None:
     given = QuantizationPrecisionInitArgs(lambda z, t, f: f(z, t), loss, DataLoader(TensorDataset(x, y), batch_size=4))
     names = ["0.weight", "2.weight"]
     module.requires_grad_(False)
-    found = traces(ModuleModel(module), names, given, samples=8, vectors=1500, tolerance=0.0)
+    vectors = 1500
+    found = traces(ModuleModel(module), names, given, samples=8, vectors=vectors, tolerance=0.0)
     assert not any(p.requires_grad for p in module.parameters())
     for name in names:
 
@@ -50,7 +51,10 @@ def test_traces_are_those_of_the_whole_hessian() -> None:
 
         weight = module.get_parameter(name)
         whole = torch.autograd.functional.hessian(of, weight.detach()).reshape(weight.numel(), -1)
-        assert found[name] == pytest.approx(float(whole.trace()) / weight.numel(), rel=0.05, abs=1e-4)
+        # an estimate has the variance 2 · what lies off the diagonal, squared; there are two batches
+        off = float((whole - whole.diagonal().diag()).square().sum())
+        spread = (2 * off / vectors) ** 0.5
+        assert abs(found[name] * weight.numel() - float(whole.trace())) < 4 * spread < 0.2 * whole.norm()
 
 
 def test_choice_is_the_best_of_all() -> None:

@@ -2,4 +2,6 @@
 
 from nncf_core.lazy import plugin_module
 
-__getattr__, __dir__ = plugin_module(__name__, "nncf_torch", "nncf-torch", ("initialization", "structures"))
+__getattr__, __dir__ = plugin_module(
+    __name__, "nncf_torch", "nncf-torch", ("function_hook", "initialization", "structures")
+)

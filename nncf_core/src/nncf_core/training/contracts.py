@@ -40,7 +40,11 @@ class MaskHandle(Protocol):
         """What the mask is in evaluation: 0 and 1 in the weight's shape and element type, without gradients."""
 
     def assign(self, mask: Array) -> None:
-        """Set a fixed mask: true or 1 where elements are kept; it has the mask's shape, or broadcasts to it."""
+        """Set the mask: true or 1 where elements are kept; it has the mask's shape, or broadcasts to it.
+
+        Parameters of a trained mask become what gives it in evaluation; they are to be frozen, unless they are to go on
+        from there.
+        """
 
     def kept(self) -> Array:
         """How many elements a trained mask keeps in evaluation, one float32 number; gradients reach its parameters.
@@ -116,6 +120,12 @@ class TrainedModel(Protocol):
         It runs in evaluation mode and without gradients.
         """
 
+    def tensors(self) -> Any:
+        """A copy of all that training changes, for :meth:`load_tensors`."""
+
+    def load_tensors(self, tensors: Any) -> None:
+        """Put back what :meth:`tensors` gave."""
+
     def description(self) -> Mapping[str, Any]:
         """What was done to the model, as JSON data, for :meth:`TrainableInserter.restored`."""
 
@@ -163,6 +173,9 @@ class TrainableInserter(Protocol):
         :param dataset: for :meth:`TrainedModel.adapt_batch_norm`.
         :param new: whether the training begins.
         """
+
+    def resumed(self, model: Any, dataset: Dataset[Any, Any] | None = None) -> TrainedModel:
+        """Handles of a model that is in training already, as its script has it; what they change, they change in it."""
 
     def restored(self, original: Any, description: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """A working model to which was done what a description tells, without data; its tensors are to be loaded.

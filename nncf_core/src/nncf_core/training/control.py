@@ -156,7 +156,7 @@ class CompressionAlgorithmController:
 
         ``{"builder_state": what was done to the model, "ctrl_state": states by names of algorithms}``.
         """
-        return {"builder_state": dict(self._attached.description()), "ctrl_state": self.states()}
+        return {"builder_state": dict(self.trained_model.description()), "ctrl_state": self.states()}
 
     def states(self) -> dict[str, Any]:
         """States by names of algorithms."""
@@ -198,10 +198,14 @@ class CompressionAlgorithmController:
         :raises ParameterNotSupportedError: for a format that the backend does not write.
         """
         model = self.strip(strip_format=StripFormat.DQ)
-        self._attached.export(model, Path(save_path), save_format, input_names, output_names, model_args)
+        self.trained_model.export(model, Path(save_path), save_format, input_names, output_names, model_args)
 
     @property
-    def _attached(self) -> TrainedModel:
+    def trained_model(self) -> TrainedModel:
+        """Handles of the model.
+
+        :raises InternalError: when nobody told which model it is.
+        """
         if self._trained is None:
             raise InternalError("The controller belongs to no model in training.")
         return self._trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def export_module(
             "controller.strip() gives."
         )
     opset = int(matched[1]) if matched[1] else None
-    with evaluating(module), torch.no_grad(), replacing(path) as temporary:
+    with evaluating(module), torch.no_grad(), replacing(path) as temporary, warnings.catch_warnings():
+        # of what torch deprecates, and uses itself
+        warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
                 module,

@@ -66,6 +66,15 @@ class TorchTargetPointInserter:
 
         return trained(model, original, dataset, new=new)
 
+    def resumed(self, model: Any, dataset: Dataset[Any, Any] | None = None) -> TrainedModule:
+        """Handles of a module that is in training already.
+
+        :raises UnsupportedModelError: for programs.
+        """
+        from nncf_torch.training import resumed
+
+        return resumed(model, dataset)
+
     def restored(self, original: Any, description: Mapping[str, Any], options: Mapping[str, Any]) -> ModuleModel:
         """A working model to which was done what :func:`nncf.torch.get_config` told.
 

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
 from nncf_core.transformations import MaskKind
@@ -184,27 +183,10 @@ def _steps(owner: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _step(exact: torch.Tensor, threshold: torch.Tensor | float) -> torch.Tensor:
-    if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
-        # converters know no functions of their own
-        kept: torch.Tensor = exact > threshold
-        return kept.to(exact.dtype)
-    result: torch.Tensor = _Step.apply(exact, threshold)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _Step(torch.autograd.Function):
     """1 where a number exceeds a threshold; gradients go straight through."""
-
-    @staticmethod
-    def forward(exact: torch.Tensor, threshold: torch.Tensor | float) -> torch.Tensor:
-        kept: torch.Tensor = exact > threshold
-        return kept.to(exact.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        return
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient, None
+    above: torch.Tensor = exact > threshold
+    kept = above.to(exact.dtype)
+    if not (torch.is_grad_enabled() and exact.requires_grad):
+        return kept
+    # the difference is zero: numbers are finite
+    return kept + (exact - exact.detach())

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from attrs import evolve, frozen
-from torch import nn
+from torch import fx, nn
 
 from nncf_core.dataset import Dataset
 from nncf_core.errors import InternalError, UnsupportedDatasetError, UnsupportedModelError, ValidationError
@@ -18,6 +18,7 @@ from nncf_torch.configuration import get_config
 from nncf_torch.inputs import Call, bound, named_leaves
 from nncf_torch.masks import MASKS, evaluated, evaluated_weight, mask_parts_of, masks_of
 from nncf_torch.module_model import ModuleModel
+from nncf_torch.opening import is_aten, open_model
 from nncf_torch.places import Place, identity, places
 from nncf_torch.quantizers import PointQuantizer, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, held, put_active, quantizer_from
@@ -53,9 +54,14 @@ class ModuleMask:
             return evaluated_weight(*self.place.owners[0], torch.ones_like(self.weight()))
 
     def assign(self, mask: Any) -> None:
-        """Set a fixed mask."""
-        for part in self._parts("mask"):
-            part.copy_((torch.as_tensor(mask, device=part.device) != 0).expand(part.shape))
+        """Set a fixed mask; the parameters of a trained one become 1 and -1, and its threshold 0."""
+        trained = self.kind is not MaskKind.FIXED
+        with torch.no_grad():
+            for part in self._parts("mask_scores" if trained else "mask"):
+                kept = (torch.as_tensor(mask, device=part.device) != 0).expand(part.shape)
+                part.copy_(kept.to(part.dtype) * 2 - 1 if trained else kept)
+        if self.kind is MaskKind.SCORED:
+            self.threshold(0.0)
 
     def kept(self) -> torch.Tensor:
         """How many elements of the weight are kept in evaluation."""
@@ -274,6 +280,14 @@ class TrainedModule:
             self.model.register_forward_hook(self._teacher, with_kwargs=True)
         return self._teacher
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """A copy of the state."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put a state back."""
+        self.model.load_state_dict(tensors)
+
     def description(self) -> Mapping[str, Any]:
         """What :func:`nncf.torch.get_config` gives, and the order of parameters, by which optimizers know them."""
         order = [name for name, _ in self.model.named_parameters(remove_duplicate=False)]
@@ -324,13 +338,24 @@ def trained(working: Any, original: Any, dataset: Dataset[Any, Any] | None, *, n
     return TrainedModule(working, original, dataset, new)
 
 
+def resumed(model: Any, dataset: Dataset[Any, Any] | None) -> TrainedModule:
+    """Handles of a module that is in training already.
+
+    :raises UnsupportedModelError: for programs.
+    """
+    if not isinstance(model, nn.Module) or (isinstance(model, fx.GraphModule) and is_aten(model)):
+        raise UnsupportedModelError(
+            f"A {type(model).__name__} is not trained; give the torch.nn.Module that this one was made from."
+        )
+    return TrainedModule(ModuleModel(model), model, dataset, new=False)
+
+
 def restored(original: Any, description: Mapping[str, Any], options: Mapping[str, Any]) -> ModuleModel:
     """A working model to which was done what a description tells.
 
     :raises ValidationError: when it is of another model.
     """
     from nncf_torch.configuration import load_from_config
-    from nncf_torch.opening import open_model
 
     opened = open_model(original, options)
     if not isinstance(opened, ModuleModel):

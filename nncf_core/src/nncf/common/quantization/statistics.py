@@ -1,4 +1,4 @@
-"""Figures of quantizers."""
+"""Figures of quantization in a training."""
 
 from nncf_core.training.quantization_statistics import (
     QuantizationStatistics,

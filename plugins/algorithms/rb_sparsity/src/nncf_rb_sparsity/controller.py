@@ -8,11 +8,11 @@ from typing import Any
 
 from nncf_core.graph import Graph
 from nncf_core.training.contracts import TrainedModel
+from nncf_core.training.regularization import SparsityLoss, groups_of
 from nncf_core.training.sparsity import SparsityController, checked_level
 from nncf_core.training.sparsity_schedules import SparsityScheduler
 from nncf_core.training.statistics import NNCFStatistics, RBSparsityStatistics
 from nncf_core.transformations import MaskKind
-from nncf_rb_sparsity.loss import Group, RBLoss
 from nncf_rb_sparsity.parameters import SCHEDULE, RBSettings
 
 
@@ -24,17 +24,15 @@ class RBSparsityController(SparsityController):
     def __init__(self, trained: TrainedModel, graph: Graph, params: RBSettings) -> None:
         masks = {name: mask for name, mask in trained.masks().items() if mask.kind is MaskKind.SAMPLED}
         super().__init__(trained, graph, masks)
-        groups = [Group([mask], prod(mask.weight().shape)) for mask in masks.values()]
-        if params.params.sparsity_level_setting_mode == "global" and groups:
-            groups = [Group(list(masks.values()), sum(group.elements for group in groups))]
+        groups = groups_of(masks, of_all=params.params.sparsity_level_setting_mode == "global")
         scheduler = SparsityScheduler(self, params.params, SCHEDULE, params.sparsity_init)
-        self._loss = RBLoss(groups, scheduler.current_sparsity_level)
+        self._loss = SparsityLoss(groups, scheduler.current_sparsity_level)
         self._scheduler = scheduler
         for mask in masks.values():
             mask.scale_gradients(1.0 if params.compression_lr_multiplier is None else params.compression_lr_multiplier)
 
     @property
-    def loss(self) -> RBLoss:
+    def loss(self) -> SparsityLoss:
         """What leads to the share of zeros."""
         return self._loss
 

@@ -1,0 +1,9 @@
+"""Figures of a compression."""
+
+from nncf_core.training.statistics import (
+    Statistics,
+)
+
+__all__ = [
+    "Statistics",
+]

@@ -1,0 +1,1 @@
+"""What pruning has in common."""

@@ -1,0 +1,1 @@
+"""What algorithms that make weights zero have in common."""

@@ -1,0 +1,9 @@
+"""The loss of trained masks."""
+
+from nncf_core.training.pruning_schedulers import (
+    RBLoss,
+)
+
+__all__ = [
+    "RBLoss",
+]
