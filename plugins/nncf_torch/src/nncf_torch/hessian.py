@@ -28,8 +28,8 @@ def traces(
 ) -> dict[str, float]:
     """The trace of each weight's block of the Hessian over the number of its elements, by Hutchinson's method.
 
-    ``E[vᵀ·H·v]`` is the trace for ``v`` of independent signs (Avron and Toledo 2011, section 2). Each weight has vectors
-    of its own: one for all of them would do, but what lies off the blocks makes its estimates several times as noisy.
+    ``E[vᵀ·H·v]`` is the trace for ``v`` of independent signs (Avron and Toledo 2011, section 2). Each weight has
+    vectors of its own: one for all would do, but what lies off the blocks makes its estimates several times as noisy.
 
     :param samples: of the loader; batches are taken until there are so many.
     :param vectors: at most so many for a batch, and fewer where the mean changes by less than ``tolerance``, relative.
