@@ -141,3 +141,27 @@ class ShrinkingInserter(Protocol):
         :return: ``None`` when there is nothing to run it on.
         :raises UnsupportedModelError: when the copy does not run.
         """
+
+
+@runtime_checkable
+class CurvatureInserter(Protocol):
+    """What a target-point inserter has besides when it looks at second derivatives of a loss."""
+
+    def hessian_traces(
+        self,
+        model: Model,
+        names: Sequence[str],
+        samples: int,
+        vectors: int,
+        tolerance: float,
+        options: Mapping[str, Any],
+    ) -> Mapping[str, float]:
+        """The trace of the block of the loss's Hessian that is of each constant, over the number of its elements.
+
+        :param names: of constants of a working model.
+        :param samples: that it is a mean over.
+        :param vectors: random vectors that it is estimated with, at most.
+        :param tolerance: change of the estimate, relative, at which no more are taken.
+        :param options: the backend's own options, among them the loss and the data.
+        :raises ParameterNotSupportedError: when there is no loss.
+        """

@@ -16,6 +16,7 @@ import numpy as np
 from attrs import field, frozen
 
 from nncf_core.abilities import BiasInserter as BiasInserter
+from nncf_core.abilities import CurvatureInserter as CurvatureInserter
 from nncf_core.abilities import DividingInserter as DividingInserter
 from nncf_core.abilities import LowRankInserter as LowRankInserter
 from nncf_core.abilities import Model as Model
@@ -194,6 +195,10 @@ def _no_part(inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> R
     raise UnsupportedBackendError("There is no model to take a part of.")
 
 
+def _no_traces(names: Sequence[str], samples: int, vectors: int, tolerance: float) -> Mapping[str, float]:
+    raise UnsupportedBackendError("There is no loss whose Hessian could be looked at.")
+
+
 @frozen
 class Context:
     """What an algorithm gets besides graph, statistics and parameters.
@@ -228,6 +233,7 @@ class Context:
     :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
         refining what the next section does to weights need not be collected then.
     :param kept: what the algorithm itself leaves here in one call of a round is there in the next.
+    :param hessian_traces: of constants by names, see :meth:`CurvatureInserter.hessian_traces`.
     """
 
     executor: Executor | None = None
@@ -246,6 +252,7 @@ class Context:
     training: bool = False
     shaped: Callable[[], Graph] | None = None
     trial: Callable[[Sequence[Transformation]], Sequence[np.ndarray] | None] = _no_trial
+    hessian_traces: Callable[[Sequence[str], int, int, float], Mapping[str, float]] = _no_traces
     mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
     carry: Callable[[Statistics], None] = lambda _statistics: None
     kept: dict[str, Any] = field(factory=dict, eq=False, repr=False)

@@ -19,6 +19,7 @@ from nncf_core.contracts import (
     BiasInserter,
     CompressionRequest,
     Context,
+    CurvatureInserter,
     LowRankInserter,
     Model,
     PlanningAlgorithm,
@@ -36,6 +37,7 @@ from nncf_core.contracts import (
 )
 from nncf_core.dataset import Dataset
 from nncf_core.errors import (
+    ParameterNotSupportedError,
     UnsupportedBackendError,
     ValidationError,
 )
@@ -180,6 +182,7 @@ class Run:
             **self._shrinking(model, graph),
             training=self.training,
             mask_refusal=partial(self._mask_refusal, graph),
+            hessian_traces=partial(self._hessian_traces, model),
         )
 
     def _shrinking(self, model: Model, graph: Graph) -> dict[str, Any]:
@@ -224,6 +227,17 @@ class Run:
     def _takes_low_rank(self, model: Model, graph: Graph, constant: str) -> bool:
         inserter = self.backend.inserter
         return isinstance(inserter, LowRankInserter) and inserter.takes_low_rank(model, graph, constant)
+
+    def _hessian_traces(
+        self, model: Model, names: Sequence[str], samples: int, vectors: int, tolerance: float
+    ) -> Mapping[str, float]:
+        inserter = self.backend.inserter
+        if isinstance(inserter, CurvatureInserter):
+            return inserter.hessian_traces(model, names, samples, vectors, tolerance, self.options)
+        raise ParameterNotSupportedError(
+            f"Traces of the loss's Hessian cannot be had of {self.backend.builder.title} models; give those of the "
+            "PyTorch model (traces_per_layer_path), or bits by names."
+        )
 
     def _mask_refusal(self, graph: Graph, constant: str) -> str | None:
         inserter = self.backend.inserter

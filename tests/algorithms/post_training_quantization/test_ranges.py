@@ -249,8 +249,15 @@ HISTOGRAM = StatisticsCollectorParameters(StatisticsType.RAW, AggregatorType.HIS
         ),
         ({"activations_quantization_params": QuantizationParameters(per_channel=True)}, "per_channel True"),
         ({"activations_quantization_params": QuantizationParameters(narrow_range=True)}, "narrow_range True"),
-        ({"activations_quantization_params": QuantizationParameters(num_bits=4)}, "num_bits 4"),
-        ({"weights_quantization_params": QuantizationParameters(num_bits=4)}, "num_bits 4"),
+        ({"activations_quantization_params": QuantizationParameters(num_bits=16)}, "num_bits 16"),
+        ({"weights_quantization_params": QuantizationParameters(num_bits=16)}, "num_bits 16"),
+        (
+            {
+                "activations_quantization_params": QuantizationParameters(num_bits=4),
+                "activations_range_estimator_params": RangeEstimatorParametersSet.HISTOGRAM,
+            },
+            "HISTOGRAM",
+        ),
         ({"weights_quantization_params": QuantizationParameters(signedness_to_force=False)}, "signedness_to_force"),
         (
             {

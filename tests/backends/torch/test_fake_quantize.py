@@ -96,7 +96,23 @@ def test_scales_lose_their_sign_and_are_never_zero():
     assert not fake_quantize(x, torch.zeros(1), zero, -128, 127).isnan().any()
 
 
-@pytest.mark.parametrize(("lo", "hi"), [(-127, 127), (-64, 64), (-128, 127), (0, 255)])
+@pytest.mark.parametrize("kind", [None, "f8e4m3"])
+def test_gradients_of_scales_do_not_depend_on_how_many_samples_there_are(kind):
+    """Twice the same samples give, with half of the loss, the same gradients."""
+    x = normal(4, 3, 5)
+    make = symmetric if kind is None else lambda low, high: floating(low, high, kind)
+    quantizer = make(np.float32(-1), np.float32(1))
+    found = []
+    for copies in (1, 2):
+        scale, zero_point = tensors_of(quantizer, CPU)
+        samples = torch.cat([x] * copies)
+        y = fake_quantize(samples, scale, zero_point, quantizer.lo, quantizer.hi, None, kind, len(samples))
+        (y.square().sum((1, 2)).mean()).backward()
+        found.append(scale.grad)
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(-127, 127), (-64, 64), (-128, 127), (0, 255), (-8, 7), (0, 31)])
 @pytest.mark.parametrize("axis", [None, 0])
 def test_exported_programs_give_the_same(lo, hi, axis):
     class Rounding(torch.nn.Module):

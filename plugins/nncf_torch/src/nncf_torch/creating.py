@@ -12,6 +12,7 @@ from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.training.assembling import assemble
 from nncf_core.training.control import CompressionAlgorithmController
 from nncf_torch.initialization import dataset_of, filled, registered_loader, tuner_of
+from nncf_torch.structures import QuantizationPrecisionInitArgs
 
 
 def create_compressed_model(
@@ -43,7 +44,9 @@ def create_compressed_model(
     checked = NNCFConfig.from_dict(config)
     loader = registered_loader(checked)
     example = _example(model, checked, dummy_forward_fn, loader)
-    options = {} if example is None else {"example_input": example}
+    options: dict[str, Any] = {} if example is None else {"example_input": example}
+    if checked.has_extra_struct(QuantizationPrecisionInitArgs):
+        options["precision_init"] = checked.get_extra_struct(QuantizationPrecisionInitArgs)
     return assemble(
         checked,
         model,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncf_core.contracts import CompressionRequest, Runner
 from nncf_core.dataset import Dataset
+from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.numerics.formats import FORMATS
@@ -123,6 +124,32 @@ class TorchTargetPointInserter:
         from nncf_torch.trying import trial
 
         return trial(model, graph, edits)
+
+    def hessian_traces(
+        self,
+        model: ModuleModel | GraphModel,
+        names: Sequence[str],
+        samples: int,
+        vectors: int,
+        tolerance: float,
+        options: Mapping[str, Any],
+    ) -> Mapping[str, float]:
+        """Traces of the loss that the training script registered.
+
+        :raises ParameterNotSupportedError: when there is none, and for programs.
+        """
+        from nncf_torch.module_model import ModuleModel
+
+        given = options.get("precision_init")
+        if given is None or not isinstance(model, ModuleModel):
+            raise ParameterNotSupportedError(
+                "Traces of the Hessian are those of a loss: give one to nncf.torch.register_default_init_args "
+                "(criterion=...) and train a module (nncf.torch.create_compressed_model), or give traces "
+                "(traces_per_layer_path), or bits by names."
+            )
+        from nncf_torch.hessian import traces
+
+        return traces(model, names, given, samples, vectors, tolerance)
 
     def takes_multiplication(self, model: ModuleModel | GraphModel, graph: Graph, point: TargetPoint) -> bool:
         """At all points of a program; otherwise where a module that runs one operator takes its input or gives."""

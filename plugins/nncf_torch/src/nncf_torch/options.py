@@ -11,7 +11,8 @@ from nncf_core.errors import ValidationError
 
 _TRACES = ("auto", "export", "hooks", "structure")
 # fold_batch_norm: whether normalization becomes part of the layer before it when a model is quantized
-_KNOWN = ("trace", "example_input", "compress_weights", "fold_batch_norm")
+# precision_init: loss and data of a training script, see nncf_torch.structures.QuantizationPrecisionInitArgs
+_KNOWN = ("trace", "example_input", "compress_weights", "fold_batch_norm", "precision_init")
 
 
 @frozen

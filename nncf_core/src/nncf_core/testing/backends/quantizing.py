@@ -64,6 +64,12 @@ class QuantizingTests(BackendSuite):
                 with suppress(ParameterNotSupportedError):
                     self._check(case, graph, point, point, name)
 
+    def test_quantizers_of_few_bits(self, case: ModelCase) -> None:
+        """The same of integers of 4 and of 5 bits, beyond whose range values are cut off."""
+        for graph, point in self._points(case):
+            for bits in (4, 5):
+                self._check(case, graph, point, point, bits=bits)
+
     def test_integer_operands_are_exact(self, case: ModelCase) -> None:
         """Outputs are those of the decompressed weights, also after ``strip`` to ``DQ`` and ``IN_PLACE``."""
         self._inserter()
@@ -112,12 +118,21 @@ class QuantizingTests(BackendSuite):
                 yield graph, point
 
     def _check(
-        self, case: ModelCase, graph: Graph, at: TargetPoint, seen: TargetPoint, float8: str | None = None
+        self,
+        case: ModelCase,
+        graph: Graph,
+        at: TargetPoint,
+        seen: TargetPoint,
+        float8: str | None = None,
+        bits: int = 8,
     ) -> None:
         before = self._tensor(self.opened(case), seen, case)
         wide = before.astype(np.float32)
         step = np.exp2(np.ceil(np.log2(np.abs(wide).max() / 100)))
-        quantizer = Quantizer(step, 120, 0, 255)
+        if bits < 8:
+            # half of the range of the values
+            step = step * np.exp2(7 - bits)
+        quantizer = Quantizer(step, 2**bits * 15 // 32, 0, 2**bits - 1)
         if float8 is not None:
             top = int(FORMATS[float8].max_value)
             quantizer = Quantizer(step * np.exp2(-3), 0, -top, top, float8=float8)

@@ -93,6 +93,42 @@ OVERRIDES: Mapping[str, Any] = {
 }
 
 
+@frozen
+class MixedPrecision:
+    """Bits by how curved the loss is, see :mod:`nncf_post_training_quantization.mixed_precision`.
+
+    :param bits: to choose from.
+    :param compression_ratio: how many times fewer bit operations than with 8 bits.
+    :param samples: that traces are means over.
+    :param vectors: for each batch, at most.
+    :param tolerance: of a trace, relative.
+    :param traces: mean traces by the names of weights; ``None``: the backend finds them.
+    """
+
+    bits: list[int]
+    compression_ratio: float = 1.5
+    samples: int = 100
+    vectors: int = 200
+    tolerance: float = 1e-4
+    traces: dict[str, float] | None = None
+
+
+MIXED_PRECISION: Mapping[str, Any] = {
+    "description": "Bits by traces of the loss's Hessian (HAWQ).",
+    "type": "object",
+    "properties": {
+        "bits": {"type": "array", "items": {"type": "integer", "minimum": 2, "maximum": 8}, "minItems": 1},
+        "compression_ratio": {"type": "number", "minimum": 1},
+        "samples": {"type": "integer", "minimum": 1},
+        "vectors": {"type": "integer", "minimum": 1},
+        "tolerance": {"type": "number", "minimum": 0},
+        "traces": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+    "required": ["bits"],
+    "additionalProperties": False,
+}
+
+
 def overridden(
     advanced: AdvancedQuantizationParameters, overrides: Iterable[Override]
 ) -> AdvancedQuantizationParameters:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -18,7 +18,13 @@ from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.parameters import ModelType, OverflowFix, QuantizationMode, QuantizationPreset, TargetDevice
 from nncf_core.range_estimator import AggregatorType, RangeEstimatorParameters, RangeEstimatorParametersSet
 from nncf_post_training_quantization.modes import float8_formats
-from nncf_post_training_quantization.overrides import OVERRIDES, Override, overridden
+from nncf_post_training_quantization.overrides import (
+    MIXED_PRECISION,
+    OVERRIDES,
+    MixedPrecision,
+    Override,
+    overridden,
+)
 from nncf_post_training_quantization.ranges import RangeEstimator, estimator
 from nncf_post_training_quantization.weights import WeightScheme
 
@@ -36,6 +42,7 @@ class QuantizationSettings:
     advanced_parameters: AdvancedQuantizationParameters = Factory(AdvancedQuantizationParameters)
     quantize_inputs: bool = True
     overrides: list[Override] = Factory(list)
+    mixed_precision: MixedPrecision | None = None
 
 
 SCHEMA: Mapping[str, Any] = {
@@ -72,6 +79,7 @@ SCHEMA: Mapping[str, Any] = {
             "default": True,
         },
         "overrides": OVERRIDES,
+        "mixed_precision": MIXED_PRECISION,
     },
 }
 
@@ -147,6 +155,10 @@ class Settings:
     bits: int = 8
     quantize_inputs: bool = True
     given: QuantizationSettings = field(factory=QuantizationSettings, repr=False)
+
+    def with_overrides(self, first: Iterable[Override]) -> Settings:
+        """The settings with overrides before those that are there."""
+        return resolve(evolve(self.given, overrides=[*first, *self.given.overrides]))
 
     def of(self, group: str, names: Collection[str]) -> Settings | None:
         """The settings of one quantizer; ``None`` when it is left out.

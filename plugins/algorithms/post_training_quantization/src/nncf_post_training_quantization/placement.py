@@ -60,6 +60,11 @@ class QuantizedWeight:
     users: tuple[tuple[Node, int], ...]
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names that overrides may know it by."""
+        return frozenset({self.constant.name, *(node.name for node, _ in self.users)})
+
+    @property
     def layout(self) -> WeightLayout:
         """What its axes mean to the first of them."""
         user, index = self.users[0]

@@ -23,12 +23,12 @@ from nncf_core.transformations import (
     Transformation,
     point_of,
 )
-from nncf_post_training_quantization import float8
+from nncf_post_training_quantization import float8, mixed_precision
 from nncf_post_training_quantization.biases import Bias, biases_of, missing
 from nncf_post_training_quantization.integer_biases import smallest_scales
 from nncf_post_training_quantization.overrides import check
 from nncf_post_training_quantization.parameters import Correction, Settings
-from nncf_post_training_quantization.placement import Placement, QuantizedTensor, QuantizedWeight, place
+from nncf_post_training_quantization.placement import Placement, QuantizedTensor, place
 from nncf_post_training_quantization.stages import is_input
 from nncf_post_training_quantization.stored_weights import stored_weights
 from nncf_post_training_quantization.weights import quantized
@@ -63,6 +63,9 @@ def transformations(
     setup = _setup(settings, context)
     placement = _placement(graph, settings, context)
     check(settings.given.overrides, graph)
+    if settings.given.mixed_precision is not None and placement.weights:
+        wanted = settings.given.mixed_precision
+        settings = settings.with_overrides(mixed_precision.overrides(graph, placement, settings, wanted, context))
     if not placement.nodes:
         nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
         return
@@ -83,7 +86,7 @@ def transformations(
     first = _first_layers(graph, placement)
     description = "Quantizing weights"
     for weight in context.progress.track(placement.weights, description, len(placement.weights)):
-        own_settings = settings.of("weights", _names_of(weight))
+        own_settings = settings.of("weights", weight.names)
         if own_settings is None:
             continue
         scheme = own_settings.weights
@@ -111,7 +114,7 @@ def transformations(
         weight.constant.release()
     if settings.float8 is None:
         for weight in stored_weights(graph, setup, context, settings.weights.request):
-            own_settings = settings.of("weights", _names_of(weight))
+            own_settings = settings.of("weights", weight.names)
             if own_settings is None:
                 continue
             scheme = evolve(own_settings.weights, bits=8)
@@ -196,10 +199,6 @@ def _own(settings: Settings, tensor: QuantizedTensor) -> Settings:
 
 def _points_of(tensor: QuantizedTensor) -> set[str]:
     return {name for point in tensor.points for name in (point.node, str(point))}
-
-
-def _names_of(weight: QuantizedWeight) -> set[str]:
-    return {weight.constant.name, *(node.name for node, _ in weight.users)}
 
 
 def _batched(settings: Settings, context: Context) -> bool:

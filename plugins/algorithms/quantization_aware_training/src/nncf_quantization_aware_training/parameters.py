@@ -83,6 +83,8 @@ class PrecisionInit:
                 "it trains an agent on evaluations of the model, for hours; 'hawq' chooses bits by gradients, 'manual' "
                 "takes them from bitwidth_per_scope.",
             )
+        if self.bitwidth_assignment_mode == "strict":
+            _refuse("bitwidth_assignment_mode 'strict'", "activations get the most bits of the layers that take them.")
 
 
 @frozen

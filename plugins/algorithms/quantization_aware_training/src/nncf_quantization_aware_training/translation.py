@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from nncf_core.errors import ParameterNotSupportedError
+from nncf_core.errors import InvalidPathError, ParameterNotSupportedError, ValidationError
 from nncf_core.structuring import structure
 from nncf_quantization_aware_training.parameters import (
     GROUPS,
@@ -40,6 +42,7 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
         "subset_size": max(samples, default=RangeInit().num_init_samples),
         "quantize_inputs": params.quantize_inputs,
         "advanced_parameters": advanced,
+        **_mixed_precision(params),
         "overrides": [*_left_out(params), *_manual(params), *_of_ranges(several), *_of_scopes(params)],
     }
 
@@ -89,8 +92,8 @@ def estimator(given: RangeInit | None, group: str) -> dict[str, Any] | None:
     for side, share in outside.items():
         if not 0 <= share < 0.5:
             raise ParameterNotSupportedError(
-                f"initializer.range.params.{side}_percentile leaves out {share:.1%} of the elements; on either side less "
-                "than half can be."
+                f"initializer.range.params.{side}_percentile leaves out {share:.1%} of the elements; less than half "
+                "can be, on either side."
             )
     kinds = ("raw", "quantile") if given.type == "percentile" else ("quantile", "mean")
     return {
@@ -128,6 +131,38 @@ def _manual(params: TrainingSettings) -> Iterator[dict[str, Any]]:
     for bits, scope in precision.bitwidth_per_scope:
         for group in GROUPS:
             yield _override(group, names_of(scope), num_bits=bits)
+
+
+def _mixed_precision(params: TrainingSettings) -> dict[str, Any]:
+    """What HAWQ is to do, where it is asked for.
+
+    :raises ValidationError: when a file of traces is not one.
+    """
+    precision = params.initializer.precision
+    if precision is None or precision.type != "hawq":
+        return {}
+    found: dict[str, Any] = {
+        "bits": precision.bits,
+        "compression_ratio": precision.compression_ratio,
+        "samples": precision.num_data_points,
+        "vectors": precision.iter_number,
+        "tolerance": precision.tolerance,
+    }
+    if precision.traces_per_layer_path is not None:
+        found["traces"] = _traces(Path(precision.traces_per_layer_path))
+    return {"mixed_precision": found}
+
+
+def _traces(path: Path) -> dict[str, float]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidPathError(f"Cannot read the traces {path}: {error}.") from None
+    except ValueError as error:
+        raise ValidationError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(found, dict) or not all(isinstance(value, (int, float)) for value in found.values()):
+        raise ValidationError(f"{path} holds no traces: a JSON object of names of weights and mean traces.")
+    return {name: float(value) for name, value in found.items()}
 
 
 def _of_ranges(several: Iterable[RangeInit]) -> Iterator[dict[str, Any]]:
