@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("quantize")
     random = np.random.default_rng(0)
-    weights = [random.normal(0, 0.2, (32, 32)).astype(np.float32) for _ in range(3)]
+    weights = [random.normal(0, 0.1, (128, 128)).astype(np.float32) for _ in range(3)]
     nodes, taken = [], "x"
     for index in range(3):
         nodes.append(helper.make_node("MatMul", [taken, f"w{index}"], [f"y{index}"], f"layer{index}"))
@@ -39,12 +39,13 @@ def folder(tmp_path_factory) -> Path:
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 32])],
-        [helper.make_tensor_value_info("z2", TensorProto.FLOAT, [1, 32])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 128])],
+        [helper.make_tensor_value_info("z2", TensorProto.FLOAT, [1, 16, 128])],
         [numpy_helper.from_array(weight, f"w{index}") for index, weight in enumerate(weights)],
     )
+    # large enough for integers to pay
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "m.onnx")
-    x = random.normal(0, 1, (20, 32)).astype(np.float32)
+    x = random.normal(0, 1, (20, 16, 128)).astype(np.float32)
     y = x
     for weight in weights:
         y = np.tanh(y @ weight)
