@@ -453,6 +453,6 @@ def test_no_more_than_a_few_tensors_are_in_memory(framework, monkeypatch):
 
     monkeypatch.setattr(calibration.Calibration, "looks", counted)
     whole = formats(1 << 27)
-    assert parts == ([1] if framework == "openvino" else [])
+    assert parts == [1]
     assert formats(1 << 19) == whole
     assert parts[-1] > 1
