@@ -170,6 +170,10 @@ class Trials:
         )
         return Trials.of(self.run, self.source, sections, self.validation)
 
+    def known_nodes(self) -> frozenset[str]:
+        """Names of the nodes of the user's model, which it may have others than once it is prepared and edited."""
+        return frozenset(node.name for node in self.run.backend.builder.build(self.original().model()))
+
     def announce(self) -> None:
         """Say that :meth:`rerun` will be called with alternatives, so that one pass collects for all of them."""
         for step in self.sections:

@@ -47,7 +47,7 @@ def test_success_with_the_last_group_is_success(caplog) -> None:
     model = in_framework(digits(4), "onnx")
     fragile = [node.name for node in nncf.build_graph(model) if node.op_type == "Conv"]
     others = [name for name in fragile if name != _fragile(model)]
-    scope = nncf.IgnoredScope(names=others, types=["Gemm", "MatMul"])
+    scope = nncf.IgnoredScope(names=others, types=["Gemm", "MatMul"], validate=False)
     with caplog.at_level("INFO", "nncf"):
         result = controlled("onnx", Accuracy(), 4, ignored_scope=scope)
     assert metric(result) == metric(model)
@@ -57,9 +57,8 @@ def test_success_with_the_last_group_is_success(caplog) -> None:
 
 def _fragile(model) -> str:
     graph = nncf.build_graph(model)
-    return next(
-        node.name for node in graph if node.op_type == "Conv" and graph.predecessors(node)[0].op_type in ("Exp",)
-    )
+    behind = {user.name for node in graph if node.op_type == "Exp" for user in graph.successors(node)}
+    return next(node.name for node in graph if node.op_type == "Conv" and node.name in behind)
 
 
 def test_no_iterations_give_the_quantized_model(caplog) -> None:

@@ -96,7 +96,7 @@ def test_a_config_runs_it_too_and_needs_a_function() -> None:
     assert any("quantizers kept, after 3 validations" in note for note in result.report.notes)
     compressed = [entry for entry in result.plan.entries if entry.action == "compress"]
     assert len(compressed) == sum(share.layers for share in result.report.shares if "int8" in share.label)
-    for wrong in (config["compression"][-1:], [*config["compression"], {"algorithm": "smooth_quant"}]):
+    for wrong in (config["compression"][-1:], [*config["compression"], {"algorithm": "channel_alignment"}]):
         with pytest.raises(nncf.ValidationError, match="put its section last"):
             run({"compression": wrong}, model, dataset=calibration, validation=Validation(Accuracy(), validation))
 

@@ -129,7 +129,7 @@ class OpenVINOTargetPointInserter:
         return sampling_runner(model, threads)
 
     def deployed(self, model: WorkingModel) -> Any:
-        """An ``openvino.CompiledModel`` on the CPU, at OpenVINO's own settings."""
+        """An ``openvino.CompiledModel`` on the CPU; what is not quantized is computed in float32."""
         from nncf_openvino.running import deployed
 
         return deployed(model)

@@ -59,7 +59,7 @@ def rows(trials: Trials, order: Sequence[Ranked], reverted: frozenset[int]) -> l
 
     :param reverted: indices of the groups that the chosen model lacks.
     """
-    edits, graph = trials.edits, trials.graph
+    edits, graph, known = trials.edits, trials.graph, trials.known_nodes()
     return [
         {
             "rank": rank,
@@ -68,7 +68,7 @@ def rows(trials: Trials, order: Sequence[Ranked], reverted: frozenset[int]) -> l
             "quantizers": [entry_for("", edits[index], graph).target for index in each.group.quantizers],
             "weights": [entry_for("", edits[index], graph).target for index in each.group.weights],
             # what leaves this group out of a run without accuracy control
-            "ignored_scope": {"names": list(each.group.nodes)},
+            "ignored_scope": {"names": [name for name in each.group.nodes if name in known]},
         }
         for rank, each in enumerate(order, 1)
     ]
