@@ -41,9 +41,9 @@ class Settings:
     :param save_every: steps between checkpoints.
     """
 
-    steps: int = 120
+    steps: int = 50
     batch: int = 4
-    adapter_rate: float = 3e-4
+    adapter_rate: float = 4e-4
     range_rate: float = 5e-5
     warm_up: int = 5
     bfloat16: bool = True

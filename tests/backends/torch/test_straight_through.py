@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nncf_torch import straight_through
 from nncf_torch.straight_through import Rounded, rounded_to_half, scale_of, zero_point_of
 from tests.backends.torch.models import normal
 
@@ -167,6 +168,22 @@ def test_nothing_of_a_weights_size_is_kept_for_the_backward_pass():
     large = [tensor for tensor in kept if tensor.numel() >= 48]
     assert large
     assert all(tensor is given["weight"] for tensor in large)
+
+
+@pytest.mark.parametrize("kind", ["uint4", "int4"])
+@pytest.mark.parametrize("piece", [8, 16, 24])
+def test_pieces_are_as_the_whole(kind, piece, monkeypatch):
+    def made():
+        given = {name: tensor.requires_grad_() for name, tensor in parameters(kind, 0, True).items()}
+        result = value(kind, given)
+        result.backward(normal(6, 8, seed=9))
+        return [result, *(tensor.grad for tensor in given.values())]
+
+    whole = made()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(straight_through, "_PIECE", piece)
+    for found, wanted in zip(made(), whole, strict=True):
+        assert torch.equal(found, wanted)
 
 
 def test_autocast_does_not_make_adapters_coarser():
