@@ -135,6 +135,19 @@ def test_the_same_elements_become_zero_everywhere() -> None:
             np.testing.assert_array_equal(other if other.shape == array.shape else other.T, array)
 
 
+def test_only_what_is_meant_becomes_sparse() -> None:
+    section = {**SECTION, "sparsity_init": 0.5}
+    with pytest.raises(ValidationError, match=r'"target_scopes" names what.*\(first'):
+        nncf.torch.create_compressed_model(convolutions(), config({**section, "target_scopes": ["(first|second)"]}))
+    section["target_scopes"] = ["{re}first/.*", "hidden.weight"]
+    _, model = nncf.torch.create_compressed_model(convolutions(), config(section))
+    masked = {name.removesuffix("_mask") for name in model.state_dict() if name.endswith("_mask")}
+    assert masked == {"first.weight", "hidden.weight"}
+    everywhere = config({**SECTION, "sparsity_init": 0.5}, target_scopes="{re}stem/.*")
+    _, model = nncf.torch.create_compressed_model(convolutions(), everywhere)
+    assert [name for name in model.state_dict() if name.endswith("_mask")] == ["stem.weight_mask"]
+
+
 def test_adaptation_of_normalization_needs_data() -> None:
     class Normalized(nn.Module):
         def __init__(self) -> None:
