@@ -166,7 +166,7 @@ class TestConfig:
             ({"factor": "two"}, r"compression\[0\]\.factor"),
             ({"unknown": 1}, "unknown"),
             ({"algorithm": "scales"}, "Did you mean 'scale'"),
-            ({"target_scopes": ["sum"]}, "target_scopes"),
+            ({"target_scopes": ["no such"]}, '"target_scopes" names'),
         ],
     )
     def test_wrong_sections_are_errors(self, scale, section, message):

@@ -61,6 +61,15 @@ def test_the_example_of_training_runs() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
 
 
+def test_the_examples_of_compression_in_a_training_run() -> None:
+    for name in ("nncf_torch", "nncf_magnitude_sparsity", "nncf_knowledge_distillation"):
+        pytest.importorskip(name)
+    script = "\n".join(blocks(ROOT / "docs/training.md", "python"))
+    script += "\nassert controller.compression_rate > 0.59"
+    script += "\nassert torch.equal(used.eval()(data), compressed.eval()(data))\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
 def test_the_readmes_config_is_valid() -> None:
     pytest.importorskip("nncf_weight_compression")
     import nncf

@@ -49,7 +49,7 @@ from nncf_core.origins import Origin
 from nncf_core.plan import Size, in_memory
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
-from nncf_core.scopes import IgnoredScope, ignored_after
+from nncf_core.scopes import IgnoredScope, ignored_after, outside
 from nncf_core.sections import Step, refined_steps
 from nncf_core.statistics import Statistics, StatisticsRequest, file_in
 from nncf_core.training.contracts import DelegatingAlgorithm, TrainableInserter
@@ -161,7 +161,7 @@ class Run:
         """A model that quantizers can be inserted into, and the graph as it was, where ignored scopes speak of it."""
         if not any(quantizes(step.algorithm) for step in steps):
             return model, None
-        scoped = any(evolve(step.ignored, validate=True) != IgnoredScope() for step in steps)
+        scoped = any(step.targets or evolve(step.ignored, validate=True) != IgnoredScope() for step in steps)
         before = self.backend.builder.build(model) if scoped else None
         return prepared(self.backend, model, self.options), before
 
@@ -169,7 +169,7 @@ class Run:
         return Context(
             self.executor,
             self.progress,
-            ignored_after(graph, step.ignored, before),
+            ignored_after(graph, step.ignored, before) | outside(graph, step.targets, before),
             self._refusal(graph),
             self._setup,
             1 if self.dataset is None else self.dataset.get_batch_size() or 1,

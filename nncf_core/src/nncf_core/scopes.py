@@ -82,9 +82,10 @@ def from_legacy(scopes: str | Sequence[str], validate: bool = True) -> IgnoredSc
     )
 
 
-def ignored_names(graph: Graph, scope: IgnoredScope) -> frozenset[str]:
-    """Names of the nodes and constants that a scope excludes.
+def ignored_names(graph: Graph, scope: IgnoredScope, what: str = "The ignored scope") -> frozenset[str]:
+    """Names of the nodes and constants that a scope excludes, or that another kind of scope means.
 
+    :param what: the scope, as messages call it.
     :raises ValidationError: for a bad regular expression, and, unless ``scope.validate`` is false, when a
         rule matches nothing; the message lists every such rule with close matches.
     """
@@ -116,18 +117,33 @@ def ignored_names(graph: Graph, scope: IgnoredScope) -> frozenset[str]:
         take(rule, _between(graph, subgraph), missing, (node.name for node in graph))
     if unmatched:
         raise ValidationError(
-            f"The ignored scope names what the model does not have: {'; '.join(unmatched)}. "
-            "Correct it, or set validate=False."
+            f"{what} names what the model does not have: {'; '.join(unmatched)}. Correct it, or set validate=False."
         )
     return frozenset(found)
 
 
-def ignored_after(graph: Graph, scope: IgnoredScope, before: Graph) -> frozenset[str]:
+def ignored_after(graph: Graph, scope: IgnoredScope, before: Graph, what: str = "The ignored scope") -> frozenset[str]:
     """The same for a model that was changed since the user saw it: rules may match what is no longer there.
 
     :param before: the graph of the model as it was.
     """
-    return ignored_names(before, scope) | ignored_names(graph, evolve(scope, validate=False))
+    return ignored_names(before, scope, what) | ignored_names(graph, evolve(scope, validate=False))
+
+
+def outside(graph: Graph, targets: IgnoredScope | None, before: Graph) -> frozenset[str]:
+    """Names of the nodes that are not among those that alone are meant, neither by their names nor by a constant's.
+
+    :param targets: ``None``: all are meant.
+    :param before: the graph of the model as it was.
+    """
+    if targets is None:
+        return frozenset()
+    meant = ignored_after(graph, targets, before, 'The config\'s "target_scopes"')
+    return frozenset(
+        node.name
+        for node in graph
+        if node.name not in meant and not any(port.constant in meant for port in node.inputs)
+    )
 
 
 def _hint(wanted: Iterable[str], among: Iterable[str]) -> str:

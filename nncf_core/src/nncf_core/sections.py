@@ -29,6 +29,7 @@ _SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "va
 class Step:
     """A section.
 
+    :param targets: the only nodes that the algorithm is to change; ``None``: all.
     :param statistics_path: where statistics are read, or left for the next run; ``None``: nowhere.
     """
 
@@ -36,6 +37,7 @@ class Step:
     params: Any
     ignored: IgnoredScope
     statistics_path: Path | None = None
+    targets: IgnoredScope | None = None
 
     def described(self) -> dict[str, Any]:
         """The parameters as plain data, without those that have no value, or are many and all at their defaults."""
@@ -64,16 +66,13 @@ def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
     for section in sections:
         name = section["algorithm"]
         algorithm = known.algorithms[name]
-        if section.get("target_scopes") or config.get("target_scopes"):
-            raise ValidationError(
-                f'Algorithm {name!r} does not support "target_scopes"; exclude the rest with "ignored_scope".'
-            )
         fields = {k: v for k, v in section.items() if k not in _SCOPING}
         for key in REDEFINABLE:
             if key in config and key in fields_dict(algorithm.parameters):
                 fields.setdefault(key, config[key])
         params = _parameters(algorithm, fields, f"compression.{name}")
-        step = Step(algorithm, params, _ignored_scope(config, section, name), _statistics_path(config, section))
+        ignored, targets = _ignored_scope(config, section, name), _target_scope(config, section, name)
+        step = Step(algorithm, params, ignored, _statistics_path(config, section), targets)
         steps += [step, *_delegates(step, known)]
     return tuple(steps)
 
@@ -100,7 +99,7 @@ def _delegates(step: Step, known: Registry) -> Iterator[Step]:
             raise ValidationError(f"Algorithm {name!r} lets {other!r} do its work; {remedy}.")
         fields = {key: value for key, value in section.items() if key != "algorithm"}
         params = _parameters(known.algorithms[other], fields, f"compression.{name}, which asks {other!r}")
-        yield Step(known.algorithms[other], params, step.ignored, step.statistics_path)
+        yield Step(known.algorithms[other], params, step.ignored, step.statistics_path, step.targets)
 
 
 def refined_steps(steps: Iterable[Step]) -> list[tuple[Step, tuple[Step, ...]]]:
@@ -151,6 +150,11 @@ def _ignored_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) ->
     if not legacy:
         return IgnoredScope()
     return from_legacy(legacy, validate=section.get("validate_scopes", True))
+
+
+def _target_scope(config: NNCFConfig, section: Mapping[str, Any], name: str) -> IgnoredScope | None:
+    legacy = config.get_redefinable_global_param_value_for_algo("target_scopes", name)
+    return from_legacy(legacy, validate=section.get("validate_scopes", True)) if legacy else None
 
 
 def _statistics_path(config: NNCFConfig, section: Mapping[str, Any]) -> Path | None:

@@ -27,11 +27,12 @@ def batches() -> nncf.Dataset:
 def inputs_of(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """What linear layers get behind hooks."""
     found: dict[str, torch.Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda m, args, _, name=name: found.setdefault(name, args[0].detach()))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+    names = {module: name for name, module in model.named_modules()}
+
+    def keep(module: nn.Module, args: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
+        found[names[module]] = args[0].detach()
+
+    hooks = [module.register_forward_hook(keep) for module in names if isinstance(module, nn.Linear)]
     with torch.no_grad():
         model(x)
     for hook in hooks:

@@ -115,11 +115,37 @@ def test_zeros_at_once_on_every_backend(tmp_path: Path) -> None:
     run(section, tmp_path / "dense.xml", output=tmp_path / "sparse.xml")
     read = openvino.Core().read_model(tmp_path / "sparse.xml")
     assert zeros(constants_in(read)) == pytest.approx(0.4, abs=1e-3)
-    # the same elements everywhere
-    wanted = {name: p for name, p in sparse.named_parameters() if p.dim() > 1}
-    found = {each.name: numpy_helper.to_array(each) for each in onnx.load(tmp_path / "sparse.onnx").graph.initializer}
-    for name, parameter in wanted.items():
-        np.testing.assert_array_equal(found[name], parameter.detach().numpy())
+
+
+def test_the_same_elements_become_zero_everywhere() -> None:
+    """Where exporters leave weights as they are, normalization being a part of none."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    section = {"compression": {**SECTION, "params": {"sparsity_target": 0.4}}}
+    wanted = [p.detach().numpy() for p in run(section, model).model.parameters() if p.dim() > 1]
+    x = images()[2][:1]
+    for found in (
+        weights_in(run(section, converted(model, x, "onnx")).model),
+        constants_in(run(section, converted(model, x, "openvino")).model),
+    ):
+        by_size = {array.size: array for array in found}
+        for array in wanted:
+            other = by_size[array.size]
+            np.testing.assert_array_equal(other if other.shape == array.shape else other.T, array)
+
+
+def test_only_what_is_meant_becomes_sparse() -> None:
+    section = {**SECTION, "sparsity_init": 0.5}
+    with pytest.raises(ValidationError, match=r'"target_scopes" names what.*\(first'):
+        nncf.torch.create_compressed_model(convolutions(), config({**section, "target_scopes": ["(first|second)"]}))
+    section["target_scopes"] = ["{re}first/.*", "hidden.weight"]
+    _, model = nncf.torch.create_compressed_model(convolutions(), config(section))
+    masked = {name.removesuffix("_mask") for name in model.state_dict() if name.endswith("_mask")}
+    assert masked == {"first.weight", "hidden.weight"}
+    everywhere = config({**SECTION, "sparsity_init": 0.5}, target_scopes="{re}stem/.*")
+    _, model = nncf.torch.create_compressed_model(convolutions(), everywhere)
+    assert [name for name in model.state_dict() if name.endswith("_mask")] == ["stem.weight_mask"]
 
 
 def test_adaptation_of_normalization_needs_data() -> None:

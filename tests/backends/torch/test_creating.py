@@ -64,7 +64,7 @@ def test_inputs_come_from_a_loader() -> None:
 
 
 def test_without_an_input_there_is_an_error_with_the_remedies() -> None:
-    with pytest.raises(ValidationError, match="input_info.*register_default_init_args.*dummy_forward_fn"):
+    with pytest.raises(ValidationError, match=r"input_info.*register_default_init_args.*dummy_forward_fn"):
         masked({"compression": SECTION}, Pair())
     with pytest.raises(UnsupportedModelError, match=r"torch\.nn\.Module"):
         nncf.torch.create_compressed_model("model", {"compression": SECTION})  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_states_of_wrapped_models_are_loaded() -> None:
     assert nncf.torch.load_state(other, state) == 3
     assert nncf.torch.load_state(other, state, is_resume=True, keys_to_ignore=["left.weight"]) == 3
     state["module.left.weight"] = torch.ones(1)
-    with pytest.raises(ValidationError, match="of another shape: left.weight"):
+    with pytest.raises(ValidationError, match=r"of another shape: left\.weight"):
         nncf.torch.load_state(other, state, is_resume=True)
 
 

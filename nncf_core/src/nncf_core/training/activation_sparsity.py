@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from attrs import frozen
-
 from nncf_core.dataset import Dataset
 from nncf_core.pipeline import run
 from nncf_core.scopes import IgnoredScope
@@ -15,9 +13,11 @@ from nncf_core.structuring import unstructure
 TModel = TypeVar("TModel")
 
 
-@frozen(hash=False, eq=False)
 class TargetScope(IgnoredScope):
     """Layers that are meant; it has the fields of :class:`nncf.IgnoredScope`, and is hashable."""
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 def sparsify_activations(

@@ -75,7 +75,7 @@ def _structures(graph: Graph, structures: Sequence[SparseStructure]) -> dict[str
     """
     found: dict[str, SparseStructure] = {}
     for structure in structures:
-        names = ignored_names(graph, from_legacy(structure.target_scopes))
+        names = ignored_names(graph, from_legacy(structure.target_scopes), "sparse_structure_by_scopes")
         for node in graph:
             for _, port in node.weights:
                 name = str(port.constant)
