@@ -26,6 +26,7 @@ from nncf_core.transformations import (
     InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     PointKind,
     ReplaceConstant,
     ResizeOutput,
@@ -68,6 +69,10 @@ class NumpyTargetPointInserter:
         for transformation in transformations:
             if isinstance(transformation, InsertMultiply):
                 _insert(model, transformation, Operation("", "Multiply", ("factor",), ""), transformation.factor)
+                continue
+            if isinstance(transformation, InsertThreshold):
+                limit = np.asarray(transformation.threshold, np.float32)
+                _insert(model, transformation, Operation("", "Threshold", ("limit",), ""), limit)
                 continue
             if isinstance(transformation, InsertQuantizer):
                 quantizer = transformation.quantizer
@@ -206,7 +211,7 @@ def _prune(model: NumpyModel) -> None:
 
 def _insert(
     model: NumpyModel,
-    command: InsertMultiply | InsertBias | InsertQuantizer,
+    command: InsertMultiply | InsertThreshold | InsertBias | InsertQuantizer,
     operation: Operation,
     *constants: np.ndarray,
 ) -> None:
