@@ -54,12 +54,13 @@ class Report:
         """The report of a plan for the model that the graph describes."""
         done = {entry.target: entry for entry in plan.entries if entry.action == "compress"}
         branches = {entry.target: entry for entry in plan.entries if entry.action == "low_rank"}
+        left = _shares_left(plan.entries)
         weights = weight_constants(graph)
         rows = [
             (
                 _label(c, done.get(c.name)),
-                c.size,
-                (done[c.name].bytes_after if c.name in done else c.stored_bytes)
+                round(c.size * left.get(c.name, 1.0)),
+                (done[c.name].bytes_after if c.name in done else round(c.stored_bytes * left.get(c.name, 1.0)))
                 + (branches[c.name].bytes_after if c.name in branches else 0),
             )
             for c in weights
@@ -141,6 +142,15 @@ def weight_constants(graph: Graph) -> tuple[Constant, ...]:
 def describe_model(graph: Graph) -> Report:
     """The report of a model as it is, for ``nncf inspect``."""
     return Report.of(graph, Plan(graph.framework, ()))
+
+
+def _shares_left(entries: Iterable[PlanEntry]) -> dict[str, float]:
+    """What constants that shrink along some axes keep of their elements, by name."""
+    left: dict[str, float] = {}
+    for entry in entries:
+        if entry.action == "shrink" and entry.bytes_before:
+            left[entry.target] = left.get(entry.target, 1.0) * entry.bytes_after / entry.bytes_before
+    return left
 
 
 def _notes_of(branches: Collection[PlanEntry]) -> tuple[str, ...]:

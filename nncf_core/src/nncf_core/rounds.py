@@ -117,6 +117,10 @@ class Run:
             nncf_logger.warning("The dataset was not used: with these settings no algorithm needs data.")
         return model, first
 
+    def graph(self, steps: Sequence[Step], model: Model) -> Graph:
+        """The graph of a model before all edits, prepared for those that need it; the model is changed."""
+        return self.backend.builder.build(self._prepared(steps, model)[0])
+
     def collect(self, steps: Sequence[Step], model: Model, algorithm: str | None) -> Statistics:
         """The statistics of the first round that asks for some; of a certain algorithm, where it is named."""
         model, before = self._prepared(steps, model)

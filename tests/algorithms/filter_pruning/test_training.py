@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -60,6 +61,11 @@ def exported(controller: Any, path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path)
 
 
+def elements(path: Path) -> int:
+    """Elements of the weights in a file."""
+    return sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_half_of_the_filters_go_and_accuracy_stays(kind: type[nn.Module], tmp_path: Path) -> None:
     dense = trained(kind)
@@ -84,9 +90,10 @@ def test_half_of_the_filters_go_and_accuracy_stays(kind: type[nn.Module], tmp_pa
     whole, _ = create_compressed_model(dense, config())
     exported(whole, tmp_path / "dense.onnx")
     sizes = [sum(f.stat().st_size for f in tmp_path.glob(f"{name}.onnx*")) for name in ("pruned", "dense")]
-    assert sizes[0] < 0.62 * sizes[1]
+    assert sizes[0] < 0.75 * sizes[1]  # most of such small files are names and shapes
+    assert elements(tmp_path / "pruned.onnx") < 0.4 * elements(tmp_path / "dense.onnx")
     # both channels of a layer's input and of its output are halved, of the first and the last layer one of them
-    assert counted(stripped) < 0.45 * counted(dense)
+    assert counted(stripped) < 0.35 * counted(dense)
 
 
 def test_a_share_of_operations_goes() -> None:

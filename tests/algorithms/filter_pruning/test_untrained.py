@@ -60,6 +60,7 @@ def test_frameworks_lose_the_same_filters(framework: str, params: dict[str, floa
         assert 0.3 <= 1 - counted(wanted) / counted(dense) < 0.36
     kinds = {entry.action for entry in result.plan.entries}
     assert "shrink" in kinds
+    assert result.report.bytes_after < 0.9 * result.report.bytes_before
 
 
 def test_the_file_is_smaller(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def assemble(
     """
     with assembled(config, model, dataset, executor, progress, training=True, options=options) as (steps, this):
         inserter = _trainable(this.backend)
-        graph = this.backend.builder.build(this.open(model))
+        graph = this.graph(steps, this.open(model))
         statistics: dict[str, Statistics] = {}
         if state is None:
             working, _ = this.execute(steps, this.open(model), _apply(this), statistics.__setitem__)

@@ -223,7 +223,7 @@ class TrainingAlgorithm(Protocol):
     ) -> CompressionAlgorithmController:
         """The algorithm's controller.
 
-        :param graph: of the model before all edits.
+        :param graph: of the model before all edits, prepared for quantizers where there will be some.
         :param statistics: of its requests; empty when the training goes on from a state, which then has to hold what
             the controller needs of them.
         """

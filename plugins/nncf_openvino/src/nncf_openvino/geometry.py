@@ -74,12 +74,14 @@ def _strided(node: ov.Node, sizes: Sequence[int | None], attributes: Mapping[str
         return None
     whole = [list(attributes.get(f"{mask}_mask", ())) + [0] * len(starts) for mask in ("begin", "end")]
     begins = tuple(0 if whole[0][axis] else start for axis, start in enumerate(starts))
-    ends = tuple((sizes[axis] or _LONG) if whole[1][axis] else stop for axis, stop in enumerate(stops))
+    lengths = [_LONG if size is None else size for size in sizes]
+    ends = tuple(lengths[axis] if whole[1][axis] else stop for axis, stop in enumerate(stops))
     axes = [axis for axis in range(len(starts)) if not (whole[0][axis] and whole[1][axis])]
     chosen = steps or (1,) * len(starts)
     if any(chosen[axis] != 1 for axis in range(len(starts)) if axis not in axes):
         return None
-    return _sliced(sizes, axes, *([part[axis] for axis in axes] for part in (begins, ends, chosen)))
+    picked = [[part[axis] for axis in axes] for part in (begins, ends, chosen)]
+    return _sliced(sizes, axes, picked[0], picked[1], picked[2])
 
 
 def _sliced(

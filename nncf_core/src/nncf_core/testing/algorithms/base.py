@@ -124,6 +124,8 @@ class AlgorithmSuite(Suite):
                 part=partial(_part, inserter, working),
                 has_data=bool(feeds),
                 takes_low_rank=partial(inserter.takes_low_rank, working, graph),
+                shaped=partial(inserter.shaped, working, graph),
+                trial=partial(inserter.trial, working, graph),
             )
             requests = tuple(algorithm.requests(graph, params, context, len(rounds)))
             if requests:

@@ -9,7 +9,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 from nncf_core.contracts import CompressionRequest, Runner
-from nncf_core.errors import ParameterNotSupportedError, UnsupportedBackendError, ValidationError
+from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind
 from nncf_core.hardware import OperatorSetup, QuantizationSetup
 from nncf_core.low_rank import branched_layers, layers_of
@@ -87,8 +87,12 @@ class NumpyTargetPointInserter:
             if isinstance(transformation, InsertLowRank):
                 _branch(model, graph, transformation)
                 continue
-            if isinstance(transformation, (ShrinkConstant, ResizeOutput)):
-                raise UnsupportedBackendError("The numpy backend cannot shrink constants.")
+            if isinstance(transformation, ResizeOutput):
+                continue  # no operator states sizes
+            if isinstance(transformation, ShrinkConstant):
+                held = model.constant(transformation.constant)
+                model.constants[transformation.constant] = held.take(transformation.kept, transformation.axis)
+                continue
             name = transformation.constant
             if isinstance(transformation, (InsertMask, FoldMask)):
                 raise without_masks("numpy", name)
@@ -105,6 +109,19 @@ class NumpyTargetPointInserter:
             else:
                 model.constants[name] = transformation.tensor
         return model
+
+    def shaped(self, model: NumpyModel, graph: Graph) -> Graph:
+        """As it is: shapes of activations are not known before a run."""
+        return graph
+
+    def trial(self, model: NumpyModel, graph: Graph, edits: Sequence[Transformation]) -> Sequence[np.ndarray] | None:
+        """On random numbers; ``None`` where inputs are no floating-point numbers."""
+        numbers, feed = np.random.default_rng(0), {}
+        for name, spec in model.inputs.items():
+            if not spec.dtype.startswith("float"):
+                return None
+            feed[name] = numbers.standard_normal([2 if n is None else n for n in spec.shape]).astype(spec.dtype)
+        return list(self.apply(model.copy(), graph, edits, {}).run(feed).values())
 
     def extract(self, model: NumpyModel, inputs: Sequence[TargetPoint], outputs: Sequence[TargetPoint]) -> NumpyModel:
         """A sub-model whose inputs and outputs are named ``str(target_point)``.

@@ -72,6 +72,11 @@ class FilterPruning:
         removal = chosen(coupling, settings, lambda name: constants[name].read(), settings.target, coefficients)
         yield from shrinking(removal)
         costs, nothing = Costs(coupling), none_of(coupling)
+        if costs.unsized and settings.by_operations:
+            context.note(
+                f"Sizes that {costs.unsized} layers have are not known, and count as one: give a model of fixed shapes "
+                "for the share of operations that it will have."
+            )
         before, after = costs.operations(nothing), costs.operations(removal)
         context.note(
             f"Of {costs.filters(nothing)} filters {costs.filters(nothing) - costs.filters(removal)} are pruned: "

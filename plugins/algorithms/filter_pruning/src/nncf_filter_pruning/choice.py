@@ -82,12 +82,18 @@ def _stays(
     coupling: Coupling, cluster: Cluster, firsts: frozenset[str], params: PruningSettings, context: Context
 ) -> str | None:
     """Why a cluster is to keep its channels."""
+    for (name, _), channels in coupling.claims.items():
+        if np.isin(channels, cluster.channels).any():
+            users = (node for node, _ in coupling.graph.users(name) if is_excluded(node, context.ignored))
+            ignored = next((node.name for node in users), name if name in context.ignored else None)
+            if ignored is not None:
+                return f"{ignored!r} is in the ignored scope"
     for layer in coupling.layers:
         if not np.isin(layer.output, cluster.channels).any():
             continue
         node = layer.node
-        if is_excluded(node, context.ignored) or layer.weight in context.ignored:
-            return f"{node.name!r} is in the ignored scope"
+        if not layer.own:
+            continue
         if node.name in firsts and not params.prune_first_conv:
             return f"{node.name!r} takes the model's input, and prune_first_conv is false"
         if any(stride > 1 for stride in node.strides) and not params.prune_downsample_convs:

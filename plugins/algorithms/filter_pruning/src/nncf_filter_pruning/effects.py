@@ -155,6 +155,12 @@ class Costs:
         for (name, axis), channels in coupling.claims.items():
             self._axes.setdefault(name, {})[axis] = channels
 
+    @property
+    def unsized(self) -> int:
+        """How many layers have dimensions that are not known, beside that of the batch."""
+        nodes = (layer.node for layer in self._coupling.layers)
+        return sum(None in (*(node.inputs[0].shape or ())[1:], *(node.outputs[0].shape or ())[1:]) for node in nodes)
+
     def operations(self, removal: Removal) -> float:
         """Floating-point operations of the layers."""
         return sum(self.by_layer(removal).values())
