@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 _ALGORITHM = "nncf_weight_compression"
+_DIGITS = ("nncf_torch", "nncf_onnx", "nncf_openvino", "onnx", "onnxscript", "openvino", "sklearn", "torch")
 _NEEDS = {
     "algorithms/weight_compression/*": (_ALGORITHM,),
     "algorithms/weight_compression/test_on_onnx.py": ("nncf_onnx",),
@@ -19,6 +20,16 @@ _NEEDS = {
         "nncf_onnx", "nncf_openvino", "nncf_torch", "onnx", "onnxscript", "openvino", "torch",
     ),
     "algorithms/smooth_quant/test_on_onnx.py": ("nncf_onnx",),
+    "algorithms/magnitude_sparsity/*": ("nncf_magnitude_sparsity",),
+    "algorithms/magnitude_sparsity/test_on_digits.py": ("nncf_knowledge_distillation", *_DIGITS),
+    "algorithms/rb_sparsity/*": ("nncf_rb_sparsity", "nncf_magnitude_sparsity", *_DIGITS),
+    "algorithms/const_sparsity/*": ("nncf_const_sparsity",),
+    "algorithms/const_sparsity/test_on_digits.py": (
+        "nncf_magnitude_sparsity", "nncf_post_training_quantization", *_DIGITS,
+    ),
+    "algorithms/movement_sparsity/*": ("nncf_movement_sparsity", *_DIGITS),
+    "algorithms/knowledge_distillation/*": ("nncf_knowledge_distillation", "nncf_magnitude_sparsity", *_DIGITS),
+    "algorithms/activation_sparsity/*": ("nncf_activation_sparsity", _ALGORITHM, *_DIGITS),
     "backends/onnx/*": ("nncf_onnx",),
     "backends/openvino/*": ("nncf_openvino", "openvino"),
     "backends/test_parity.py": (

@@ -20,6 +20,7 @@ from nncf_core.transformations import (
     InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     ReplaceConstant,
     Transformation,
 )
@@ -72,7 +73,7 @@ def checked_edits(algorithm: str, edits: Iterable[Transformation], graph: Graph)
 def _target(edit: Transformation) -> object:
     if isinstance(edit, InsertBias):
         return edit.node
-    return edit.target if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
+    return edit.target if isinstance(edit, (InsertMultiply, InsertQuantizer, InsertThreshold)) else edit.constant
 
 
 def _numbers(edit: Transformation) -> Array:
@@ -83,6 +84,8 @@ def _numbers(edit: Transformation) -> Array:
         return edit.value
     if isinstance(edit, InsertMultiply):
         return edit.factor
+    if isinstance(edit, InsertThreshold):
+        return np.asarray(edit.threshold)
     if isinstance(edit, InsertMask):
         return edit.mask
     if isinstance(edit, InsertLowRank):

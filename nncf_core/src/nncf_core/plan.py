@@ -34,6 +34,7 @@ from nncf_core.transformations import (
     InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     MaskKind,
     PointKind,
     ReplaceConstant,
@@ -50,8 +51,8 @@ class PlanEntry:
     """One edit, without its arrays.
 
     :param algorithm: name of the algorithm that asked for it.
-    :param action: ``compress``, ``replace``, ``mask``, ``fold_mask``, ``low_rank``, ``multiply``, ``bias`` or
-        ``quantize``.
+    :param action: ``compress``, ``replace``, ``mask``, ``fold_mask``, ``low_rank``, ``multiply``, ``threshold``,
+        ``bias`` or ``quantize``.
     :param target: name of the constant or layer, or the target point.
     :param users: names of the nodes that use the constant.
     :param shape: shape of the constant.
@@ -89,6 +90,8 @@ def entry_for(algorithm: str, transformation: Transformation, graph: Graph, size
     """The light description of a transformation."""
     if isinstance(transformation, InsertMultiply):
         return PlanEntry(algorithm, "multiply", str(transformation.target), reason=transformation.reason)
+    if isinstance(transformation, InsertThreshold):
+        return PlanEntry(algorithm, "threshold", str(transformation.target), reason=transformation.reason)
     if isinstance(transformation, InsertBias):
         return PlanEntry(algorithm, "bias", transformation.node, reason=transformation.reason)
     if isinstance(transformation, InsertQuantizer):
@@ -255,6 +258,14 @@ def _encode(transformation: Transformation, arrays: dict[str, np.ndarray]) -> di
             "name": transformation.name,
             "reason": transformation.reason,
         }
+    if isinstance(transformation, InsertThreshold):
+        target = transformation.target
+        return {
+            "threshold": {"node": target.node, "kind": target.kind.value, "port": target.port},
+            "value": transformation.threshold,
+            "name": transformation.name,
+            "reason": transformation.reason,
+        }
     if isinstance(transformation, InsertQuantizer):
         target, quantizer = transformation.target, transformation.quantizer
         return {
@@ -311,6 +322,10 @@ def _decode(data: Mapping[str, Any], arrays: Any) -> Transformation:
         where = data["multiply"]
         point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
         return InsertMultiply(point, _fetch(data["factor"], arrays), data["name"], reason)
+    if "threshold" in data:
+        where = data["threshold"]
+        point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])
+        return InsertThreshold(point, data["value"], data["name"], reason)
     if "quantize" in data:
         where, integers = data["quantize"], data["integers"]
         point = TargetPoint(where["node"], PointKind(where["kind"]), where["port"])

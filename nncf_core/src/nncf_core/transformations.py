@@ -114,6 +114,21 @@ class InsertMultiply:
 
 
 @frozen
+class InsertThreshold:
+    """Set elements of the tensor at a target point to zero that do not exceed a number in magnitude.
+
+    :param target: at an input, only that input sees the zeros; at an output, all consumers do.
+    :param threshold: from 0; elements of this magnitude become zero, too.
+    :param name: name of the new node.
+    """
+
+    target: TargetPoint
+    threshold: float
+    name: str = ""
+    reason: str = ""
+
+
+@frozen
 class InsertBias:
     """Give a layer that has no bias one.
 
@@ -237,6 +252,7 @@ Transformation: TypeAlias = (
     CompressConstant
     | ReplaceConstant
     | InsertMultiply
+    | InsertThreshold
     | InsertBias
     | InsertLowRank
     | InsertQuantizer

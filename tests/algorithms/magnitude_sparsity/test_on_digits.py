@@ -196,7 +196,8 @@ def _resumed(folder: Path, sections: list[dict[str, Any]]) -> None:
     script = [sys.executable, "-m", "tests.backends.resume_digits", str(folder)]
     found = subprocess.run(script, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == wanted
+    # runs differ in last bits by where arrays lie in memory, by which kernels go
+    np.testing.assert_allclose(json.loads(found.stdout), wanted, rtol=1e-4)
     # for use alone, without controllers and their algorithms
     restored = nncf.torch.load_from_config(base, json.loads((folder / "state.json").read_text())["builder_state"])
     restored.load_state_dict(torch.load(folder / "model.pt", weights_only=True))

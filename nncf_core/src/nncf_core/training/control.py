@@ -156,7 +156,7 @@ class CompressionAlgorithmController:
 
         ``{"builder_state": what was done to the model, "ctrl_state": states by names of algorithms}``.
         """
-        return {"builder_state": dict(self.trained_model.description()), "ctrl_state": self.states()}
+        return {"builder_state": dict(self._attached.description()), "ctrl_state": self.states()}
 
     def states(self) -> dict[str, Any]:
         """States by names of algorithms."""
@@ -206,6 +206,10 @@ class CompressionAlgorithmController:
 
         :raises InternalError: when nobody told which model it is.
         """
+        return self._attached
+
+    @property
+    def _attached(self) -> TrainedModel:
         if self._trained is None:
             raise InternalError("The controller belongs to no model in training.")
         return self._trained

@@ -87,7 +87,8 @@ def sparsifiable(graph: Graph, context: Context, kinds: Iterable[OpKind] = KINDS
         for _, port in node.weights:
             constant = graph.constants[str(port.constant)]
             users = [user for user, _ in graph.users(constant.name)]
-            if constant.name in found or any(is_excluded(user, context.ignored) for user in users):
+            left_out = constant.name in context.ignored or any(is_excluded(user, context.ignored) for user in users)
+            if constant.name in found or left_out:
                 continue
             if not (constant.is_float or constant.stored_as_float):
                 continue

@@ -20,6 +20,7 @@ from nncf_core.transformations import (
     InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -43,6 +44,8 @@ def apply(model: ir.Model, graph: Graph, transformations: Iterable[Transformatio
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertThreshold):
+            editor.cut_off(transformation)
         elif isinstance(transformation, InsertBias):
             editor.add_bias(transformation)
         elif isinstance(transformation, InsertLowRank):
@@ -148,6 +151,24 @@ class _Editor:
         new = rewriter.node("Mul", [value, factor], name, f"{value.name}_multiplied", value.dtype)
         new.outputs[0].shape = value.shape
         self._insert(place, [new])
+
+    def cut_off(self, command: InsertThreshold) -> None:
+        """A Where between the tensor and zero; a model's output keeps its name."""
+        place = self._place(command.target)
+        rewriter, value, dtype = self.rewriter, place.value, place.dtype
+        name = command.name or f"{command.target.node}/threshold"
+        numbers = [
+            rewriter.constant(place.graph, f"{name}/{part}", ir.Tensor(np.asarray(number).astype(dtype.numpy())))
+            for part, number in (("limit", command.threshold), ("zero", 0.0))
+        ]
+        size = rewriter.node("Abs", [value], f"{name}/abs", f"{value.name}_abs", value.dtype)
+        compared = [size.outputs[0], numbers[0]]
+        above = rewriter.node("Greater", compared, f"{name}/above", f"{value.name}_above", ir.DataType.BOOL)
+        chosen = [above.outputs[0], value, numbers[1]]
+        new = rewriter.node("Where", chosen, name, f"{value.name}_cut_off", value.dtype)
+        for node in (size, above, new):
+            node.outputs[0].shape = value.shape
+        self._insert(place, [size, above, new])
 
     def add_bias(self, command: InsertBias) -> None:
         """The third operand of a convolution or a Gemm; behind a MatMul an Add."""

@@ -21,6 +21,7 @@ from nncf_core.transformations import (
     InsertLowRank,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -46,6 +47,8 @@ def apply(working: WorkingModel, graph: Graph, transformations: Iterable[Transfo
     for transformation in transformations:
         if isinstance(transformation, InsertMultiply):
             editor.multiply(transformation)
+        elif isinstance(transformation, InsertThreshold):
+            editor.cut_off(transformation)
         elif isinstance(transformation, InsertBias):
             editor.add_bias(transformation)
         elif isinstance(transformation, InsertLowRank):
@@ -119,6 +122,15 @@ class _Editor:
         name = self._unique(command.name or f"{command.target.node}/multiply")
         factor = self._number(command.factor, place.source.get_element_type(), f"{name}/factor")
         self._insert(opset1.multiply(place.source, factor), name, place)
+
+    def cut_off(self, command: InsertThreshold) -> None:
+        """A Select between the tensor and zero; a model's output keeps its name."""
+        place = self._place(command.target)
+        name, kind = self._unique(command.name or f"{command.target.node}/threshold"), place.source.get_element_type()
+        limit = self._number(np.asarray(command.threshold), kind, f"{name}/limit")
+        zero = self._number(np.asarray(0.0), kind, f"{name}/zero")
+        above = opset1.greater(opset1.absolute(place.source), limit)
+        self._insert(opset1.select(above, place.source, zero), name, place)
 
     def add_bias(self, command: InsertBias) -> None:
         """An Add behind the layer; a model's output keeps its name."""

@@ -196,7 +196,8 @@ def _multiplications(model: nn.Module) -> Iterator[dict[str, Any]]:
         for edit in multiplications_of(module):
             factor = module._buffers[edit.buffer]
             assert factor is not None
-            values = {"name": edit.name, "buffer": edit.buffer, "at_input": edit.at_input, **_described(factor)}
+            values = {"name": edit.name, "buffer": edit.buffer, "at_input": edit.at_input, "operation": edit.operation}
+            values |= _described(factor)
             yield {"hook_names_in_model": [path], "module_cls_name": _MULTIPLICATION, "module_config": values}
 
 
@@ -244,7 +245,9 @@ def _stored(names: list[str], values: Mapping[str, Any]) -> Stored:
 def _place_multiplication(model: nn.Module, names: list[str], values: Mapping[str, Any]) -> None:
     module = model.get_submodule(names[0])
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
-    edit = Multiplication(values["name"], values["buffer"], bool(values["at_input"]))
+    edit = Multiplication(
+        values["name"], values["buffer"], bool(values["at_input"]), values.get("operation", "multiply")
+    )
     add_multiplication(module, edit, _empty(values, device))
 
 

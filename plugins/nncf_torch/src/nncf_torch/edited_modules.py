@@ -1,4 +1,4 @@
-"""Multiplications at the inputs and outputs of modules, as hooks that ``torch.compile`` and ``torch.export`` trace."""
+"""Multiplications and thresholds at the boundaries of modules, as hooks that ``torch.compile`` and others trace."""
 
 from __future__ import annotations
 
@@ -8,20 +8,36 @@ from typing import Any
 import torch
 from attrs import frozen
 from torch import nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 
 @frozen
 class Multiplication:
-    """A factor at the boundary of a module; the module holds it as a buffer.
+    """A factor, or a threshold, at the boundary of a module; the module holds it as a buffer.
 
     :param name: name of its node in the graph.
     :param buffer: name of the buffer.
     :param at_input: whether it is at the input, or at the output.
+    :param operation: ``multiply`` by the number that the buffer holds, or ``keep_large``: see :func:`keep_large`.
     """
 
     name: str
     buffer: str
     at_input: bool
+    operation: str = "multiply"
+
+    def applied(self, tensor: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+        """The tensor behind the edit."""
+        return keep_large(tensor, number) if self.operation == "keep_large" else tensor * number
+
+
+def keep_large(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    """A tensor with zeros in place of what does not exceed a number in magnitude."""
+    if has_torch_function((x, threshold)):
+        # one call for those who watch torch functions
+        result: torch.Tensor = handle_torch_function(keep_large, (x, threshold), x, threshold)
+        return result
+    return torch.where(x.abs() > threshold, x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 class MultiplyInput:
@@ -34,9 +50,9 @@ class MultiplyInput:
         """Arguments with the first one multiplied."""
         factor = getattr(module, self.edit.buffer)
         if args:
-            return (args[0] * factor, *args[1:]), kwargs
+            return (self.edit.applied(args[0], factor), *args[1:]), kwargs
         name = next(iter(kwargs))
-        return args, {**kwargs, name: kwargs[name] * factor}
+        return args, {**kwargs, name: self.edit.applied(kwargs[name], factor)}
 
 
 class MultiplyOutput:
@@ -47,8 +63,7 @@ class MultiplyOutput:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         """The product."""
-        product: torch.Tensor = output * getattr(module, self.edit.buffer)
-        return product
+        return self.edit.applied(output, getattr(module, self.edit.buffer))
 
 
 def add_multiplication(module: nn.Module, edit: Multiplication, factor: torch.Tensor) -> None:

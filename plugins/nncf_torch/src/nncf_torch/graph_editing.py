@@ -14,7 +14,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from nncf_core.errors import ValidationError
+from nncf_core.errors import UnsupportedBackendError, ValidationError
 from nncf_core.graph import Graph, OpKind
 from nncf_core.low_rank import branched_layers, layers_of
 from nncf_core.numerics.quantizer import Quantizer
@@ -23,10 +23,13 @@ from nncf_core.training.refusals import without_masks
 from nncf_core.transformations import (
     Adapter,
     CompressConstant,
+    FoldMask,
     InsertBias,
     InsertLowRank,
+    InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -59,10 +62,18 @@ def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformat
         elif isinstance(transformation, InsertQuantizer):
             editor.quantize(transformation)
         else:
-            raise without_masks("Programs are not trained, and exported PyTorch", transformation.constant)
+            raise _refused(transformation)
     model.graph.lint()
     model.module.recompile()
     return model
+
+
+def _refused(transformation: InsertThreshold | InsertMask | FoldMask) -> UnsupportedBackendError:
+    if isinstance(transformation, InsertThreshold):
+        return UnsupportedBackendError(
+            f"{transformation.target} gets no threshold in a program; give the torch.nn.Module that it was made from."
+        )
+    return without_masks("Exported PyTorch", transformation.constant)
 
 
 def takes_low_rank(graph: Graph, constant: str) -> bool:

@@ -19,6 +19,7 @@ from nncf_core.transformations import (
     InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     MaskKind,
     PointKind,
     ReplaceConstant,
@@ -56,7 +57,7 @@ def apply(model: ModuleModel, graph: Graph, transformations: Iterable[Transforma
         elif isinstance(transformation, ReplaceConstant):
             place = _place(known, transformation.constant)
             known[place.name] = _replaced(place, transformation)
-        elif isinstance(transformation, InsertMultiply):
+        elif isinstance(transformation, (InsertMultiply, InsertThreshold)):
             _multiply(model, graph, transformation)
         elif isinstance(transformation, InsertBias):
             add_bias(model, graph, transformation)
@@ -180,7 +181,9 @@ def _owner(root: nn.Module, node: Node) -> str:
     return path_of(node)
 
 
-def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None:
+def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply | InsertThreshold) -> None:
+    cut_off = isinstance(command, InsertThreshold)
+    value = command.threshold if isinstance(command, InsertThreshold) else command.factor
     point = command.target
     module = module_at(model.module, graph, point)
     node = graph.node(point.node)
@@ -188,13 +191,14 @@ def _multiply(model: ModuleModel, graph: Graph, command: InsertMultiply) -> None
     port = (node.inputs if at_input else node.outputs)[point.port]
     held = next((tensor for tensor in (*module.parameters(), *module.buffers())), None)
     dtype = torch_dtype(port.dtype) if port.dtype is not None else _dtype(module)
-    factor = tensor_of(np.asarray(command.factor, np.float32)).to(dtype)
+    factor = tensor_of(np.asarray(value, np.float32)).to(dtype)
     taken = {edit.name for part in model.module.modules() for edit in multiplications_of(part)}
-    name, number = command.name or f"{point.node}/multiply", 0
+    name = stem = command.name or f"{point.node}/{'threshold' if cut_off else 'multiply'}"
+    number = 0
     while name in taken or name in graph:
         number += 1
-        name = f"{command.name or f'{point.node}/multiply'}_{number}"
-    edit = Multiplication(name, free_buffer_name(module), at_input)
+        name = f"{stem}_{number}"
+    edit = Multiplication(name, free_buffer_name(module), at_input, "keep_large" if cut_off else "multiply")
     add_multiplication(module, edit, factor if held is None else factor.to(held.device))
 
 

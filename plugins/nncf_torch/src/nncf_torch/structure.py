@@ -26,6 +26,11 @@ _CONV_TRANSPOSE: Mapping[type[nn.Module], str] = {
     nn.ConvTranspose3d: "conv_transpose3d",
 }
 
+_STEPS: Mapping[str, tuple[str, OpKind]] = {
+    "multiply": ("mul", OpKind.MULTIPLY),
+    "keep_large": ("keep_large", OpKind.OTHER),
+}
+
 
 def build(model: nn.Module) -> Graph:
     """Nodes for the weights that the classes of modules tell of."""
@@ -35,7 +40,7 @@ def build(model: nn.Module) -> Graph:
     counts: dict[str, int] = {}
     for path, module in model.named_modules():
         nodes += [
-            Node(edit.name, "mul", OpKind.MULTIPLY, (Port(""),), (Port(f"{edit.name}/output"),))
+            Node(edit.name, *_STEPS[edit.operation], (Port(""),), (Port(f"{edit.name}/output"),))
             for edit in multiplications_of(module)
         ]
         for op_type, kind, attribute, layout in _weights(module):

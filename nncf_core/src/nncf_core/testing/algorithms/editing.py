@@ -25,6 +25,7 @@ from nncf_core.transformations import (
     InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     PointKind,
     TargetPoint,
     Transformation,
@@ -159,7 +160,7 @@ class EditTests(AlgorithmSuite):
 def _target(edit: Transformation) -> str:
     if isinstance(edit, InsertBias):
         return edit.node
-    return str(edit.target) if isinstance(edit, (InsertMultiply, InsertQuantizer)) else edit.constant
+    return str(edit.target) if isinstance(edit, (InsertMultiply, InsertQuantizer, InsertThreshold)) else edit.constant
 
 
 def _check_point(graph: Graph, point: TargetPoint, what: str) -> None:
@@ -179,6 +180,10 @@ def _check_edit(graph: Graph, edit: Transformation) -> None:
         return
     if isinstance(edit, InsertQuantizer):
         _check_point(graph, edit.target, "InsertQuantizer")
+        return
+    if isinstance(edit, InsertThreshold):
+        _check_point(graph, edit.target, "InsertThreshold")
+        expect(edit.threshold >= 0, f"the threshold at {edit.target} is {edit.threshold}")
         return
     if isinstance(edit, InsertBias):
         expect(edit.node in graph, f"InsertBias: the graph has no node {edit.node!r}")

@@ -26,6 +26,7 @@ from nncf_core.transformations import (
     InsertMask,
     InsertMultiply,
     InsertQuantizer,
+    InsertThreshold,
     PointKind,
     ReplaceConstant,
     TargetPoint,
@@ -66,6 +67,10 @@ class NumpyTargetPointInserter:
         for transformation in transformations:
             if isinstance(transformation, InsertMultiply):
                 _insert(model, transformation, Operation("", "Multiply", ("factor",), ""), transformation.factor)
+                continue
+            if isinstance(transformation, InsertThreshold):
+                limit = np.asarray(transformation.threshold, np.float32)
+                _insert(model, transformation, Operation("", "Threshold", ("limit",), ""), limit)
                 continue
             if isinstance(transformation, InsertQuantizer):
                 quantizer = transformation.quantizer
@@ -185,7 +190,7 @@ def _prune(model: NumpyModel) -> None:
 
 def _insert(
     model: NumpyModel,
-    command: InsertMultiply | InsertBias | InsertQuantizer,
+    command: InsertMultiply | InsertThreshold | InsertBias | InsertQuantizer,
     operation: Operation,
     *constants: np.ndarray,
 ) -> None:

@@ -133,6 +133,7 @@ OPERATORS: Mapping[str, Callable[..., np.ndarray]] = {
     "MatMul": _matmul,
     "Add": lambda _, a, b: np.add(a, b).astype(a.dtype),
     "Multiply": lambda _, a, b: np.multiply(a, b).astype(a.dtype),
+    "Threshold": lambda _, x, limit: np.where(np.abs(x) > limit, x, 0).astype(x.dtype),
     "Relu": lambda _, x: np.maximum(x, np.zeros((), x.dtype)),
     "Identity": lambda _, x: x,
     "Quantize": _quantize,

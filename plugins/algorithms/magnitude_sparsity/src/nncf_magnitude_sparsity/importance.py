@@ -21,7 +21,8 @@ def normed(weight: Array) -> Array:
     """Magnitudes over the Euclidean norm of the weight; of one that is all zeros, zeros."""
     xp = space_of(weight).xp
     magnitude = absolute(weight)
-    norm = xp.linalg.vector_norm(magnitude)
+    # in float64, so that all libraries, which sum in other orders, come to the same float32
+    norm = xp.astype(xp.linalg.vector_norm(xp.astype(magnitude, xp.float64)), xp.float32)
     return magnitude / xp.where(norm > 0, norm, xp.ones_like(norm))
 
 
