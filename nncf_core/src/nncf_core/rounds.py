@@ -240,6 +240,8 @@ class Run:
         if not requests:
             return Statistics()
         size = samples(step.algorithm, step.params, index)
+        if size is not None and self.dataset is not None and getattr(step.params, "batches_count", False):
+            size = -(-size // (self.dataset.get_batch_size() or 1))
         length = None if self.dataset is None else self.dataset.get_length()
         total = min((n for n in (size, length) if n is not None), default=None)
         cache = StatisticsCache.of(step.statistics_path, graph, name, index)
