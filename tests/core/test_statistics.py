@@ -54,6 +54,7 @@ AGGREGATIONS = {
     "mean": lambda rows: rows.mean(axis=0),
     "max": lambda rows: rows.max(axis=0),
     "min": lambda rows: rows.min(axis=0),
+    "quantile": lambda rows: np.quantile(rows, SHARE, axis=0),
     "median": lambda rows: np.median(rows, axis=0),
     "mean_no_outliers": mean_no_outliers,
     "median_no_outliers": median_no_outliers,
@@ -191,9 +192,9 @@ def test_a_restored_state_goes_on_equally(kind, stream):
 @pytest.mark.parametrize(
     "kind",
     sorted(
-        k
-        for k in {*AGGREGATORS} - {"tensors"}
-        if "median" not in k and "outliers" not in k and not k.startswith("quantile")
+        kind
+        for kind in {*AGGREGATORS} - {"tensors"}
+        if "median" not in kind and "outliers" not in kind and not kind.startswith("quantile")
     ),
 )
 def test_the_state_does_not_grow(kind):
@@ -209,7 +210,7 @@ def test_the_state_does_not_grow(kind):
         assert sizes.pop() <= 8 * 8 + 8
 
 
-@pytest.mark.parametrize("kind", ["median", "median_max", "mean_no_outliers_mean"])
+@pytest.mark.parametrize("kind", ["median", "median_max", "mean_no_outliers_mean", "quantile"])
 def test_the_state_of_a_distribution_does_not_grow_for_ever(kind):
     random = np.random.default_rng(0)
     aggregator, sizes = AGGREGATORS[kind](axis=-1), []

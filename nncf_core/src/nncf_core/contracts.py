@@ -299,7 +299,10 @@ class Algorithm(Protocol):
 
 @runtime_checkable
 class SamplingAlgorithm(Protocol):
-    """What an algorithm has besides when its rounds do not all look at ``params.subset_size`` samples."""
+    """What an algorithm has besides when its rounds do not all look at ``params.subset_size`` samples.
+
+    A sample is an item of the dataset; where ``params.batches_count`` is true, an item that is a batch is as many.
+    """
 
     def samples(self, params: Any, round_index: int) -> int | None:
         """Number of samples that statistics of a round are collected on; ``None``: all."""

@@ -270,6 +270,8 @@ class Run:
         """Read what an earlier run left, or run the model on the dataset."""
         name = step.algorithm.name
         size = samples(step.algorithm, step.params, index)
+        if size is not None and self.dataset is not None and getattr(step.params, "batches_count", False):
+            size = -(-size // (self.dataset.get_batch_size() or 1))
         asking = Round(name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
         return self._gathering.statistics(asking, model, graph, requests)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -210,3 +211,27 @@ def test_learning_rate_and_weight_decay() -> None:
     other = StagedQuantizationScheduler(params, lambda *_: None)
     other.load_state(json.loads(json.dumps(scheduler.get_state())))
     assert (other.current_epoch, other.learning_rate) == (7, 0.0)
+
+
+def test_samples_of_batches_count() -> None:
+    """Four samples are two batches of two; what lies in the third is not seen."""
+
+    class Loader:
+        batch_size = 2
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            return iter([random(*SHAPE, seed=10 + i) * 10.0 ** (i > 1) for i in range(3)])
+
+    config = {
+        "target_device": "NPU",
+        "compression": {
+            "algorithm": "quantization",
+            "preset": "mixed",
+            "quantize_outputs": True,
+            "initializer": {"range": {"type": "min_max", "num_init_samples": 4}},
+        },
+    }
+    result = run(config, network(), dataset=nncf.Dataset(Loader())).model
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in result.graph.initializer}
+    seen = np.stack([random(*SHAPE, seed=10 + i) for i in range(2)])
+    np.testing.assert_allclose(range_of(found), (seen.min(), seen.max()), rtol=0.02)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from nncf.common import initialization as initialization
     from nncf.common import logging as logging
     from nncf.common import pruning as pruning
+    from nncf.common import quantization as quantization
     from nncf.common import sparsity as sparsity
     from nncf.common import statistics as statistics
 
@@ -21,6 +22,7 @@ if not TYPE_CHECKING:
             "initialization",
             "logging",
             "pruning",
+            "quantization",
             "sparsity",
             "statistics",
         ),

@@ -18,6 +18,10 @@ from nncf_openvino.element_types import numpy_name, type_name
 from nncf_openvino.opening import reason_of
 from nncf_openvino.working import WorkingModel
 
+# the binding sets itself up for arrays when it sees the first one; two threads that come to that at once, one with
+# Python's lock and one with the binding's, wait for each other for ever
+ov.Tensor(np.zeros(1, np.float32))
+
 EXACT: Mapping[str, Any] = {
     "INFERENCE_PRECISION_HINT": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",

@@ -43,6 +43,7 @@ class QuantizationSettings:
     quantize_inputs: bool = True
     overrides: list[Override] = Factory(list)
     mixed_precision: MixedPrecision | None = None
+    batches_count: bool = False
 
 
 SCHEMA: Mapping[str, Any] = {
@@ -80,6 +81,11 @@ SCHEMA: Mapping[str, Any] = {
         },
         "overrides": OVERRIDES,
         "mixed_precision": MIXED_PRECISION,
+        "batches_count": {
+            "description": "Whether an item of the dataset that is a batch counts as so many samples.",
+            "type": "boolean",
+            "default": False,
+        },
     },
 }
 

@@ -29,7 +29,7 @@ def _refuse(what: str, reason: str) -> None:
 class RangeInit:
     """How ranges are found, of all quantizers or of some.
 
-    :param num_init_samples: items of the dataset that are looked at.
+    :param num_init_samples: samples that are looked at, in whole batches.
     :param type: how.
     :param params: ``min_percentile`` and ``max_percentile``.
     :param target_quantizer_group: ``activations`` or ``weights``; ``None``: both.

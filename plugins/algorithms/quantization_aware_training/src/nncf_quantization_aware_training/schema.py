@@ -33,7 +33,7 @@ def _object(description: str, properties: Mapping[str, Any], required: tuple[str
 _PERCENT = {"type": "number", "minimum": 0, "maximum": 100}
 
 RANGE: Mapping[str, Any] = {
-    "num_init_samples": _count("Items of the dataset that ranges are found on.", 256, 1),
+    "num_init_samples": _count("Samples that ranges are found on, in whole batches.", 256, 1),
     "type": {
         "description": "mixed_min_max: extremes of weights, means of the samples' extremes of activations; min_max: "
         "extremes; mean_min_max: means of the samples' extremes; percentile: percentiles of all elements; "

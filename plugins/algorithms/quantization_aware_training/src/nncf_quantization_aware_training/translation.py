@@ -40,6 +40,7 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
         "preset": params.preset,
         "target_device": params.target_device,
         "subset_size": max(samples, default=RangeInit().num_init_samples),
+        "batches_count": True,
         "quantize_inputs": params.quantize_inputs,
         "advanced_parameters": advanced,
         **_mixed_precision(params),

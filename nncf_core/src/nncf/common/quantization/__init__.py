@@ -1,0 +1,1 @@
+"""What quantization has in common."""
