@@ -188,7 +188,8 @@ class Node:
     :param kind: the canonical kind.
     :param scope: names of the control-flow nodes or functions that contain it, outermost first.
     :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …). Of a convolution ``padded``:
-        whether zeros are put around its input; not there when that is not known.
+        whether zeros are put around its input; not there when that is not known. ``activation_bits`` where the runtime
+        rounds its input to so many bits before it computes.
     """
 
     name: str

@@ -121,6 +121,8 @@ def _attributes(node: ir.Node, kind: OpKind) -> dict[str, object]:
     if kind is OpKind.CONV:
         pads, auto = node.attributes.get("pads"), plain.get("auto_pad", "NOTSET")
         plain["padded"] = (pads is not None and any(pads.as_ints())) or auto not in ("NOTSET", "VALID")
+    if node.op_type == "MatMulNBits" and plain.get("accuracy_level") == 4:
+        plain["activation_bits"] = 8
     return plain
 
 
