@@ -58,7 +58,6 @@ AGGREGATIONS = {
     "median": lambda rows: np.median(rows, axis=0),
     "mean_no_outliers": mean_no_outliers,
     "median_no_outliers": median_no_outliers,
-    "quantile": lambda rows: np.quantile(rows, SHARE, axis=0),
 }
 ROWS_APART = ("mean_mean_variance", "mean_max_variance", "mean_channel_abs_max")  # see test_matrix_statistics.py
 RANGES = ("least_error_range", "least_error_symmetric_range")  # see test_histograms.py

@@ -54,6 +54,10 @@ class UnsupportedVersionError(NNCFError, RuntimeError):
     """A framework, a model format or a plugin has a version that is not supported."""
 
 
+class VerificationError(NNCFError, RuntimeError):
+    """A model that was written does not do what it should, or a run does not give what it gave before."""
+
+
 class InvalidQuantizerGroupError(NNCFError, ValueError):
     """A quantizer group is unknown."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nncf_core.cli.data import dataset_of, dataset_options
-from nncf_core.cli.outcome import check_report, outcome_options, write_report
+from nncf_core.cli.outcome import check_report, outcome_options, write_report, written
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nncf_core.dataset import Dataset
     from nncf_core.progress import Progress
     from nncf_core.report import Report
+    from nncf_core.verification import Certificate
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -236,7 +238,7 @@ def execute(
         config = {**config, "backend_params": {**config.get("backend_params", {}), **_pairs(backend_params)}}
     progress: Progress = SilentProgress() if options["quiet"] else default_progress()
     start = time.perf_counter()
-    notes = Observation(measures=options["report_file"] is not None)
+    notes, certificate = Observation(measures=options["report_file"] is not None), None
     with _executor(options["threads"]) as executor:
         shared: dict[str, Any] = {"dataset": dataset, "executor": executor, "progress": progress}
         shared["validation"] = validation
@@ -247,16 +249,18 @@ def execute(
             if options["save_plan"] is not None:
                 plan.save(options["save_plan"])
         if output is not None and not options["dry_run"]:
-            notes = Observation(measures=notes.measures)
-            result = pipeline.run(
-                config, model, output=output, work_dir=options["work_dir"], observation=notes, **shared
-            )
-            report = result.report
+            notes = Observation(measures=notes.measures, verifies=options["verify"])
+            with written(model, output, notes, dataset, progress) as writing:
+                result = pipeline.run(
+                    config, model, output=writing.path, work_dir=options["work_dir"], observation=notes, **shared
+                )
+            report, certificate = result.report, writing.certificate
     if options["report_file"] is not None:
-        write_report(options["report_file"], model, report, config, notes, _again(model, output, options))
+        again = _again(model, output, options)
+        write_report(options["report_file"], model, report, config, notes, again, certificate)
     if options["quiet"]:
         return
-    _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options)
+    _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options, certificate)
 
 
 def _again(model: Path, output: Path | None, options: Mapping[str, Any]) -> str:
@@ -267,13 +271,22 @@ def _again(model: Path, output: Path | None, options: Mapping[str, Any]) -> str:
     return shlex.join(["nncf", "run", "config.json", str(model), "-o", str(output or "OUTPUT"), *data])
 
 
-def _print(report: Report, model: Path, output: Path | None, seconds: float, options: Mapping[str, Any]) -> None:
+def _print(
+    report: Report,
+    model: Path,
+    output: Path | None,
+    seconds: float,
+    options: Mapping[str, Any],
+    certificate: Certificate | None,
+) -> None:
     if options["as_json"]:
         from attrs import asdict
 
         files = {"model": str(model), "output": None if output is None else str(output)}
         entries = [asdict(entry) for entry in report.entries]
-        click.echo(json.dumps({**files, "seconds": round(seconds, 3), **report.to_json(), "entries": entries}))
+        verified = {} if certificate is None else {"verification": certificate.to_json()}
+        found = {**files, "seconds": round(seconds, 3), **report.to_json(), "entries": entries, **verified}
+        click.echo(json.dumps(found))
         return
     if options["dry_run"]:
         for entry in report.entries:
@@ -285,6 +298,8 @@ def _print(report: Report, model: Path, output: Path | None, seconds: float, opt
         f"Weights: {readable(report.bytes_before)} -> {readable(report.bytes_after)} "
         f"({ratio:.2f} times smaller), {report.bits_per_weight:.2f} bits per weight"
     )
+    if certificate is not None:
+        click.echo(f"Verified\n{textwrap.indent(str(certificate), '  ')}")
     if output is not None:
         click.echo(f"Wrote {output} in {seconds:.2f} s")
 

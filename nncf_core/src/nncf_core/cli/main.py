@@ -29,7 +29,7 @@ class _Group(click.Group):
     """Turns the framework's own errors into one line, and Ctrl-C into a quiet end."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from nncf_core.errors import NNCFError
+        from nncf_core.errors import NNCFError, VerificationError
 
         try:
             return super().invoke(ctx)
@@ -37,7 +37,7 @@ class _Group(click.Group):
             if logging.getLogger("nncf").isEnabledFor(logging.DEBUG):
                 raise
             click.echo(f"nncf: error: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(3 if isinstance(error, VerificationError) else 1)
         except KeyboardInterrupt:
             click.echo("nncf: interrupted; no file was changed", err=True)
             ctx.exit(130)

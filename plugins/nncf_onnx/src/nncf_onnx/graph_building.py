@@ -127,6 +127,8 @@ def _attributes(node: ir.Node, kind: OpKind) -> dict[str, object]:
         plain["padded"] = (pads is not None and any(pads.as_ints())) or auto not in ("NOTSET", "VALID")
     if kind is OpKind.SPLIT:
         plain["equal_parts"] = has_equal_parts(node)
+    if node.op_type == "MatMulNBits" and plain.get("accuracy_level") == 4:
+        plain["activation_bits"] = 8
     return plain
 
 

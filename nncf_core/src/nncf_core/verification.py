@@ -1,0 +1,267 @@
+"""A certificate: a model as it was written does in its own runtime what the edits of its run say.
+
+Four checks, each on the file as it is opened again:
+
+- *stored*: constants hold what the edits' codes stand for;
+- *run*: the runtime takes the model, and gives finite numbers that depend on the input where the original does;
+- *quantizers*: each gives what our own arithmetic makes of its input;
+- *layers*: each layer with a compressed weight gives what it gives with the numbers that the codes stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from attrs import asdict, frozen
+
+from nncf_core.contracts import Model
+from nncf_core.dataset import Dataset
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, VerificationError
+from nncf_core.graph import Graph
+from nncf_core.made_inputs import made_inputs
+from nncf_core.numerics.kernels import decompress
+from nncf_core.observing import Observation
+from nncf_core.progress import Progress, SilentProgress
+from nncf_core.registry import Backend, registry
+from nncf_core.running import outputs_of, room_for
+from nncf_core.transformations import InsertQuantizer
+from nncf_core.verifying import check_layers, check_quantizers
+
+ITEMS = 2
+"""Items of a dataset that models are run on."""
+
+_STORED = 2.0**-9
+"""What storing may change, against the largest number of a constant: scales may become float16."""
+
+
+@frozen
+class Check:
+    """One check.
+
+    :param name: ``stored``, ``run``, ``quantizers`` or ``layers``.
+    :param passed: ``None``: it could not be made.
+    :param text: what was found, or why it could not be made.
+    """
+
+    name: str
+    passed: bool | None
+    text: str
+
+
+@frozen
+class Certificate:
+    """What verification found.
+
+    :param snr: of the outputs against those of the original model, in dB, the worst; ``None`` where it is not known.
+    """
+
+    checks: tuple[Check, ...]
+    snr: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found to be wrong."""
+        return all(check.passed is not False for check in self.checks)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong."""
+        return tuple(check.text for check in self.checks if check.passed is False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"passed": self.passed, "snr": self.snr, "checks": [asdict(check) for check in self.checks]}
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        words = {True: "yes", False: "NO", None: "not checked"}
+        return "\n".join(f"{check.name}: {words[check.passed]}, {check.text}" for check in self.checks)
+
+
+def verify(
+    original: Model | Path,
+    emitted: Path,
+    notes: Observation,
+    dataset: Dataset[Any, Any] | None = None,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Check a model that a run has written.
+
+    :param original: what the run was given.
+    :param notes: of the run, made with ``verifies``.
+    :param dataset: the model is run on its first items; without one on :func:`~nncf_core.made_inputs.made_inputs`.
+    """
+    backend = registry().backend_for(emitted)
+    progress = progress or SilentProgress()
+    try:
+        model = backend.builder.open(emitted, {})
+        graph = backend.builder.build(model)
+    except NNCFError as error:
+        return Certificate((Check("run", False, f"the written model cannot be opened: {error}"),))
+    checks = [_stored(graph, notes)]
+    items, origin = _items(graph, dataset)
+    obstacle = _obstacle(backend, graph, items)
+    if obstacle is not None:
+        layers = _made("layers", lambda: check_layers(backend, model, graph, (), progress))
+        return Certificate((*checks, Check("run", None, obstacle), layers))
+    run, snr = _run(backend, model, graph, original, items, origin)
+    checks.append(run)
+    if run.passed:
+        for name, check in (
+            ("quantizers", lambda: check_quantizers(backend, model, graph, _found(graph, notes.quantizers), items)),
+            ("layers", lambda: check_layers(backend, model, graph, items[:1], progress)),
+        ):
+            checks.append(_made(name, check))
+    return Certificate(tuple(checks), snr)
+
+
+def _made(name: str, check: Callable[[], tuple[str | None, str]]) -> Check:
+    """A check of parts, which some models cannot be divided in."""
+    try:
+        fault, text = check()
+    except (NNCFError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+        return Check(name, None, f"parts of the model cannot be run alone: {error}")
+    return Check(name, None if not text else fault is None, fault or text or "there are none")
+
+
+def _stored(graph: Graph, notes: Observation) -> Check:
+    """Whether constants hold what the edits say."""
+    missing = [name for name in notes.stored if name not in graph.constants]
+    for name, expected in notes.stored.items():
+        if name in missing:
+            continue
+        constant = graph.constants[name]
+        if constant.compressed is None:
+            return Check("stored", False, f"the constant {name!r} was compressed, but is stored as {constant.dtype}")
+        off = expected.distance(decompress(constant.compressed(), np.float32))
+        constant.release()
+        if not off <= _STORED * expected.largest:
+            return Check(
+                "stored",
+                False,
+                f"the constant {name!r} holds other numbers than its codes stand for: they are off by up to {off:.3g}, "
+                f"and none is larger than {expected.largest:.3g}",
+            )
+    count = len(notes.stored) - len(missing)
+    if missing:
+        return Check("stored", None, f"{count} constants hold their numbers; {len(missing)} have other names now")
+    return Check("stored", True, f"{count} constants hold what their codes stand for")
+
+
+def _items(graph: Graph, dataset: Dataset[Any, Any] | None) -> tuple[list[Any], str]:
+    """What to run on, and what it is."""
+    if dataset is not None:
+        items = list(islice(dataset.get_inference_data(), ITEMS))
+        return items, f"on {len(items)} items of the dataset"
+    made = made_inputs(graph)
+    return ([] if made is None else [made]), "on random inputs"
+
+
+def _obstacle(backend: Backend, graph: Graph, items: Sequence[Any]) -> str | None:
+    """Why a model is not run."""
+    if backend.aggregator is None:
+        return f"no installed plugin runs {backend.builder.title} models"
+    if not items:
+        return "nothing is known of the shape of an input: give --dataset"
+    if not room_for(graph):
+        return "the model is too large to be run in the memory that is free"
+    return None
+
+
+def _run(
+    backend: Backend, model: Model, graph: Graph, original: Model | Path, items: Sequence[Any], origin: str
+) -> tuple[Check, float | None]:
+    """Whether the runtime takes the model and what it gives is any good."""
+    title = backend.builder.title
+    before = backend.builder.open(original, {})
+    graph_before = backend.builder.build(before)
+    try:
+        given = outputs_of(backend, model, graph, items)
+    except (NNCFError, RuntimeError, MemoryError) as error:
+        if _runs(backend, before, graph_before, items):
+            return Check("run", False, f"{title} runs the original, but not what was written: {error}"), None
+        if isinstance(error, UnsupportedDatasetError) and origin == "on random inputs":
+            return Check("run", None, "the model does not run on random inputs: give --dataset"), None
+        return Check("run", None, f"the original does not run either: {error}"), None
+    expected = None
+    if room_for(graph_before):
+        try:
+            expected = outputs_of(backend, before, graph_before, items)
+        except (NNCFError, RuntimeError, MemoryError):
+            expected = None
+    return _compared(given, expected, origin)
+
+
+def _runs(backend: Backend, model: Model, graph: Graph, items: Sequence[Any]) -> bool:
+    try:
+        outputs_of(backend, model, graph, items)
+    except (NNCFError, RuntimeError, MemoryError):
+        return False
+    return True
+
+
+Outputs: TypeAlias = list[dict[str, np.ndarray]]
+"""For each item arrays by name."""
+
+
+def _compared(given: Outputs, expected: Outputs | None, origin: str) -> tuple[Check, float | None]:
+    """Whether outputs are any good, and how near they come to those of the original."""
+    ratios: list[float] = []
+    for index, arrays in enumerate(given):
+        for name, array in arrays.items():
+            reference = _reference(name, arrays, None if expected is None else expected[index])
+            if array.dtype.kind not in "fV" or not array.size:
+                continue
+            values = array.astype(np.float64)
+            usual = reference is None or bool(np.isfinite(reference).all())
+            if not np.isfinite(values).all():
+                if usual:
+                    return Check("run", False, f"the output {name!r} holds NaN or infinite numbers {origin}"), None
+            elif reference is not None and usual and reference.shape == values.shape:
+                if np.ptp(values) == 0 and np.ptp(reference) > 0:
+                    return Check("run", False, f"the output {name!r} is {values.flat[0]:.6g} everywhere {origin}"), None
+                ratios.append(_snr(reference, values))
+    if not ratios:
+        return Check("run", True, f"it runs {origin}"), None
+    worst = min(ratios)
+    if not np.isfinite(worst):
+        return Check("run", True, f"it runs {origin}, and its outputs are those of the original"), None
+    shown = f"it runs {origin}, its outputs have {worst:.1f} dB"
+    return Check("run", True, shown if worst >= 0 else f"{shown}: more error than signal"), worst
+
+
+def _reference(name: str, arrays: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray] | None) -> Any:
+    """The original's output of a name, or its only one."""
+    if expected is None:
+        return None
+    found = expected.get(name)
+    if found is None and len(arrays) == len(expected) == 1:
+        found = next(iter(expected.values()))
+    return None if found is None else found.astype(np.float64)
+
+
+def _snr(reference: np.ndarray, values: np.ndarray) -> float:
+    """``10·log10(Σ y² / Σ (y − ŷ)²)``."""
+    noise = float(((reference - values) ** 2).sum())
+    return float("inf") if noise == 0 else 10 * float(np.log10(max(float((reference**2).sum()), 1e-300) / noise))
+
+
+def _found(graph: Graph, edits: Iterable[InsertQuantizer]) -> list[InsertQuantizer]:
+    return [edit for edit in edits if edit.target.node in graph]
+
+
+def raise_faults(certificate: Certificate, path: Path) -> None:
+    """Say what is wrong, where something is.
+
+    :param path: what was to be written.
+    :raises VerificationError: when something is.
+    """
+    if not certificate.passed:
+        raise VerificationError(
+            f"{path} was not written, since it failed its verification: {'; '.join(certificate.faults)}. Report this "
+            "with the config; --no-verify writes the model all the same."
+        )

@@ -1,0 +1,293 @@
+"""Parts of a compressed model against what our own arithmetic makes of their inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
+import numpy as np
+from attrs import frozen
+
+from nncf_core.contracts import Model
+from nncf_core.errors import ValidationError
+from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait
+from nncf_core.numerics.kernels import decompress
+from nncf_core.progress import Progress
+from nncf_core.registry import Backend
+from nncf_core.running import free_memory, tensors_at
+from nncf_core.transformations import InsertQuantizer, PointKind, ReplaceConstant, TargetPoint
+
+_LAYERS = 48
+"""Layers that are looked at in one run."""
+
+_WEIGHTS = 256 << 20
+"""Bytes of their weights, as float32."""
+
+_ALL_WEIGHTS = 1 << 30
+"""Bytes of the weights of all layers that are looked at; of larger models some layers are, evenly spread."""
+
+_ROWS = 4
+"""Length of axes that may have any, of random numbers."""
+
+_MARGIN = 8
+"""How many times more than one rounding, or than what a sum's roundings come to, a layer may be off."""
+
+_AT_TIES = 0.02
+"""Share of a tensor that may lie so near to the middle between two levels that a runtime takes the other."""
+
+
+@frozen
+class Layer:
+    """A layer that is looked at.
+
+    :param inputs: points of what it is given besides constants.
+    :param output: point of what it gives.
+    :param weights: its compressed constants.
+    """
+
+    node: Node
+    inputs: tuple[TargetPoint, ...]
+    output: TargetPoint
+    weights: tuple[Constant, ...]
+
+
+def check_layers(
+    backend: Backend, model: Model, graph: Graph, items: Sequence[Any], progress: Progress
+) -> tuple[str | None, str]:
+    """What is wrong with the first layer that is off, and what was found.
+
+    A layer is run by itself on what it was given in the model, with floating-point weights in place of its codes.
+
+    :param items: what the model is run on; without any, which spares memory, layers are given random numbers.
+    """
+    layers = _layers(graph)
+    chosen = _spread(layers if items else [layer for layer in layers if _random(layer) is not None])
+    chunks = list(_chunks(chosen))
+    worst = 0.0
+    for chunk in progress.track(chunks, "Verifying layers", len(chunks)):
+        if items:
+            points = list(dict.fromkeys(point for layer in chunk for point in (*layer.inputs, layer.output)))
+            seen = tensors_at(backend, model, graph, points, items)
+        else:
+            seen = [_on_random(backend, model, chunk)]
+        for layer, given, expected in _run_alone(backend, model, chunk, seen):
+            size, tolerance = _deviation(layer, given, expected)
+            if not size <= tolerance:
+                return (
+                    f"the layer {layer.node.name!r} gives other numbers than with the weights that its codes stand "
+                    f"for: {size:.2g} of their size, {tolerance:.2g} is what rounding may do",
+                    "off",
+                )
+            worst = max(worst, size)
+    if not chosen:
+        return None, ""
+    count = f"{len(chosen)} layers" if len(chosen) == len(layers) else f"{len(chosen)} of {len(layers)} layers"
+    where = "" if items else " on random inputs"
+    return None, f"{count} give what they give with the weights that their codes stand for{where}, up to {worst:.1g}"
+
+
+def _layers(graph: Graph) -> list[Layer]:
+    """Layers of the main graph with a compressed weight, that have one output of floating-point numbers."""
+    found = []
+    for node in graph:
+        weights = [graph.constants[port.constant] for _, port in node.weights if port.constant]
+        weights = [constant for constant in weights if constant.compressed is not None]
+        if Trait.WEIGHTED not in node.traits or node.kind is OpKind.RECURRENT or node.scope or not weights:
+            continue
+        inputs = tuple(
+            TargetPoint(node.name, PointKind.INPUT, index)
+            for index, port in enumerate(node.inputs)
+            if port.tensor and port.constant is None
+        )
+        if inputs and node.outputs:
+            found.append(Layer(node, inputs, TargetPoint(node.name), tuple(weights)))
+    return found
+
+
+def _bytes(layer: Layer) -> int:
+    return 4 * sum(constant.size for constant in layer.weights)
+
+
+def _spread(layers: Sequence[Layer]) -> list[Layer]:
+    """All layers, or some of them, evenly spread and with the last, whose weights are not too many."""
+    total = sum(map(_bytes, layers))
+    step = max(math.ceil(total / _ALL_WEIGHTS), 1)
+    return list(reversed(layers[::-1][::step]))
+
+
+def _chunks(layers: Iterable[Layer]) -> Iterator[list[Layer]]:
+    chunk: list[Layer] = []
+    most = min(_WEIGHTS, free_memory() / 6)
+    for layer in layers:
+        if chunk and (len(chunk) == _LAYERS or sum(map(_bytes, chunk)) + _bytes(layer) > most):
+            yield chunk
+            chunk = []
+        chunk.append(layer)
+    if chunk:
+        yield chunk
+
+
+def _random(layer: Layer) -> dict[TargetPoint, np.ndarray] | None:
+    """Random numbers for a layer; ``None`` where nothing is known of what it takes."""
+    weight, port = layer.weights[0], layer.node.inputs[layer.inputs[0].port]
+    shape: tuple[int, ...] | None = None
+    if port.shape is not None:
+        shape = tuple(_ROWS if size is None else size for size in port.shape)
+    elif layer.node.kind is OpKind.MATMUL and len(weight.shape) == 2:
+        place = next(port for _, port in layer.node.weights if port.constant == weight.name)
+        shape = (_ROWS, _terms(place, weight))
+    if shape is None or len(layer.inputs) > 1 or layer.node.kind is OpKind.EMBEDDING:
+        return None
+    dtype = np.dtype(port.dtype or weight.dtype)
+    return {layer.inputs[0]: np.random.default_rng(0).standard_normal(shape, np.float32).astype(dtype)}
+
+
+def _on_random(backend: Backend, model: Model, layers: Sequence[Layer]) -> dict[TargetPoint, np.ndarray]:
+    """What layers of a model are given, and what they give, each by itself."""
+    given: dict[TargetPoint, np.ndarray] = {}
+    for layer in layers:
+        given |= _random(layer) or {}
+    part = backend.inserter.extract(model, list(given), [layer.output for layer in layers])
+    found = backend.inserter.runner(part)({str(point): array for point, array in given.items()})
+    return {**given, **{layer.output: found[str(layer.output)] for layer in layers}}
+
+
+def _run_alone(
+    backend: Backend, model: Model, layers: Sequence[Layer], seen: Sequence[dict[TargetPoint, np.ndarray]]
+) -> Iterator[tuple[Layer, dict[TargetPoint, np.ndarray], np.ndarray]]:
+    """Each layer with the tensors around it in the model, and with what it gives alone."""
+    inserter = backend.inserter
+    starts = [point for layer in layers for point in layer.inputs]
+    part = inserter.extract(model, starts, [layer.output for layer in layers])
+    graph = backend.builder.build(part)
+    names = {constant.name: constant for layer in layers for constant in layer.weights}
+    edits = (ReplaceConstant(name, _values(constant)) for name, constant in names.items() if name in graph.constants)
+    run = inserter.runner(inserter.apply(part, graph, edits, {}))
+    for arrays in seen:
+        outputs = run({str(point): arrays[point] for point in starts})
+        for layer in layers:
+            yield layer, arrays, outputs[str(layer.output)]
+
+
+def _values(constant: Constant) -> np.ndarray:
+    assert constant.compressed is not None
+    values = decompress(constant.compressed())
+    constant.release()
+    return values
+
+
+def _deviation(layer: Layer, arrays: dict[TargetPoint, np.ndarray], expected: np.ndarray) -> tuple[float, float]:
+    """How far off a layer is, against the size of what it gives or of what it adds up, and how far it may be.
+
+    Sums of K products, each rounded to a relative ``eps``, are off by about ``eps·√K`` of their usual size.
+    """
+    given = arrays[layer.output].astype(np.float64)
+    expected = expected.astype(np.float64)
+    if given.shape != expected.shape:
+        return math.inf, 0.0
+    size = max(_rms(expected), _summed(layer, arrays))
+    off = given - expected
+    deviation = max(_rms(off), float(np.abs(off).max(initial=0.0)) / 16) / max(size, 1e-30)
+    port = layer.node.inputs[next(index for index, port in enumerate(layer.node.inputs) if port.constant)]
+    terms = _terms(port, layer.weights[0])
+    return deviation, _MARGIN * max(_eps(layer, arrays), 2.0**-24 * math.sqrt(terms))
+
+
+def _summed(layer: Layer, arrays: dict[TargetPoint, np.ndarray]) -> float:
+    """The usual size of a sum of products of activations and weights, of layers that add up."""
+    given = arrays[layer.inputs[0]]
+    if layer.node.kind is OpKind.EMBEDDING or given.dtype.kind != "f" or len(layer.inputs) > 1:
+        return 0.0
+    weight = layer.weights[0]
+    port = next(port for _, port in layer.node.weights if port.constant == weight.name)
+    values = _values(weight)
+    return _rms(given) * _rms(values) * math.sqrt(_terms(port, weight))
+
+
+def _terms(port: Port, weight: Constant) -> int:
+    if port.layout is None:
+        return 1
+    return math.prod(weight.shape[axis] for axis in port.layout.reduction_axes if axis < len(weight.shape))
+
+
+def _eps(layer: Layer, arrays: dict[TargetPoint, np.ndarray]) -> float:
+    """Half the distance of the coarsest numbers that take part, from 1."""
+    types = [arrays[layer.output].dtype.name, *(constant.dtype for constant in layer.weights)]
+    for constant in layer.weights:
+        assert constant.compressed is not None
+        types.append(constant.compressed().scale.dtype.name)
+    known = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+    bits = layer.node.attributes.get("activation_bits")
+    rounded = 2.0**-bits if isinstance(bits, int) else 0.0
+    return max(rounded, *(known.get(name, 2.0**-24) for name in types))
+
+
+def _rms(values: np.ndarray) -> float:
+    flat = values.reshape(-1)
+    # no copy in double precision
+    return math.sqrt(float(np.einsum("i,i->", flat, flat, dtype=np.float64)) / flat.size) if flat.size else 0.0
+
+
+def check_quantizers(
+    backend: Backend, model: Model, graph: Graph, edits: Sequence[InsertQuantizer], items: Sequence[Any]
+) -> tuple[str | None, str]:
+    """What is wrong with the first quantizer that is off, and what was found."""
+    places = [(edit, place) for edit in edits if (place := _place(graph, edit.target)) is not None]
+    for first in range(0, len(places), _LAYERS):
+        some = places[first : first + _LAYERS]
+        points = list(dict.fromkeys(point for _, place in some for point in place))
+        for arrays in tensors_at(backend, model, graph, points, items):
+            for edit, (before, after) in some:
+                fault = _fault(edit, arrays[before], arrays[after])
+                if fault is not None:
+                    return f"the quantizer at {edit.target} {fault}", "off"
+    if not places:
+        return None, ""
+    count = f"{len(places)} quantizers" if len(places) == len(edits) else f"{len(places)} of {len(edits)} quantizers"
+    return None, f"{count} give the levels that they should"
+
+
+def _place(graph: Graph, target: TargetPoint) -> tuple[TargetPoint, TargetPoint] | None:
+    """Where a tensor goes into a quantizer, and where it comes out; ``None``: it is not a node of its own."""
+    node = graph.node(target.node)
+    if target.kind is PointKind.OUTPUT:
+        if target.port >= len(node.outputs):
+            return None
+        users = graph.consumers(node.outputs[target.port].tensor)
+        first = next((user for user in users if user.kind is OpKind.QUANTIZE), None)
+        if first is None:
+            return None
+        after = graph.consumers(first.outputs[0].tensor)
+        last = next((user for user in after if user.kind is OpKind.DEQUANTIZE), first)
+    else:
+        producer = graph.producer(node.inputs[target.port].tensor)
+        if producer is None or producer.kind not in (OpKind.QUANTIZE, OpKind.DEQUANTIZE):
+            return None
+        last = first = producer
+        if producer.kind is OpKind.DEQUANTIZE:
+            before = graph.producer(producer.inputs[0].tensor)
+            if before is None or before.kind is not OpKind.QUANTIZE:
+                return None
+            first = before
+    return TargetPoint(first.name, PointKind.INPUT, 0), TargetPoint(last.name)
+
+
+def _fault(edit: InsertQuantizer, before: np.ndarray, after: np.ndarray) -> str | None:
+    """What is wrong with what a quantizer gives."""
+    quantizer = edit.quantizer
+    try:
+        expected = quantizer.apply(before.astype(np.float32))
+    except (ValueError, ValidationError) as error:
+        return f"does not fit its tensor: {error}"
+    if expected.shape != after.shape:
+        return f"gives the shape {after.shape} for {before.shape}"
+    # of 8-bit floats levels lie further apart the larger they are
+    step = np.float32(np.max(quantizer.scale))
+    steps = np.maximum(step, np.abs(expected) / 4) if quantizer.float8 else step
+    off = np.abs(after.astype(np.float32) - expected)
+    if (off > 1.01 * steps).any():
+        return f"gives {off.max():.3g} more or less than it should, its step is {step:.3g}"
+    share = float((off > 0.01 * steps).mean())
+    return f"takes another level for {100 * share:.0f} % of its tensor" if share > _AT_TIES else None
