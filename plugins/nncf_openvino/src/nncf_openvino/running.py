@@ -100,9 +100,10 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
 
 
 def deployed(working: WorkingModel) -> ov.CompiledModel:
-    """A compiled model that owns its weights, at OpenVINO's own settings, but for what is not quantized: that stays in
-    float32. By default it is bfloat16 where the processor knows it, whose errors are as large as those of 8 bits, so
-    that the metric of a model with no quantizers would be chance.
+    """A compiled model that owns its weights; what is not quantized is computed in float32.
+
+    By default it is bfloat16 where the processor knows it, whose errors are as large as those of 8 bits, so that
+    the metric of a model with no quantizers would be chance.
 
     :raises UnsupportedModelError: when OpenVINO does not compile the model.
     """
