@@ -15,6 +15,7 @@ import click
 from nncf_core import __version__
 from nncf_core.cli.compress import compress_weights, run
 from nncf_core.cli.inspect import inspect
+from nncf_core.cli.lock import reproduce
 from nncf_core.cli.new_plugin import new_plugin
 from nncf_core.cli.plugins import plugins
 from nncf_core.process import own
@@ -56,7 +57,7 @@ def main(verbose: bool) -> None:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
 
-for command in (compress_weights, run, inspect, plugins, new_plugin):
+for command in (compress_weights, run, reproduce, inspect, plugins, new_plugin):
     main.add_command(command)
 
 
