@@ -189,7 +189,7 @@ class Node:
     :param scope: names of the control-flow nodes or functions that contain it, outermost first.
     :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …). Of a convolution ``padded``:
         whether zeros are put around its input; not there when that is not known. ``activation_bits`` where the runtime
-        rounds its input to so many bits before it computes.
+        rounds its input to so many bits before it computes. ``feed`` of an input: the name that it is fed by.
     """
 
     name: str

@@ -5,16 +5,44 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from attrs import Factory, define
 
-from nncf_core.contracts import Model
-from nncf_core.graph import Graph
+from nncf_core.contracts import Model, Runner
+from nncf_core.cuts import model_inputs
+from nncf_core.graph import Graph, Port
 from nncf_core.registry import Backend
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint, point_of
+
+
+@runtime_checkable
+class UsualInserter(Protocol):
+    """What a target-point inserter has besides when runtimes, at the settings that users have, compute less exactly."""
+
+    def usual_runner(self, model: Model) -> Runner:
+        """Like :meth:`~nncf_core.contracts.TargetPointInserter.runner`, at the runtime's own settings."""
+
+
+def usual_runner(backend: Backend, model: Model) -> Runner:
+    """A callable that runs a model as users do.
+
+    :raises UnsupportedModelError: when the runtime does not take it.
+    """
+    inserter = backend.inserter
+    return inserter.usual_runner(model) if isinstance(inserter, UsualInserter) else inserter.runner(model)
+
+
+def feeds_of(graph: Graph) -> dict[str, Port]:
+    """The inputs of a model by the names under which it is fed."""
+    found = {}
+    for tensor, point in model_inputs(graph).items():
+        producer = graph.producer(tensor)
+        name = tensor if producer is None else str(producer.attributes.get("feed", producer.name))
+        found[name] = graph.node(point.node).inputs[point.port]
+    return found
 
 
 def tensors_at(

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from nncf_core import __version__
+from nncf_core.cli.compare import compare
+from nncf_core.cli.completion import completion
 from nncf_core.cli.compress import compress_weights, run
 from nncf_core.cli.inspect import inspect
 from nncf_core.cli.lock import reproduce
@@ -57,7 +59,7 @@ def main(verbose: bool) -> None:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
 
-for command in (compress_weights, run, reproduce, inspect, plugins, new_plugin):
+for command in (compress_weights, run, reproduce, compare, inspect, plugins, new_plugin, completion):
     main.add_command(command)
 
 
