@@ -141,9 +141,11 @@ _work_dir_option = click.option(
 def compress_weights(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress the weights of MODEL.
 
-    Examples: nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
-
-    nncf compress-weights model.xml -o small.xml --mode int4_asym --quality best --dataset tokens.npz
+    \b
+    Examples:
+      nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
+      nncf compress-weights model.xml -o small.xml --mode int4_asym --quality best --dataset tokens.npz
+      nncf compress-weights model.pt2 -o small.pt2 --report report.html
     """
     from nncf_core.advanced import AdvancedCompressionParameters
     from nncf_core.api import compress_weights_config, with_quality
@@ -203,7 +205,12 @@ def _named_as_options() -> Iterator[None]:
 def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress MODEL as the file CONFIG says.
 
-    CONFIG is an NNCFConfig in JSON. Example: {"compression": {"algorithm": "weight_compression", "mode": "nf4"}}
+    CONFIG is an NNCFConfig in JSON, such as {"compression": {"algorithm": "weight_compression", "mode": "nf4"}}
+
+    \b
+    Examples:
+      nncf run config.json model.onnx -o small.onnx
+      nncf run config.json model.xml -o small.xml --dataset samples.npz --report report.html
     """
     from nncf_core.config.nncf_config import NNCFConfig
 
