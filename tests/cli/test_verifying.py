@@ -49,7 +49,6 @@ def test_the_result_is_shown(framework: str, tmp_path: Path) -> None:
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
     data = json.loads(nncf("compress-weights", model, "-o", tmp_path / f"small{suffix}", "--json").stdout)
     assert data["verification"]["passed"]
-    assert data["verification"]["snr"] > 30
 
 
 @pytest.mark.parametrize("before", [None, "another model"])

@@ -65,9 +65,8 @@ def test_compressed_weights(framework: str, given: Dataset[Any, Any] | None, tmp
     source = make(tmp_path / f"model{suffix}")
     output, notes = compressed(source, WEIGHTS)
     certificate = verify(source, output, notes, given)
-    assert results(certificate) == {"stored": True, "run": True, "quantizers": None, "layers": True}
-    assert certificate.snr is not None
-    assert 10 < certificate.snr < 30
+    assert results(certificate) == {"stored": True, "run": True, "layers": True}
+    assert certificate.snr is None if given is None else 10 < certificate.snr < 30
     assert "3 layers" in str(certificate)
 
 

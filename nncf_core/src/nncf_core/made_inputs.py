@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
 import numpy as np
 
-from nncf_core.cuts import model_inputs
 from nncf_core.graph import Graph, OpKind, Port
+from nncf_core.running import feeds_of
 
 _LENGTH = 8
 """Elements along an axis whose length is free: tokens of a sequence, for instance."""
@@ -29,13 +29,10 @@ def made_inputs(graph: Graph) -> dict[str, np.ndarray] | None:
     rows = _rows(graph)
     generator = np.random.default_rng(0)
     made = {}
-    for tensor, point in model_inputs(graph).items():
-        port = graph.node(point.node).inputs[point.port]
-        producer = graph.producer(tensor)
-        name = tensor if producer is None else producer.name
+    for name, port in feeds_of(graph).items():
         if port.shape is None or port.dtype is None:
             return None
-        made[name] = _made(name.lower(), port, rows.get(tensor), generator)
+        made[name] = _made(name.lower(), port, rows.get(port.tensor), generator)
     return made
 
 

@@ -10,7 +10,8 @@ Four checks, each on the file as it is opened again:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,19 +21,28 @@ from attrs import asdict, frozen
 
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, VerificationError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
 from nncf_core.numerics.kernels import decompress
 from nncf_core.observing import Observation
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, registry
-from nncf_core.running import outputs_of, room_for
-from nncf_core.transformations import InsertQuantizer
-from nncf_core.verifying import check_layers, check_quantizers
+from nncf_core.running import Look, output_points, room_for
+from nncf_core.transformations import TargetPoint
+from nncf_core.verifying import check_layers, check_quantizers, chosen_layers, layers_of, places_of
 
 ITEMS = 2
 """Items of a dataset that models are run on."""
+
+RANDOM = "on random inputs"
+"""How a model was run of which nobody gave data."""
+
+_AHEAD = 256 << 20
+"""Bytes of tensors that are looked at together."""
+
+_FAILURES = (NNCFError, RuntimeError, MemoryError)
+"""What running a model may raise."""
 
 _STORED = 2.0**-9
 """What storing may change, against the largest number of a constant: scales may become float16."""
@@ -105,17 +115,20 @@ def verify(
     checks = [_stored(graph, notes)]
     items, origin = _items(graph, dataset)
     obstacle = _obstacle(backend, graph, items)
+    layers, places = layers_of(graph), places_of(graph, notes.quantizers)
+    chosen = chosen_layers(layers)
+    look = Look(backend, model, graph, items if obstacle is None else ())
+    of_layers = partial(check_layers, look, chosen, len(layers), progress)
     if obstacle is not None:
-        layers = _made("layers", lambda: check_layers(backend, model, graph, (), progress))
-        return Certificate((*checks, Check("run", None, obstacle), layers))
-    run, snr = _run(backend, model, graph, original, items, origin)
+        return Certificate((*checks, Check("run", None, obstacle), _made("layers", of_layers)))
+    points = [point for place in places for point in (place.before, place.after)]
+    points += [point for layer in chosen for point in layer.points]
+    run, snr = _run(look, points, original, origin)
     checks.append(run)
     if run.passed:
-        for name, check in (
-            ("quantizers", lambda: check_quantizers(backend, model, graph, _found(graph, notes.quantizers), items)),
-            ("layers", lambda: check_layers(backend, model, graph, items[:1], progress)),
-        ):
-            checks.append(_made(name, check))
+        if notes.quantizers:
+            checks.append(_made("quantizers", partial(check_quantizers, look, places, len(notes.quantizers))))
+        checks.append(_made("layers", of_layers))
     return Certificate(tuple(checks), snr)
 
 
@@ -123,7 +136,7 @@ def _made(name: str, check: Callable[[], tuple[str | None, str]]) -> Check:
     """A check of parts, which some models cannot be divided in."""
     try:
         fault, text = check()
-    except (NNCFError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+    except (*_FAILURES, ValueError, TypeError) as error:
         return Check(name, None, f"parts of the model cannot be run alone: {error}")
     return Check(name, None if not text else fault is None, fault or text or "there are none")
 
@@ -158,7 +171,7 @@ def _items(graph: Graph, dataset: Dataset[Any, Any] | None) -> tuple[list[Any], 
         items = list(islice(dataset.get_inference_data(), ITEMS))
         return items, f"on {len(items)} items of the dataset"
     made = made_inputs(graph)
-    return ([] if made is None else [made]), "on random inputs"
+    return ([] if made is None else [made]), RANDOM
 
 
 def _obstacle(backend: Backend, graph: Graph, items: Sequence[Any]) -> str | None:
@@ -172,36 +185,49 @@ def _obstacle(backend: Backend, graph: Graph, items: Sequence[Any]) -> str | Non
     return None
 
 
-def _run(
-    backend: Backend, model: Model, graph: Graph, original: Model | Path, items: Sequence[Any], origin: str
-) -> tuple[Check, float | None]:
-    """Whether the runtime takes the model and what it gives is any good."""
-    title = backend.builder.title
-    before = backend.builder.open(original, {})
-    graph_before = backend.builder.build(before)
+def _run(look: Look, points: Sequence[TargetPoint], original: Model | Path, origin: str) -> tuple[Check, float | None]:
+    """Whether the runtime takes the model and what it gives is any good.
+
+    :param points: that will be looked at.
+    """
+    builder = look.backend.builder
+    before = builder.open(original, {})
+    reference = Look(look.backend, before, builder.build(before), look.items)
     try:
-        given = outputs_of(backend, model, graph, items)
-    except (NNCFError, RuntimeError, MemoryError) as error:
-        if _runs(backend, before, graph_before, items):
-            return Check("run", False, f"{title} runs the original, but not what was written: {error}"), None
-        if isinstance(error, UnsupportedDatasetError) and origin == "on random inputs":
+        _look_ahead(look, points)
+        given = look.outputs()
+    except _FAILURES as error:
+        if _outputs(reference) is not None:
+            return Check("run", False, f"{builder.title} runs the original, but not what was written: {error}"), None
+        if isinstance(error, UnsupportedDatasetError) and origin == RANDOM:
             return Check("run", None, "the model does not run on random inputs: give --dataset"), None
         return Check("run", None, f"the original does not run either: {error}"), None
-    expected = None
-    if room_for(graph_before):
-        try:
-            expected = outputs_of(backend, before, graph_before, items)
-        except (NNCFError, RuntimeError, MemoryError):
-            expected = None
-    return _compared(given, expected, origin)
+    # most runtimes take longer to load a model than data-free methods to compress it: on random inputs, whose ratio
+    # says little, the original is run in case of doubt
+    wanted = origin != RANDOM or any(map(_doubtful, given))
+    return _compared(given, _outputs(reference) if wanted and room_for(reference.graph) else None, origin)
 
 
-def _runs(backend: Backend, model: Model, graph: Graph, items: Sequence[Any]) -> bool:
+def _doubtful(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether outputs hold what is not finite, or one number only."""
+    floats = [array.astype(np.float64) for array in arrays.values() if array.dtype.kind in "fV" and array.size]
+    return any(not np.isfinite(array).all() or (array.size > 1 and np.ptp(array) == 0) for array in floats)
+
+
+def _look_ahead(look: Look, points: Sequence[TargetPoint]) -> None:
+    outputs = output_points(look.graph).values()
     try:
-        outputs_of(backend, model, graph, items)
-    except (NNCFError, RuntimeError, MemoryError):
-        return False
-    return True
+        look.ahead([*outputs, *points], _AHEAD)
+    except ValidationError:  # some point cannot be looked at
+        look.ahead(outputs, _AHEAD)
+
+
+def _outputs(look: Look) -> Outputs | None:
+    """What a model gives; ``None`` where it does not run."""
+    try:
+        return look.outputs()
+    except _FAILURES:
+        return None
 
 
 Outputs: TypeAlias = list[dict[str, np.ndarray]]
@@ -248,10 +274,6 @@ def _snr(reference: np.ndarray, values: np.ndarray) -> float:
     """``10·log10(Σ y² / Σ (y − ŷ)²)``."""
     noise = float(((reference - values) ** 2).sum())
     return float("inf") if noise == 0 else 10 * float(np.log10(max(float((reference**2).sum()), 1e-300) / noise))
-
-
-def _found(graph: Graph, edits: Iterable[InsertQuantizer]) -> list[InsertQuantizer]:
-    return [edit for edit in edits if edit.target.node in graph]
 
 
 def raise_faults(certificate: Certificate, path: Path) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
 import numpy as np
 from attrs import frozen
 
-from nncf_core.contracts import Model
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait
 from nncf_core.numerics.kernels import decompress
 from nncf_core.progress import Progress
-from nncf_core.registry import Backend
-from nncf_core.running import free_memory, tensors_at
+from nncf_core.running import Look, free_memory
 from nncf_core.transformations import InsertQuantizer, PointKind, ReplaceConstant, TargetPoint
 
 _LAYERS = 48
@@ -25,7 +22,7 @@ _LAYERS = 48
 _WEIGHTS = 256 << 20
 """Bytes of their weights, as float32."""
 
-_ALL_WEIGHTS = 1 << 30
+_ALL_WEIGHTS = 256 << 20
 """Bytes of the weights of all layers that are looked at; of larger models some layers are, evenly spread."""
 
 _ROWS = 4
@@ -52,27 +49,29 @@ class Layer:
     output: TargetPoint
     weights: tuple[Constant, ...]
 
+    @property
+    def points(self) -> tuple[TargetPoint, ...]:
+        """Where it is looked at."""
+        return (*self.inputs, self.output)
 
-def check_layers(
-    backend: Backend, model: Model, graph: Graph, items: Sequence[Any], progress: Progress
-) -> tuple[str | None, str]:
+
+def check_layers(look: Look, layers: Sequence[Layer], total: int, progress: Progress) -> tuple[str | None, str]:
     """What is wrong with the first layer that is off, and what was found.
 
     A layer is run by itself on what it was given in the model, with floating-point weights in place of its codes.
 
-    :param items: what the model is run on; without any, which spares memory, layers are given random numbers.
+    :param look: at the model. Without items, which spares memory, layers are given random numbers.
+    :param layers: those of :func:`chosen_layers`.
+    :param total: how many there are.
     """
-    layers = _layers(graph)
-    chosen = _spread(layers if items else [layer for layer in layers if _random(layer) is not None])
+    on_random = not look.items
+    chosen = [layer for layer in layers if not on_random or _random(layer) is not None]
     chunks = list(_chunks(chosen))
     worst = 0.0
     for chunk in progress.track(chunks, "Verifying layers", len(chunks)):
-        if items:
-            points = list(dict.fromkeys(point for layer in chunk for point in (*layer.inputs, layer.output)))
-            seen = tensors_at(backend, model, graph, points, items)
-        else:
-            seen = [_on_random(backend, model, chunk)]
-        for layer, given, expected in _run_alone(backend, model, chunk, seen):
+        points = list(dict.fromkeys(point for layer in chunk for point in layer.points))
+        seen = [_on_random(look, chunk)] if on_random else look.at(points)
+        for layer, given, expected in _run_alone(look, chunk, seen):
             size, tolerance = _deviation(layer, given, expected)
             if not size <= tolerance:
                 return (
@@ -83,12 +82,12 @@ def check_layers(
             worst = max(worst, size)
     if not chosen:
         return None, ""
-    count = f"{len(chosen)} layers" if len(chosen) == len(layers) else f"{len(chosen)} of {len(layers)} layers"
-    where = "" if items else " on random inputs"
+    count = f"{len(chosen)} layers" if len(chosen) == total else f"{len(chosen)} of {total} layers"
+    where = " on random inputs" if on_random else ""
     return None, f"{count} give what they give with the weights that their codes stand for{where}, up to {worst:.1g}"
 
 
-def _layers(graph: Graph) -> list[Layer]:
+def layers_of(graph: Graph) -> list[Layer]:
     """Layers of the main graph with a compressed weight, that have one output of floating-point numbers."""
     found = []
     for node in graph:
@@ -110,7 +109,7 @@ def _bytes(layer: Layer) -> int:
     return 4 * sum(constant.size for constant in layer.weights)
 
 
-def _spread(layers: Sequence[Layer]) -> list[Layer]:
+def chosen_layers(layers: Sequence[Layer]) -> list[Layer]:
     """All layers, or some of them, evenly spread and with the last, whose weights are not too many."""
     total = sum(map(_bytes, layers))
     step = max(math.ceil(total / _ALL_WEIGHTS), 1)
@@ -144,24 +143,25 @@ def _random(layer: Layer) -> dict[TargetPoint, np.ndarray] | None:
     return {layer.inputs[0]: np.random.default_rng(0).standard_normal(shape, np.float32).astype(dtype)}
 
 
-def _on_random(backend: Backend, model: Model, layers: Sequence[Layer]) -> dict[TargetPoint, np.ndarray]:
+def _on_random(look: Look, layers: Sequence[Layer]) -> dict[TargetPoint, np.ndarray]:
     """What layers of a model are given, and what they give, each by itself."""
     given: dict[TargetPoint, np.ndarray] = {}
     for layer in layers:
         given |= _random(layer) or {}
-    part = backend.inserter.extract(model, list(given), [layer.output for layer in layers])
-    found = backend.inserter.runner(part)({str(point): array for point, array in given.items()})
+    inserter = look.backend.inserter
+    part = inserter.extract(look.model, list(given), [layer.output for layer in layers])
+    found = inserter.runner(part)({str(point): array for point, array in given.items()})
     return {**given, **{layer.output: found[str(layer.output)] for layer in layers}}
 
 
 def _run_alone(
-    backend: Backend, model: Model, layers: Sequence[Layer], seen: Sequence[dict[TargetPoint, np.ndarray]]
+    look: Look, layers: Sequence[Layer], seen: Sequence[dict[TargetPoint, np.ndarray]]
 ) -> Iterator[tuple[Layer, dict[TargetPoint, np.ndarray], np.ndarray]]:
     """Each layer with the tensors around it in the model, and with what it gives alone."""
-    inserter = backend.inserter
+    inserter = look.backend.inserter
     starts = [point for layer in layers for point in layer.inputs]
-    part = inserter.extract(model, starts, [layer.output for layer in layers])
-    graph = backend.builder.build(part)
+    part = inserter.extract(look.model, starts, [layer.output for layer in layers])
+    graph = look.backend.builder.build(part)
     names = {constant.name: constant for layer in layers for constant in layer.weights}
     edits = (ReplaceConstant(name, _values(constant)) for name, constant in names.items() if name in graph.constants)
     run = inserter.runner(inserter.apply(part, graph, edits, {}))
@@ -230,23 +230,43 @@ def _rms(values: np.ndarray) -> float:
     return math.sqrt(float(np.einsum("i,i->", flat, flat, dtype=np.float64)) / flat.size) if flat.size else 0.0
 
 
-def check_quantizers(
-    backend: Backend, model: Model, graph: Graph, edits: Sequence[InsertQuantizer], items: Sequence[Any]
-) -> tuple[str | None, str]:
-    """What is wrong with the first quantizer that is off, and what was found."""
-    places = [(edit, place) for edit in edits if (place := _place(graph, edit.target)) is not None]
+@frozen
+class Place:
+    """A quantizer in a model.
+
+    :param before: where a tensor goes in.
+    :param after: where it comes out.
+    """
+
+    edit: InsertQuantizer
+    before: TargetPoint
+    after: TargetPoint
+
+
+def check_quantizers(look: Look, places: Sequence[Place], total: int) -> tuple[str | None, str]:
+    """What is wrong with the first quantizer that is off, and what was found.
+
+    :param places: those of :func:`places_of`.
+    :param total: how many quantizers there should be.
+    """
     for first in range(0, len(places), _LAYERS):
         some = places[first : first + _LAYERS]
-        points = list(dict.fromkeys(point for _, place in some for point in place))
-        for arrays in tensors_at(backend, model, graph, points, items):
-            for edit, (before, after) in some:
-                fault = _fault(edit, arrays[before], arrays[after])
+        points = list(dict.fromkeys(point for place in some for point in (place.before, place.after)))
+        for arrays in look.at(points):
+            for place in some:
+                fault = _fault(place.edit, arrays[place.before], arrays[place.after])
                 if fault is not None:
-                    return f"the quantizer at {edit.target} {fault}", "off"
+                    return f"the quantizer at {place.edit.target} {fault}", "off"
     if not places:
         return None, ""
-    count = f"{len(places)} quantizers" if len(places) == len(edits) else f"{len(places)} of {len(edits)} quantizers"
+    count = f"{len(places)} quantizers" if len(places) == total else f"{len(places)} of {total} quantizers"
     return None, f"{count} give the levels that they should"
+
+
+def places_of(graph: Graph, edits: Iterable[InsertQuantizer]) -> list[Place]:
+    """Where quantizers are in a model, as far as they are nodes of their own."""
+    found = [(edit, _place(graph, edit.target)) for edit in edits if edit.target.node in graph]
+    return [Place(edit, *points) for edit, points in found if points is not None]
 
 
 def _place(graph: Graph, target: TargetPoint) -> tuple[TargetPoint, TargetPoint] | None:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nncf_core.cli.data import dataset_of, dataset_options
+from nncf_core.cli.lock import inputs_of, located, write_lock
 from nncf_core.cli.outcome import check_report, outcome_options, write_report, written
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
 if TYPE_CHECKING:
     from nncf_core.controlling import Validation
     from nncf_core.dataset import Dataset
+    from nncf_core.locking import Data
     from nncf_core.progress import Progress
     from nncf_core.report import Report
     from nncf_core.verification import Certificate
@@ -140,9 +142,11 @@ _work_dir_option = click.option(
 def compress_weights(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress the weights of MODEL.
 
-    Examples: nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
-
-    nncf compress-weights model.xml -o small.xml --mode int4_asym --quality best --dataset tokens.npz
+    \b
+    Examples:
+      nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
+      nncf compress-weights model.xml -o small.xml --mode int4_asym --quality best --dataset tokens.npz
+      nncf compress-weights model.pt2 -o small.pt2 --report report.html
     """
     from nncf_core.advanced import AdvancedCompressionParameters
     from nncf_core.api import compress_weights_config, with_quality
@@ -202,7 +206,12 @@ def named_as_options() -> Iterator[None]:
 def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Compress MODEL as the file CONFIG says.
 
-    CONFIG is an NNCFConfig in JSON. Example: {"compression": {"algorithm": "weight_compression", "mode": "nf4"}}
+    CONFIG is an NNCFConfig in JSON, such as {"compression": {"algorithm": "weight_compression", "mode": "nf4"}}
+
+    \b
+    Examples:
+      nncf run config.json model.onnx -o small.onnx
+      nncf run config.json model.xml -o small.xml --dataset samples.npz --report report.html
     """
     from nncf_core.config.nncf_config import NNCFConfig
 
@@ -225,6 +234,7 @@ def execute(
     """
     from nncf_core import pipeline
     from nncf_core.errors import InvalidPathError
+    from nncf_core.locking import Witness
     from nncf_core.observing import Observation
     from nncf_core.progress import SilentProgress, default_progress
 
@@ -250,11 +260,17 @@ def execute(
                 plan.save(options["save_plan"])
         if output is not None and not options["dry_run"]:
             notes = Observation(measures=notes.measures, verifies=options["verify"])
+            inputs = inputs_of(model) if options["lock"] else {}
+            if dataset is not None and options["lock"]:
+                shared["dataset"] = dataset = Witness(dataset)
             with written(model, output, notes, dataset, progress) as writing:
                 result = pipeline.run(
                     config, model, output=writing.path, work_dir=options["work_dir"], observation=notes, **shared
                 )
+                data = _data(dataset, options, output.parent)
             report, certificate = result.report, writing.certificate
+            if options["lock"]:
+                write_lock(model, inputs, data, config, output, certificate)
     if options["report_file"] is not None:
         again = _again(model, output, options)
         write_report(options["report_file"], model, report, config, notes, again, certificate)
@@ -263,10 +279,20 @@ def execute(
     _print(report, model, None if options["dry_run"] else output, time.perf_counter() - start, options, certificate)
 
 
+def _data(dataset: Dataset[Any, Any] | None, options: Mapping[str, Any], folder: Path) -> Data | None:
+    """What a lock file in a folder tells of a dataset."""
+    from nncf_core.locking import Witness, data_of
+
+    if not isinstance(dataset, Witness):
+        return None
+    pairs = dict(text.split("=", 1) for text in options.get("dataset_options", ()))
+    return located(data_of(options["dataset"], pairs, dataset), folder)
+
+
 def _again(model: Path, output: Path | None, options: Mapping[str, Any]) -> str:
     """The command that does the same by a config."""
     data = [] if options["dataset"] is None else ["--dataset", options["dataset"]]
-    for pair in options["dataset_options"]:
+    for pair in options.get("dataset_options", ()):
         data += ["--dataset-option", pair]
     return shlex.join(["nncf", "run", "config.json", str(model), "-o", str(output or "OUTPUT"), *data])
 

@@ -60,11 +60,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _inputs_of(model: Path) -> list[ModelInput]:
-    from nncf_core.cuts import model_inputs
     from nncf_core.dataset_files import ModelInput
     from nncf_core.registry import registry
+    from nncf_core.running import feeds_of
 
     builder = registry().backend_for(model).builder
-    graph = builder.build(builder.open(model, {}))
-    ports = {name: graph.node(point.node).inputs[point.port] for name, point in model_inputs(graph).items()}
+    ports = feeds_of(builder.build(builder.open(model, {})))
     return [ModelInput(name, port.dtype, port.shape) for name, port in ports.items()]

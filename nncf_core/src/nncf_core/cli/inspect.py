@@ -20,6 +20,11 @@ def inspect(model: Path, layers: bool, as_json: bool) -> None:
     """Show how the weights of MODEL are stored.
 
     For each number format: how many weights, their share, bits per weight with scales and zero points, and bytes.
+
+    \b
+    Examples:
+      nncf inspect small.onnx
+      nncf inspect small.xml --layers
     """
     from nncf_core.api import build_graph
     from nncf_core.report import describe_model, weight_constants

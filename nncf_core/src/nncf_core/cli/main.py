@@ -13,8 +13,11 @@ from typing import Any, NoReturn
 import click
 
 from nncf_core import __version__
+from nncf_core.cli.compare import compare
+from nncf_core.cli.completion import completion
 from nncf_core.cli.compress import compress_weights, run
 from nncf_core.cli.inspect import inspect
+from nncf_core.cli.lock import reproduce
 from nncf_core.cli.new_plugin import new_plugin
 from nncf_core.cli.plugins import plugins
 from nncf_core.cli.quantize import quantize
@@ -43,13 +46,29 @@ class _Group(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+_EXITS = """\b
+Exit codes:
+  0    all is well
+  1    an error, which the last line tells
+  2    wrong use of a command
+  3    a model failed its verification, or a run was not reproduced
+  130  interrupted; 128 and the number of another signal that ended it
+"""
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXITS)
 @click.version_option(__version__, "-V", "--version", prog_name="nncf")
 @click.option("-v", "--verbose", is_flag=True, help="Show details, and tracebacks of errors.")
 def main(verbose: bool) -> None:
     """Make neural networks smaller and faster.
 
     Models are files of any framework whose backend is installed; `nncf plugins` lists them.
+
+    \b
+    Examples:
+      nncf compress-weights model.onnx -o small.onnx --mode int4_sym --group-size 64
+      nncf compare model.onnx small.onnx --dataset samples.npz
+      nncf reproduce small.onnx.lock.json
     """
     logger = logging.getLogger("nncf")
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -57,7 +76,17 @@ def main(verbose: bool) -> None:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
 
-for command in (compress_weights, quantize, run, inspect, plugins, new_plugin):
+for command in (
+    compress_weights,
+    quantize,
+    run,
+    reproduce,
+    compare,
+    inspect,
+    plugins,
+    new_plugin,
+    completion,
+):
     main.add_command(command)
 
 

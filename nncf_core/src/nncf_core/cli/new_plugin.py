@@ -13,6 +13,7 @@ _HELP = """Write a package with a plugin that works and passes its tests.
 KIND is what it brings: {kinds}. NAME is that of the package, such as my-algo.
 
 \b
+Examples:
   nncf new-plugin algorithm my-algo
   cd my-algo && pip install -e ".[test]" && pytest
   nncf plugins

@@ -35,6 +35,12 @@ def outcome_options(function: _F) -> _F:
             show_default=True,
             help="Run what was written, and leave no model that does not do what it should.",
         ),
+        click.option(
+            "--lock/--no-lock",
+            default=True,
+            show_default=True,
+            help="Also write OUTPUT.lock.json, from which `nncf reproduce` makes the same bytes.",
+        ),
     ]
     for decorator in reversed(decorators):
         function = decorator(function)

@@ -13,6 +13,11 @@ def plugins(as_json: bool) -> None:
     """List installed plugins and what they provide.
 
     Also shows what is not used because another plugin provides it, and why a plugin failed if it did.
+
+    \b
+    Examples:
+      nncf plugins
+      NNCF_LOAD_PLUGINS=onnx,weight_compression nncf plugins --json
     """
     from attrs import asdict
 

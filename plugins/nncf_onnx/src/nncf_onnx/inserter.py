@@ -129,6 +129,12 @@ class OnnxTargetPointInserter:
 
         return deployed(model)
 
+    def usual_runner(self, model: ir.Model) -> Runner:
+        """A callable that runs the model in onnxruntime on the CPU at onnxruntime's own settings."""
+        from nncf_onnx.running import session_for
+
+        return session_for(model, usual=True).run
+
     def sampling_runner(self, model: ir.Model, threads: int) -> Runner:
         """A callable that runs the model in onnxruntime on the CPU; each thread has its share of the cores."""
         from nncf_core.numerics.work import available_cores

@@ -54,24 +54,26 @@ class Session:
         return dict(zip(names, self.session.run(names, dict(feed)), strict=True))
 
 
-def session_for(model: ir.Model, optimized: bool = True, threads: int = 0) -> Session:
+def session_for(model: ir.Model, optimized: bool = True, threads: int = 0, *, usual: bool = False) -> Session:
     """A session for a model, which computes with activations as they are and the same each time.
 
     Large weights are not copied: the session reads them where they are, in memory or in a mapped file.
 
     :param optimized: whether onnxruntime may first rewrite the graph and reorder weights, which takes time and memory.
     :param threads: cores for one run; 0 for all.
+    :param usual: whether onnxruntime may compute as it does by default.
     :raises UnsupportedModelError: when onnxruntime does not take the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.use_deterministic_compute = True
+    options.use_deterministic_compute = not usual
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
     # by default, a DequantizeLinear that is fused with its MatMul makes onnxruntime round activations to 8 bits
-    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
+    if not usual:
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     # onnxruntime 1.32 crashes where it fuses a Transpose into a MatMul of float16
     left_out = ["MatmulTransposeFusion"] if _has_float16(model) else []
     try:

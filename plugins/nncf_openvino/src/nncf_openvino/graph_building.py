@@ -39,6 +39,12 @@ def build(working: WorkingModel) -> Graph:
     )
 
 
+def _feed(node: Any, kind: OpKind) -> dict[str, object]:
+    """The name that an input is fed by: its tensor's, where it has one."""
+    names = node.output(0).get_names() if kind is OpKind.INPUT else ()
+    return {"feed": min(names)} if names else {}
+
+
 class _Describer:
     """Describes nodes, knowing the names and constants of the whole model."""
 
@@ -65,7 +71,11 @@ class _Describer:
             tuple(self._input(node, index, output, kind) for index, output in enumerate(sources(node))),
             () if kind is OpKind.OUTPUT else tuple(self._port(value_of(output), output) for output in node.outputs()),
             tuple(self._names[outer.get_instance_id()] for outer in place.scope),
-            _plain(attributes, kind) | ({"equal_parts": op_type == "Split"} if kind is OpKind.SPLIT else {}),
+            {
+                **_plain(attributes, kind),
+                **_feed(node, kind),
+                **({"equal_parts": op_type == "Split"} if kind is OpKind.SPLIT else {}),
+            },
             axes_of(node, op_type, kind, attributes),
             moves_of(node, op_type, attributes) if kind is OpKind.SHAPE_ONLY else None,
             tuple(attributes.get("strides", ())) if kind is OpKind.CONV else (),

@@ -134,6 +134,12 @@ class OpenVINOTargetPointInserter:
 
         return deployed(model)
 
+    def usual_runner(self, model: WorkingModel) -> Runner:
+        """A callable that runs the model on the CPU at OpenVINO's own settings."""
+        from nncf_openvino.running import session_for
+
+        return session_for(model, usual=True).run
+
     def divisible(self, model: WorkingModel) -> WorkingModel | None:
         """A copy; none of a model that keeps state between runs, of which a part would lack one end."""
         from nncf_openvino.working import WorkingModel

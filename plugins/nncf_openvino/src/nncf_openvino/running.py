@@ -79,11 +79,12 @@ class Session:
         return dict(zip(self.outputs, results.to_tuple(), strict=True))
 
 
-def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = False) -> Session:
+def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = False, usual: bool = False) -> Session:
     """A session on the CPU that computes with activations as they are.
 
     :param streams: how many threads run it at the same time.
     :param rounded: whether activations may be rounded to bfloat16, where the processor knows it.
+    :param usual: whether OpenVINO's own settings hold instead, for one thread.
     :raises UnsupportedModelError: when OpenVINO does not compile the model.
     """
     model = working.model
@@ -91,7 +92,8 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
         core = ov.Core()
         half = rounded and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = {"INFERENCE_PRECISION_HINT": "bf16"} if half else {}
-        compiled = core.compile_model(model, "CPU", {**EXACT, **precision, "NUM_STREAMS": str(streams)})
+        settings = {} if usual else {**EXACT, **precision, "NUM_STREAMS": str(streams)}
+        compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)
