@@ -65,7 +65,7 @@ class Digits(nn.Module):
 
 
 @cache
-def digits(*fragile: int, strength: float = 2.5) -> nn.Module:
+def digits(*fragile: int, strength: float = 6.0) -> nn.Module:
     """The trained network with fragile layers behind some convolutions; nobody changes it."""
     model = Digits()
     model.load_state_dict(_trained())

@@ -40,7 +40,7 @@ def _raise(error: BaseException):
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_the_error_carries_the_best_model(call: int, instead, part: str, tmp_path) -> None:
     with pytest.raises(nncf.ValidationFunctionError, match=part) as caught:
-        controlled("onnx", Broken(call, instead), 4, restorer={"intermediate_model_dir": str(tmp_path)})
+        controlled("onnx", Broken(call, instead), 1, restorer={"intermediate_model_dir": str(tmp_path)})
     error = caught.value
     assert isinstance(error, nncf.NNCFError)
     assert "error.best_model" in str(error)
@@ -54,7 +54,7 @@ def test_the_error_carries_the_best_model(call: int, instead, part: str, tmp_pat
 @pytest.mark.parametrize("framework", ["openvino", "torch"])
 def test_in_other_frameworks(framework: str, tmp_path) -> None:
     with pytest.raises(nncf.ValidationFunctionError) as caught:
-        controlled(framework, Broken(3, lambda: None), 4, restorer={"intermediate_model_dir": str(tmp_path)})
+        controlled(framework, Broken(3, lambda: None), 1, restorer={"intermediate_model_dir": str(tmp_path)})
     assert metric(caught.value.best_model) == caught.value.best_metric
     assert (tmp_path / "best.xml").is_file() == (framework == "openvino")
 
@@ -81,7 +81,7 @@ def test_functions_that_become_random_while_groups_are_ranked() -> None:
         return (found + random.normal(0, 0.1) if len(accuracy.calls) > 4 else found), hits
 
     with pytest.raises(nncf.ValidationFunctionError, match="not deterministic"):
-        controlled("onnx", function, 4)
+        controlled("onnx", function, 1)
 
 
 def test_functions_that_take_nothing_but_all_items() -> None:
@@ -93,19 +93,19 @@ def test_functions_that_take_nothing_but_all_items() -> None:
             raise ValueError("too few items for this metric")
         return accuracy(model, items)
 
-    result = controlled("onnx", function, 4)
-    assert metric(result) >= metric(in_framework(digits(4), "onnx")) - 0.01
+    result = controlled("onnx", function, 1)
+    assert metric(result) >= metric(in_framework(digits(1), "onnx")) - 0.01
     assert accuracy.full == 3
     # nothing but the function tells models apart
-    result = controlled("onnx", function, 4, inputs=False)
-    assert metric(result) >= metric(in_framework(digits(4), "onnx")) - 0.01
+    result = controlled("onnx", function, 1, inputs=False)
+    assert metric(result) >= metric(in_framework(digits(1), "onnx")) - 0.01
 
 
 @pytest.mark.parametrize("framework", ["onnx", "torch"])
 def test_stopped_runs_give_the_best_model(framework: str, caplog) -> None:
-    result = controlled(framework, Broken(3, lambda: _raise(KeyboardInterrupt())), 4)
+    result = controlled(framework, Broken(3, lambda: _raise(KeyboardInterrupt())), 1)
     assert "Interrupted" in caplog.text
-    quantized = controlled(framework, Accuracy(), 4, restorer={"max_num_iterations": 0})
+    quantized = controlled(framework, Accuracy(), 1, restorer={"max_num_iterations": 0})
     assert metric(result) == metric(quantized)
 
 
@@ -117,14 +117,14 @@ def test_stopped_while_groups_are_ranked(caplog) -> None:
             raise KeyboardInterrupt
         return accuracy(model, items)
 
-    result = controlled("onnx", function, 4)
+    result = controlled("onnx", function, 1)
     assert "Interrupted" in caplog.text
     assert isinstance(result, onnx.ModelProto)
 
 
 def test_stopped_before_any_model_is_known() -> None:
     with pytest.raises(KeyboardInterrupt):
-        controlled("onnx", Broken(1, lambda: _raise(KeyboardInterrupt())), 4)
+        controlled("onnx", Broken(1, lambda: _raise(KeyboardInterrupt())), 1)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_what_costs_most_comes_first_where_errors_of_outputs_are_compared(given:
         found = accuracy(model, items)
         return (found, [[scores(model, image)] for image, _ in items]) if given else found
 
-    controlled("onnx", function, 4, restorer={"sensitivity_report_dir": str(tmp_path)})
+    controlled("onnx", function, 1, restorer={"sensitivity_report_dir": str(tmp_path)})
     rows = report_of(tmp_path)["groups"]
     assert report_of(tmp_path)["measure"] == "error of outputs"
     costs = [row["cost"] for row in rows]
@@ -44,12 +44,12 @@ def test_what_costs_most_comes_first_where_errors_of_outputs_are_compared(given:
 
 def test_success_with_the_last_group_is_success(caplog) -> None:
     # every quantizer but those of one group is excluded: to revert it is to revert all
-    model = in_framework(digits(4), "onnx")
+    model = in_framework(digits(1), "onnx")
     fragile = [node.name for node in nncf.build_graph(model) if node.op_type == "Conv"]
     others = [name for name in fragile if name != _fragile(model)]
     scope = nncf.IgnoredScope(names=others, types=["Gemm", "MatMul"], validate=False)
     with caplog.at_level("INFO", "nncf"):
-        result = controlled("onnx", Accuracy(), 4, ignored_scope=scope)
+        result = controlled("onnx", Accuracy(), 1, ignored_scope=scope)
     assert metric(result) == metric(model)
     assert "more than max_drop" not in caplog.text
     assert "0 of 3 quantizers kept" in caplog.text or "0 of 2 quantizers kept" in caplog.text
@@ -64,9 +64,9 @@ def _fragile(model) -> str:
 def test_no_iterations_give_the_quantized_model(caplog) -> None:
     # there: TypeError
     function = Accuracy()
-    result = controlled("onnx", function, 4, restorer={"max_num_iterations": 0})
+    result = controlled("onnx", function, 1, restorer={"max_num_iterations": 0})
     assert function.full == 2
-    assert metric(result) < metric(in_framework(digits(4), "onnx")) - 0.01
+    assert metric(result) < metric(in_framework(digits(1), "onnx")) - 0.01
     assert "more than max_drop" in caplog.text
 
 
@@ -82,7 +82,7 @@ def test_groups_are_ranked_as_they_are_reverted(monkeypatch, tmp_path) -> None:
     deployed = Trial.deployed
     monkeypatch.setattr(Trial, "deployed", lambda self: seen.append(self) or deployed(self))
     settings = {"restore_mode": nncf.quantization.advanced_parameters.RestoreMode.ONLY_ACTIVATIONS}
-    controlled("onnx", Accuracy(True), 4, restorer={**settings, "sensitivity_report_dir": str(tmp_path)})
+    controlled("onnx", Accuracy(True), 1, restorer={**settings, "sensitivity_report_dir": str(tmp_path)})
     dropped = {type(trial.trials.edits[index]).__name__ for trial in seen for index in trial.dropped}
     assert dropped == {"InsertQuantizer"}
     assert len([trial for trial in seen if trial.dropped]) > 5
@@ -101,7 +101,7 @@ def test_scores_belong_to_all_parameters_together(monkeypatch) -> None:
         return found
 
     monkeypatch.setattr(tuning.Trials, "rerun", kept)
-    controlled("onnx", Accuracy(True), 4, restorer={"tune_hyperparams": True}, subset_size=20)
+    controlled("onnx", Accuracy(True), 1, restorer={"tune_hyperparams": True}, subset_size=20)
     assert len(asked) == len(set(asked)) >= 15
     assert len(asked) < 30  # the reference makes 360 pipelines
 
@@ -120,7 +120,7 @@ def test_tuning_collects_each_statistic_once(monkeypatch) -> None:
     monkeypatch.setattr(OnnxStatisticsAggregator, "collect", counted)
     quantization = nncf.AdvancedQuantizationParameters(smooth_quant_alpha=-1.0)
     controlled(
-        "onnx", Accuracy(), 4, restorer={"tune_hyperparams": True}, subset_size=20,
+        "onnx", Accuracy(), 1, restorer={"tune_hyperparams": True}, subset_size=20,
         advanced_quantization_parameters=quantization,
     )  # fmt: skip
     # for what is given, for all alternatives of ranges together, and for accurate bias correction

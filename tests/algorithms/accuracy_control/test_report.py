@@ -43,8 +43,8 @@ def test_also_when_nothing_has_to_be_reverted(tmp_path, caplog) -> None:
 
 @pytest.mark.parametrize("framework", ["onnx", "openvino"])
 def test_the_ignored_scope_leaves_out_the_group(framework: str, tmp_path) -> None:
-    controlled(framework, Accuracy(), 4, restorer={"sensitivity_report_dir": str(tmp_path)})
-    model, data = in_framework(digits(4), framework), datasets(framework)[0]
+    controlled(framework, Accuracy(), 1, restorer={"sensitivity_report_dir": str(tmp_path)})
+    model, data = in_framework(digits(1), framework), datasets(framework)[0]
 
     def targets(scope) -> set[str]:
         plan, _ = make_plan(quantize_config(ignored_scope=scope), model, dataset=data)
@@ -62,7 +62,7 @@ def test_the_ignored_scope_leaves_out_the_group(framework: str, tmp_path) -> Non
 
 def test_two_runs_leave_the_same_bytes(tmp_path) -> None:
     for name in ("a", "b"):
-        controlled("onnx", Accuracy(), 4, restorer={"sensitivity_report_dir": str(tmp_path / name)})
+        controlled("onnx", Accuracy(), 1, restorer={"sensitivity_report_dir": str(tmp_path / name)})
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
@@ -89,7 +89,7 @@ def test_without_matplotlib_a_plot_says_what_to_install(tmp_path, monkeypatch) -
 def test_a_config_runs_it_too_and_needs_a_function() -> None:
     config = quantize_config(subset_size=50)
     config["compression"].append({"algorithm": "accuracy_control", "max_drop": 0.01})
-    model, (calibration, validation) = in_framework(digits(4), "onnx"), datasets("onnx")
+    model, (calibration, validation) = in_framework(digits(1), "onnx"), datasets("onnx")
     with pytest.raises(nncf.ValidationError, match="validation=Validation"):
         run(config, model, dataset=calibration)
     result = run(config, model, dataset=calibration, validation=Validation(Accuracy(), validation))
