@@ -141,9 +141,9 @@ def main() -> None:
         f"| compressed: {', '.join(METHODS)} | {first:.4f} | {first - base:+.4f} | {seconds:.0f} | |",
         f"| tuned | {last:.4f} | {last - base:+.4f} | {wall:.0f} | {cpu:.0f} |", "",
         f"{len(steps)} steps of {settings.batch} windows of 256 tokens, Adam; adapters of rank {options.rank} are",
-        f"moved at {settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, falling as half a cosine;",
-        f"{trained / 1e6:.1f} million numbers are trained. Layers multiply in bfloat16 while tuning. The tuned weights",
-        f"take {size:.1f} MB, as before.", "",
+        f"moved at {settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, both falling as half a cosine",
+        f"does; {trained / 1e6:.1f} million numbers are trained. Layers multiply in bfloat16 while tuning. The tuned",
+        f"weights take {size:.1f} MB, as before.", "",
         "| steps | divergence from the float model, mean |",
         "| --- | --- |",
     ]  # fmt: skip

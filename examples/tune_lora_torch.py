@@ -153,7 +153,8 @@ def tune(
         schedule.step()
         losses.append(means[0].item())
         tell(step, losses[-1])
-        if checkpoint is not None and rank == 0 and len(losses) % settings.save_every == 0:
+        due = len(losses) % settings.save_every == 0 or len(losses) == settings.steps
+        if checkpoint is not None and rank == 0 and due:
             state = {name: part.state_dict() for name, part in parts.items()}
             _save({"losses": losses, "parameters": dict(trained), **state}, checkpoint)
     return losses
