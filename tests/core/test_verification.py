@@ -143,6 +143,21 @@ def test_outputs_that_are_no_good(scale: float, message: str, tmp_path: Path) ->
 
 
 @pytest.mark.needs("nncf_onnx")
+def test_more_error_than_signal(tmp_path: Path) -> None:
+    source = onnx_model(tmp_path / "model.onnx")
+    output, notes = compressed(source, WEIGHTS)
+    notes.stored.clear()
+    edited(output, with_initializer("w2_scale", lambda scale: -3 * scale))
+    certificate = verify(source, output, notes, data_of())
+    assert certificate.passed  # layers are what their codes say
+    assert certificate.snr is not None
+    assert certificate.snr < 0
+    notes.rewrites = 1
+    (fault,) = verify(source, output, notes, data_of()).faults
+    assert fault.endswith("dB: more error than signal")
+
+
+@pytest.mark.needs("nncf_onnx")
 def test_what_the_runtime_does_not_take(tmp_path: Path) -> None:
     def foreign(graph: Any) -> None:
         graph.node[-1].op_type = "Rectify"
