@@ -13,7 +13,7 @@ from nncf_core.observing import Observation
 from nncf_core.pipeline import run
 from nncf_core.registry import registry
 from nncf_core.verification import Certificate, verify
-from tests.cli.models import MAKERS, onnx_model, rows, weights
+from tests.cli.models import MAKERS, onnx_model, rows, torch_model, weights
 
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name, f"nncf_{name}")) for name in MAKERS]
 WEIGHTS = {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 32}
@@ -79,6 +79,18 @@ def test_quantized_activations(framework: str, tmp_path: Path) -> None:
     certificate = verify(source, output, notes, data_of())
     assert results(certificate) == dict.fromkeys(("stored", "run", "quantizers", "layers"), True)
     assert "3 quantizers give" in str(certificate)
+
+
+@pytest.mark.needs("torch", "nncf_torch", "nncf_post_training_quantization")
+@pytest.mark.parametrize("section", [WEIGHTS, QUANTIZED], ids=["weights", "quantized"])
+def test_numbers_of_16_bits(section: dict[str, Any], tmp_path: Path) -> None:
+    source = torch_model(tmp_path / "model.pt2", "float16")
+    half = Dataset([row[None].astype(np.float16) for row in rows()])
+    notes, output = Observation(measures=False, verifies=True), tmp_path / "small.pt2"
+    run({"compression": section}, source, dataset=half, output=output, observation=notes)
+    certificate = verify(source, output, notes, half)
+    names = ("stored", "run", "layers") if section is WEIGHTS else ("stored", "run", "quantizers", "layers")
+    assert results(certificate) == dict.fromkeys(names, True)
 
 
 @pytest.mark.needs("nncf_onnx")
