@@ -57,7 +57,7 @@ def openvino_model(path: Path, dtype: type = np.float32) -> Path:
     return path
 
 
-def torch_model(path: Path) -> Path:
+def torch_model(path: Path, dtype: str = "float32") -> Path:
     """The same layers."""
     import torch
 
@@ -66,9 +66,10 @@ def torch_model(path: Path) -> Path:
         layer = torch.nn.Linear(*weight.shape, bias=False)
         layer.weight.data = torch.from_numpy(weight.T.copy())
         layers += [layer, torch.nn.ReLU()]
-    module = torch.nn.Sequential(*layers).eval()
+    kind = getattr(torch, dtype)
+    module = torch.nn.Sequential(*layers).eval().to(kind)
     shapes = {"input": {0: torch.export.Dim("n")}}
-    torch.export.save(torch.export.export(module, (torch.from_numpy(rows(3)),), dynamic_shapes=shapes), path)
+    torch.export.save(torch.export.export(module, (torch.from_numpy(rows(3)).to(kind),), dynamic_shapes=shapes), path)
     return path
 
 

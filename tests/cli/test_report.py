@@ -37,8 +37,8 @@ def test_a_page_in_a_browser(tmp_path: Path) -> None:
     assert loads_nothing(document)
     headings = re.findall(r"<h2>(.*?)</h2>", document)
     assert headings == [
-        "Formats", "Size by weight", "Error by weight", "Values of the weights that lose most", "What was done",
-        "Time", "To do it again", "Versions",
+        "Formats", "Size by weight", "Error by weight", "Values of the weights that lose most", "Verification",
+        "What was done", "Time", "To do it again", "Versions",
     ]  # fmt: skip
     assert "<h1>a &lt;b&gt;.onnx, compressed</h1>" in document
     # sizes, errors, and values of nine weights
@@ -48,7 +48,12 @@ def test_a_page_in_a_browser(tmp_path: Path) -> None:
     assert [row[1] for row in done] == [f"w{index}" for index in range(60)]
     assert {row[4] for row in done[:-1]} == {"int4"}
     assert all(15 < float(row[7]) < 30 for row in done[:-1])
-    assert [row[0] for row in cells(document, "Time")][0::4] == ["opening", "all"]
+    assert [row[0] for row in cells(document, "Time")][0::5] == ["opening", "all"]
+    assert [row[:2] for row in cells(document, "Verification")] == [
+        ["stored", "yes"],
+        ["run", "yes"],
+        ["layers", "yes"],
+    ]
     assert {"nncf-core", "nncf-onnx", "onnxruntime"} <= {row[0] for row in cells(document, "Versions")}
     assert "click" not in {row[0] for row in cells(document, "Versions")}
 
@@ -67,7 +72,7 @@ def test_data_have_the_same_content(tmp_path: Path, framework: str) -> None:
         assert (damage["low"], damage["high"]) == pytest.approx((weight.min(), weight.max()))
         assert damage["snr"] > 40
     assert set(data["seconds"]) == {
-        "opening", "statistics for weight_compression", "edits of weight_compression", "saving",
+        "opening", "statistics for weight_compression", "edits of weight_compression", "saving", "verifying",
     }  # fmt: skip
     assert data["versions"][f"nncf-{framework}"]
     assert data["command"].startswith("nncf run config.json ")

@@ -13,7 +13,7 @@ from nncf_core.observing import Observation
 from nncf_core.pipeline import run
 from nncf_core.registry import registry
 from nncf_core.verification import Certificate, verify
-from tests.cli.models import MAKERS, onnx_model, rows, weights
+from tests.cli.models import MAKERS, onnx_model, rows, torch_model, weights
 
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name, f"nncf_{name}")) for name in MAKERS]
 WEIGHTS = {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 32}
@@ -81,6 +81,18 @@ def test_quantized_activations(framework: str, tmp_path: Path) -> None:
     assert "3 quantizers give" in str(certificate)
 
 
+@pytest.mark.needs("torch", "nncf_torch", "nncf_post_training_quantization")
+@pytest.mark.parametrize("section", [WEIGHTS, QUANTIZED], ids=["weights", "quantized"])
+def test_numbers_of_16_bits(section: dict[str, Any], tmp_path: Path) -> None:
+    source = torch_model(tmp_path / "model.pt2", "float16")
+    half = Dataset([row[None].astype(np.float16) for row in rows()])
+    notes, output = Observation(measures=False, verifies=True), tmp_path / "small.pt2"
+    run({"compression": section}, source, dataset=half, output=output, observation=notes)
+    certificate = verify(source, output, notes, half)
+    names = ("stored", "run", "layers") if section is WEIGHTS else ("stored", "run", "quantizers", "layers")
+    assert results(certificate) == dict.fromkeys(names, True)
+
+
 @pytest.mark.needs("nncf_onnx")
 @pytest.mark.parametrize("form", ["matmul_nbits", "dequantize_linear"])
 def test_forms_of_one_backend(form: str, tmp_path: Path) -> None:
@@ -140,6 +152,21 @@ def test_outputs_that_are_no_good(scale: float, message: str, tmp_path: Path) ->
     certificate = verify(source, output, notes)
     assert results(certificate)["run"] is False
     assert message in certificate.faults[0]
+
+
+@pytest.mark.needs("nncf_onnx")
+def test_more_error_than_signal(tmp_path: Path) -> None:
+    source = onnx_model(tmp_path / "model.onnx")
+    output, notes = compressed(source, WEIGHTS)
+    notes.stored.clear()
+    edited(output, with_initializer("w2_scale", lambda scale: -3 * scale))
+    certificate = verify(source, output, notes, data_of())
+    assert certificate.passed  # layers are what their codes say
+    assert certificate.snr is not None
+    assert certificate.snr < 0
+    notes.rewrites = 1
+    (fault,) = verify(source, output, notes, data_of()).faults
+    assert fault.endswith("dB: more error than signal")
 
 
 @pytest.mark.needs("nncf_onnx")

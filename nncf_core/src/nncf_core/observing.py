@@ -83,6 +83,7 @@ class Observation:
     :param seconds: how long steps took, by what they are.
     :param stored: some of the numbers that compressed constants stand for, by their names.
     :param quantizers: the edits that inserted them.
+    :param rewrites: edits of other kinds, such as factors and biases.
     """
 
     measures: bool = True
@@ -92,6 +93,7 @@ class Observation:
     seconds: dict[str, float] = Factory(dict)
     stored: dict[str, Values] = Factory(dict)
     quantizers: list[InsertQuantizer] = Factory(list)
+    rewrites: int = 0
     _last: float = Factory(time.perf_counter)
 
     def lap(self, step: str) -> None:
@@ -106,10 +108,13 @@ class Observation:
             if isinstance(edit, InsertQuantizer):
                 self.ranges.append(Range.of(edit))
                 self.quantizers.append(edit)
-            elif isinstance(edit, CompressConstant) and self.verifies:
-                self.stored[edit.constant] = values_of(edit.tensor.on_host())
-            elif isinstance(edit, ReplaceConstant):
-                self.stored.pop(edit.constant, None)
+            elif isinstance(edit, CompressConstant):
+                if self.verifies:
+                    self.stored[edit.constant] = values_of(edit.tensor.on_host())
+            else:
+                self.rewrites += 1
+                if isinstance(edit, ReplaceConstant):
+                    self.stored.pop(edit.constant, None)
             yield edit
 
 

@@ -31,6 +31,7 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bott
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; max-height: 32rem }
 th, td { text-align: left; padding: .2rem .7rem; border-bottom: 1px solid #eaeef2; white-space: nowrap }
 th { position: sticky; top: 0; background: #fff } td { max-width: 17rem; overflow: hidden; text-overflow: ellipsis }
+td:last-child { max-width: 44rem; white-space: normal }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .tiles { display: flex; flex-wrap: wrap; gap: 1rem } .tile b { display: block; font-size: 1.3rem }
 .tile { background: #f6f8fa; padding: .7rem 1.1rem; border-radius: 6px }

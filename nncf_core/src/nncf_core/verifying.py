@@ -258,7 +258,7 @@ def check_quantizers(look: Look, places: Sequence[Place], total: int) -> tuple[s
                 if fault is not None:
                     return f"the quantizer at {place.edit.target} {fault}", "off"
     if not places:
-        return None, ""
+        raise ValidationError(f"none of {total} quantizers is a node of its own")
     count = f"{len(places)} quantizers" if len(places) == total else f"{len(places)} of {total} quantizers"
     return None, f"{count} give the levels that they should"
 
@@ -272,26 +272,30 @@ def places_of(graph: Graph, edits: Iterable[InsertQuantizer]) -> list[Place]:
 def _place(graph: Graph, target: TargetPoint) -> tuple[TargetPoint, TargetPoint] | None:
     """Where a tensor goes into a quantizer, and where it comes out; ``None``: it is not a node of its own."""
     node = graph.node(target.node)
+    first: Node | None
+    last: Node | None
     if target.kind is PointKind.OUTPUT:
-        if target.port >= len(node.outputs):
-            return None
-        users = graph.consumers(node.outputs[target.port].tensor)
-        first = next((user for user in users if user.kind is OpKind.QUANTIZE), None)
-        if first is None:
-            return None
-        after = graph.consumers(first.outputs[0].tensor)
+        tensor = node.outputs[target.port].tensor if target.port < len(node.outputs) else ""
+        first = next((user for user in _users(graph, tensor) if user.kind is OpKind.QUANTIZE), None)
+        after = () if first is None else graph.consumers(first.outputs[0].tensor)
         last = next((user for user in after if user.kind is OpKind.DEQUANTIZE), first)
     else:
-        producer = graph.producer(node.inputs[target.port].tensor)
-        if producer is None or producer.kind not in (OpKind.QUANTIZE, OpKind.DEQUANTIZE):
-            return None
-        last = first = producer
-        if producer.kind is OpKind.DEQUANTIZE:
-            before = graph.producer(producer.inputs[0].tensor)
-            if before is None or before.kind is not OpKind.QUANTIZE:
-                return None
-            first = before
+        last = graph.producer(node.inputs[target.port].tensor)
+        if last is not None and last.kind is OpKind.CAST:
+            last = graph.producer(last.inputs[0].tensor)
+        before = last is not None and last.kind is OpKind.DEQUANTIZE
+        first = graph.producer(last.inputs[0].tensor) if last is not None and before else last
+    if first is None or last is None or first.kind is not OpKind.QUANTIZE:
+        return None
     return TargetPoint(first.name, PointKind.INPUT, 0), TargetPoint(last.name)
+
+
+def _users(graph: Graph, tensor: str) -> Iterator[Node]:
+    """Nodes that take a tensor, as it is or in another element type."""
+    for user in graph.consumers(tensor):
+        yield user
+        if user.kind is OpKind.CAST:
+            yield from graph.consumers(user.outputs[0].tensor)
 
 
 def _fault(edit: InsertQuantizer, before: np.ndarray, after: np.ndarray) -> str | None:
