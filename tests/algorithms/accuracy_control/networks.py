@@ -165,7 +165,7 @@ def metric(model: Any) -> float:
     if isinstance(model, onnx.ModelProto):
         deployed: Any = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     elif isinstance(model, openvino.Model):
-        deployed = openvino.Core().compile_model(model, "CPU")
+        deployed = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     else:
         deployed = model
     return Accuracy()(deployed, labelled())
