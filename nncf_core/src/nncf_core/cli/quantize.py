@@ -72,9 +72,10 @@ from nncf_core.parameters import DropType, ModelType, QuantizationPreset, Target
 def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Quantize weights and activations of MODEL to 8 bits.
 
-    Examples: nncf quantize model.onnx -o small.onnx --dataset samples.npz
-
-    nncf quantize model.xml -o small.xml --dataset samples.npz --max-drop 0.01 --validation metrics:accuracy
+    \b
+    Examples:
+      nncf quantize model.onnx -o small.onnx --dataset samples.npz
+      nncf quantize model.xml -o small.xml --dataset samples.npz --max-drop 0.01 --validation metrics:accuracy
     """
     from nncf_core.accuracy import accuracy_control_config
     from nncf_core.advanced import AdvancedAccuracyRestorerParameters
