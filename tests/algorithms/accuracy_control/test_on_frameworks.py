@@ -44,8 +44,9 @@ def test_within_the_drop_with_most_quantizers(framework: str, per_item: bool, tm
     assert report["quantized"] == pytest.approx(metric(quantized), abs=0.02)
     assert quantizers(result, framework) >= 0.8 * quantizers(quantized, framework)
     assert (report["validations"], report["partial_validations"]) == (3, len(function.calls) - 3)
-    if not per_item:
-        assert sum(function.calls) <= 3 * ITEMS + 2 * 16  # outputs are compared without the function
+    # hits and misses are too coarse: outputs are compared, without the function
+    assert report["measure"] == "error of outputs"
+    assert sum(function.calls) <= 3 * ITEMS + 2 * 16
 
 
 @pytest.mark.parametrize(("framework", "kind"), [("onnx", "DeployedSession"), ("openvino", "CompiledModel")])
@@ -118,8 +119,11 @@ def test_items_that_are_no_inputs_are_ranked_by_the_metric() -> None:
 
 
 def test_the_same_model_whatever_the_number_of_threads() -> None:
-    one, two = (controlled("onnx", Accuracy(True), 1, restorer={"num_ranking_workers": workers}) for workers in (1, 2))
-    default = controlled("onnx", Accuracy(True), 1)
+    one, two = (
+        controlled("onnx", Accuracy(True), 1, inputs=False, restorer={"num_ranking_workers": workers})
+        for workers in (1, 2)
+    )
+    default = controlled("onnx", Accuracy(True), 1, inputs=False)
     assert one.SerializeToString() == two.SerializeToString() == default.SerializeToString()
 
 

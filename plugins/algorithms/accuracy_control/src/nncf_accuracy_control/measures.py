@@ -14,6 +14,7 @@ from attrs import define, frozen
 
 from nncf_accuracy_control.evaluation import BadFunctionError, Evaluator, Outcome
 from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError
+from nncf_core.log import nncf_logger
 from nncf_core.trials import Trial, Trials
 
 _COMPARED = 64
@@ -135,26 +136,38 @@ def measure_for(
 ) -> Measure:
     """The measure that the function allows: by items' metrics, by their outputs, or by what models give.
 
+    Hits and misses are too coarse to rank by, where outputs can be compared.
+
     :param size: how many items there may be.
     :param given: how many the user wants; ``None``: as many as are needed.
     """
     first, second = evidence.original, evidence.quantized
+    if first.outputs is not None and second.outputs is not None and evidence.takes_parts:
+        indices = _largest(_errors(first.outputs, second.outputs), given or min(size, _COMPARED))
+        return GivenOutputsMeasure(evaluator, indices, [first.outputs[index] for index in indices])
+    has_values = first.values is not None and second.values is not None and evidence.takes_parts
+    if not has_values or _is_coarse(first, second):
+        try:
+            return _by_outputs(trials, quantized, evaluator.items, given or min(size, _COMPARED))
+        except (UnsupportedDatasetError, UnsupportedBackendError) as error:
+            # items are no inputs, as where they are pairs of one and a label
+            nncf_logger.debug("Outputs are not compared: %s", error)
     if first.values is not None and second.values is not None and evidence.takes_parts:
         indices = _largest(first.values - second.values, given or size)
         # where the metric is the items' mean, it is known on any of them
         known = np.isclose(first.values.mean(), first.metric) and np.isclose(second.values.mean(), second.metric)
         metric = float(first.values[indices].mean()) if known else _metric(trials, evaluator, indices)
         return MetricMeasure(evaluator, indices, metric)
-    if first.outputs is not None and second.outputs is not None and evidence.takes_parts:
-        indices = _largest(_errors(first.outputs, second.outputs), given or min(size, _COMPARED))
-        return GivenOutputsMeasure(evaluator, indices, [first.outputs[index] for index in indices])
-    try:
-        return _by_outputs(trials, quantized, evaluator.items, given or min(size, _COMPARED))
-    except (UnsupportedDatasetError, UnsupportedBackendError):
-        # items are no inputs, as where they are pairs of one and a label
-        step = max(evaluator.items // (given or size), 1) if evidence.takes_parts else 1
-        spread = range(0, evaluator.items, step)[: (given or size) if evidence.takes_parts else evaluator.items]
-        return MetricMeasure(evaluator, spread, _metric(trials, evaluator, spread))
+    step = max(evaluator.items // (given or size), 1) if evidence.takes_parts else 1
+    spread = range(0, evaluator.items, step)[: (given or size) if evidence.takes_parts else evaluator.items]
+    return MetricMeasure(evaluator, spread, _metric(trials, evaluator, spread))
+
+
+def _is_coarse(first: Outcome, second: Outcome) -> bool:
+    """Whether items are hits or misses: what one group costs is then less than one of them, or chance."""
+    assert first.values is not None
+    assert second.values is not None
+    return len(np.unique(np.concatenate([first.values, second.values]))) <= 2
 
 
 def _metric(trials: Trials, evaluator: Evaluator, indices: Sequence[int]) -> float:
