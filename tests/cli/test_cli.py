@@ -150,8 +150,8 @@ def test_the_input_may_be_overwritten(model: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_no_file(model: Path, tmp_path: Path, name: str) -> None:
     code = (
-        "import os, signal, sys; from nncf_core.cli import entry; from nncf_onnx.writing import Writer\n"
-        f"Writer.finish = lambda *_: os.kill(os.getpid(), signal.{name})\n"
+        "import signal; from nncf_core.cli import entry; from nncf_onnx.writing import Writer\n"
+        f"Writer.finish = lambda *_: signal.raise_signal(signal.{name})\n"
         "entry()"
     )
     arguments = [sys.executable, "-c", code, "compress-weights", str(model), "-o", str(tmp_path / "out.onnx")]

@@ -177,9 +177,7 @@ def test_together_with_sparsity_and_distillation() -> None:
     }
     sections = (sparsity, quantization(8), {"algorithm": "knowledge_distillation", "type": "softmax"})
     controller, model = nncf.torch.create_compressed_model(dense(), config(*sections))
-    losses = list[float]()
-    trained(controller, model, 3, tell=losses.append)
-    assert losses[-1] < losses[0]
+    trained(controller, model, 3)
     assert accuracy(model) > accuracy(dense()) - 0.02
     assert controller.compression_stage() is CompressionStage.FULLY_COMPRESSED
     found = controller.statistics()

@@ -11,6 +11,8 @@ import nncf
 from nncf import CompressWeightsMode as Mode
 from nncf_core.graph import OpKind
 from nncf_core.registry import registry
+from nncf_core.statistics import StatisticsRequest
+from nncf_core.transformations import PointKind, TargetPoint
 from tests.backends.torch.models import Functional, Tied, functional_input, normal, seeded, sequential
 from tests.backends.torch.test_forms import MODES, constants_of, settings
 
@@ -160,3 +162,27 @@ class TestGraphModules:
         copied = copy.deepcopy(small)
         assert {"w", "layer.weight_codes"} <= set(copied.state_dict())
         assert torch.equal(copied(x), small(x))
+
+
+def test_tensors_are_looked_at_before_they_are_changed_in_place():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(32, 32)
+
+        def forward(self, x):
+            return self.layer(x).relu_() + 1
+
+    network, x = Network().eval(), torch.randn(4, 32)
+    backend = registry().backends["torch"]
+    working = backend.builder.open(torch.export.export(network, (x,)), {})
+    graph = backend.builder.build(working)
+    (layer,) = (node for node in graph if node.weights)
+    point = TargetPoint(layer.name)
+    part = backend.inserter.extract(working, [TargetPoint(layer.name, PointKind.INPUT)], [point])
+    found = backend.inserter.runner(part)({str(TargetPoint(layer.name, PointKind.INPUT)): x.numpy()})[str(point)]
+    with torch.no_grad():
+        np.testing.assert_array_equal(found, network.layer(x).numpy())
+    request = StatisticsRequest(point, "min", None)
+    statistics = backend.aggregator.collect(working, graph, [request], [x])
+    assert statistics[request] == found.min() < 0

@@ -45,7 +45,7 @@ def extract(
             ends = [start if end is source else end for end in ends]
     old = next(node for node in reversed(graph.nodes) if node.op == "output")
     graph.erase_node(old)
-    graph.output(tuple(ends))
+    graph.output(tuple(_unchanged(graph, ends)))
     _prune(graph)
     if inputs:
         _measure_at_starts(graph, own, [node for node in graph.nodes if node.name in starts])
@@ -67,6 +67,20 @@ def extract(
     module = fx.GraphModule(part.module, graph)
     constant_inputs = {} if inputs else part.constant_inputs
     return GraphModel(module, None, constant_inputs, 0, tuple(map(str, outputs)), starts or part.input_names)
+
+
+def _unchanged(graph: fx.Graph, ends: Sequence[fx.Node]) -> list[fx.Node]:
+    """Copies of tensors as they are where they are made, if operators of the graph change tensors in place."""
+    targets = {node.target for node in graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    if not any(target._schema.is_mutable for target in targets):
+        return list(ends)
+    copies = dict[fx.Node, fx.Node]()
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    for end in dict.fromkeys(ends):
+        with graph.inserting_after(last if end.op == "placeholder" else end):
+            copies[end] = graph.call_function(torch.ops.aten.clone.default, (end,))
+        copies[end].meta = dict(end.meta)
+    return [copies[end] for end in ends]
 
 
 def _measure_at_starts(graph: fx.Graph, own: Sequence[fx.Node], starts: Sequence[fx.Node]) -> None:

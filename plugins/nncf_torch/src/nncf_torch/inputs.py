@@ -64,7 +64,7 @@ def described(item: Any) -> str:
 
 def _leaves(item: Any) -> list[tuple[str, torch.Tensor]]:
     call = call_of(item)
-    return named_leaves(dict(call.kwargs) if call.kwargs else call.args if len(call.args) > 1 else call.args[0])
+    return named_leaves(call.args[0] if len(call.args) == 1 else call.args or dict(call.kwargs))
 
 
 def _tensors(value: Any) -> Any:
