@@ -24,17 +24,14 @@ from packaging.utils import canonicalize_name
 from tests.plugins import samples
 
 ROOT = Path(__file__).parents[2]
+_ALGORITHMS = sorted((ROOT / "plugins/algorithms").glob("*/pyproject.toml"))
 PROJECTS = {
     "nncf": ROOT / "plugins/nncf",
-    "nncf-awq": ROOT / "plugins/algorithms/awq",
     "nncf-core": ROOT / "nncf_core",
     "nncf-onnx": ROOT / "plugins/nncf_onnx",
     "nncf-openvino": ROOT / "plugins/nncf_openvino",
-    "nncf-post-training-quantization": ROOT / "plugins/algorithms/post_training_quantization",
-    "nncf-smooth-quant": ROOT / "plugins/algorithms/smooth_quant",
     "nncf-torch": ROOT / "plugins/nncf_torch",
-    "nncf-weight-compression": ROOT / "plugins/algorithms/weight_compression",
-    "nncf-weight-refinement": ROOT / "plugins/algorithms/weight_refinement",
+    **{f"nncf-{file.parent.name.replace('_', '-')}": file.parent for file in _ALGORITHMS},
     "example-weight-clipping": ROOT / "tests/plugins/third_party_algorithm",
     "toy": samples.BACKEND,
 }
