@@ -131,6 +131,7 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
 def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = ["import nncf", "def rows():", "    yield from [1, 2]", "def whole():", "    return nncf.Dataset([3], str)"]
+    code += ["def broken():", "    raise RuntimeError('no such folder')"]
     (tmp_path / "my_calibration_data.py").write_text("\n".join([*code, "number = 4"]))
     assert items("my_calibration_data:rows") == [1, 2]
     assert items("my_calibration_data:whole") == ["3"]
@@ -138,6 +139,7 @@ def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for source, message in {
         "my_calibration_data:columns": "has no 'columns'",
         "my_calibration_data:number": "gave a int",
+        "my_calibration_data:broken": "fails with RuntimeError\\('no such folder'\\)",
         "not_a_module_at_all:rows": "cannot be imported",
     }.items():
         with pytest.raises((InvalidPathError, UnsupportedDatasetError), match=message):

@@ -169,6 +169,17 @@ def test_more_error_than_signal(tmp_path: Path) -> None:
     assert fault.endswith("dB: more error than signal")
 
 
+@pytest.mark.needs("nncf_onnx", "nncf_magnitude_sparsity")
+def test_what_is_taken_away_on_purpose_is_no_fault(tmp_path: Path) -> None:
+    source = onnx_model(tmp_path / "model.onnx")
+    params = {"sparsity_target": 0.9}
+    output, notes = compressed(source, {"algorithm": "magnitude_sparsity", "params": params})
+    certificate = verify(source, output, notes, data_of())
+    assert certificate.passed
+    assert certificate.snr is not None
+    assert certificate.snr < 3
+
+
 @pytest.mark.needs("nncf_onnx")
 def test_what_the_runtime_does_not_take(tmp_path: Path) -> None:
     def foreign(graph: Any) -> None:

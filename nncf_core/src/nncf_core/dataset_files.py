@@ -254,7 +254,10 @@ def _from_function(source: str) -> Data:
         raise InvalidPathError(f"The dataset {source}: the module {module!r} has no {name!r}.") from None
     finally:
         sys.path.remove("")
-    made = function() if callable(function) else function
+    try:
+        made = function() if callable(function) else function
+    except Exception as error:
+        raise UnsupportedDatasetError(f"The dataset {source}: the function fails with {error!r}.") from error
     if isinstance(made, Dataset):
         return made
     if not isinstance(made, Iterable):

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from nncf_core.contracts import Context, Model, TunableAlgorithm, quantizes, samples, traces
 from nncf_core.controlling import ControllingAlgorithm, DeployingInserter, Validation
-from nncf_core.errors import InvalidPathError, UnsupportedBackendError, ValidationError
+from nncf_core.errors import InvalidPathError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.log import without_repetition
 from nncf_core.rounds import Consumer, Run, prepared
@@ -138,7 +138,10 @@ class Trials:
     def length(self) -> int:
         """Number of items to validate on; counted where the dataset does not tell."""
         length = self.validation.dataset.get_length()
-        return sum(1 for _ in self.validation.dataset.get_data()) if length is None else length
+        length = sum(1 for _ in self.validation.dataset.get_data()) if length is None else length
+        if length == 0:
+            raise UnsupportedDatasetError("The validation dataset has no items; the metric needs at least one.")
+        return length
 
     @property
     def is_parallel(self) -> bool:

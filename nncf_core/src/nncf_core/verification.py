@@ -129,9 +129,11 @@ def verify(
         if notes.quantizers:
             checks.append(_made("quantizers", partial(check_quantizers, look, places, len(notes.quantizers))))
         checks.append(_made("layers", of_layers))
-    # a layer that is as it should be may lose everything at two bits; factors and biases are no layers' own
+    # a layer that is as it should be may lose everything at two bits; factors and biases are no layers' own; what a run
+    # without codes and quantizers takes away, such as channels, is meant
     known = checks[-1].passed is not None and not notes.rewrites
-    if snr is not None and snr < 0 and origin != RANDOM and not known:
+    rounds = bool(layers or notes.stored or notes.quantizers)
+    if snr is not None and snr < 0 and origin != RANDOM and rounds and not known:
         checks[1] = evolve(run, passed=False)
     return Certificate(tuple(checks), snr)
 

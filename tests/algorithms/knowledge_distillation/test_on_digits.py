@@ -84,3 +84,50 @@ def test_it_only_trains() -> None:
         run({"compression": {"algorithm": "knowledge_distillation", "type": "mse"}}, convolutions())
     with pytest.raises(ValidationError, match="'type' must be given"):
         nncf.NNCFConfig.from_dict({"compression": {"algorithm": "knowledge_distillation"}})
+
+
+class ChangesItsInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.mul_(2))
+
+
+def test_the_teacher_sees_inputs_as_they_were() -> None:
+    section = {"algorithm": "knowledge_distillation", "type": "mse"}
+    config = nncf.NNCFConfig.from_dict({"input_info": {"sample_size": [2, 8]}, "compression": section})
+    controller, model = nncf.torch.create_compressed_model(ChangesItsInput(), config)
+    model.train()
+    model(torch.ones(3, 8))
+    assert controller.loss().item() == 0
+    model.eval()
+    model(torch.ones(3, 8))
+    with pytest.raises(nncf.InternalError, match="leave the term out of validation"):
+        controller.loss()
+
+
+def test_a_state_without_a_section_of_the_config_is_refused() -> None:
+    section = {"algorithm": "magnitude_sparsity", "sparsity_init": 0.5}
+    settings = {"input_info": {"sample_size": [2, 8]}}
+    before = nncf.NNCFConfig.from_dict({**settings, "compression": section})
+    controller, _ = nncf.torch.create_compressed_model(nn.Linear(8, 4), before)
+    state = controller.get_compression_state()
+    sections = [section, {"algorithm": "knowledge_distillation", "type": "mse"}]
+    config = nncf.NNCFConfig.from_dict({**settings, "compression": sections})
+    with pytest.raises(nncf.ValidationError, match="which the config of the compression state"):
+        nncf.torch.create_compressed_model(nn.Linear(8, 4), config, compression_state=state)
+
+
+def test_a_rate_can_be_set_once_the_schedule_is_disabled() -> None:
+    params = {"multistep_steps": [1], "multistep_sparsity_levels": [0.25, 0.5], "sparsity_freeze_epoch": 2}
+    section = {"algorithm": "magnitude_sparsity", "params": {"schedule": "multistep", **params}}
+    config = nncf.NNCFConfig.from_dict({"input_info": {"sample_size": [2, 8]}, "compression": section})
+    controller, _ = nncf.torch.create_compressed_model(nn.Linear(8, 4), config)
+    for _ in range(3):
+        controller.scheduler.epoch_step()
+    assert controller.compression_rate == 0.5
+    controller.disable_scheduler()
+    controller.compression_rate = 0.75
+    assert controller.compression_rate == 0.75

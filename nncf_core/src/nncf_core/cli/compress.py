@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nncf_core.cli.data import dataset_of, dataset_options
-from nncf_core.cli.lock import inputs_of, located, write_lock
+from nncf_core.cli.lock import inputs_of, located, lock_path, write_lock
 from nncf_core.cli.outcome import check_report, outcome_options, write_report, written
 from nncf_core.parameters import BackupMode, CompressWeightsMode, GroupSizeFallbackMode, SensitivityMetric
 
@@ -244,6 +244,9 @@ def execute(
     if output is not None and not output.parent.is_dir():
         raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist.")
     check_report(options["report_file"])
+    locks = options["lock"] and validation is None  # a metric is the user's code, which a lock does not hold
+    if output is not None and options["report_file"] == lock_path(output):
+        raise InvalidPathError(f"The report would replace the lock file {lock_path(output)}: choose another name.")
     if backend_params:
         config = {**config, "backend_params": {**config.get("backend_params", {}), **_pairs(backend_params)}}
     progress: Progress = SilentProgress() if options["quiet"] else default_progress()
@@ -260,8 +263,8 @@ def execute(
                 plan.save(options["save_plan"])
         if output is not None and not options["dry_run"]:
             notes = Observation(measures=notes.measures, verifies=options["verify"])
-            inputs = inputs_of(model) if options["lock"] else {}
-            if dataset is not None and options["lock"]:
+            inputs = inputs_of(model) if locks else {}
+            if dataset is not None and locks:
                 shared["dataset"] = dataset = Witness(dataset)
             with written(model, output, notes, dataset, progress) as writing:
                 result = pipeline.run(
@@ -269,7 +272,7 @@ def execute(
                 )
                 data = _data(dataset, options, output.parent)
             report, certificate = result.report, writing.certificate
-            if options["lock"]:
+            if locks:
                 write_lock(model, inputs, data, config, output, certificate)
     if options["report_file"] is not None:
         again = _again(model, output, options)

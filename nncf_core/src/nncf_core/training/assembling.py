@@ -109,3 +109,8 @@ def _check_state(state: Mapping[str, Any], steps: Iterable[Step]) -> None:
             raise ValidationError(
                 f"The compression state is of a config with a section for {name!r}, which this config does not have."
             )
+    for name in sorted(training.difference(state[CONTROLLER_STATE])):
+        raise ValidationError(
+            f"The config has a section for {name!r}, which the config of the compression state did not have: go on "
+            "with that config, or begin anew with the trained weights and without compression_state."
+        )

@@ -73,9 +73,11 @@ class CompositeController(CompressionAlgorithmController):
 
     @property
     def compression_rate(self) -> float:
-        """That of the only algorithm that has one; 0 where none has."""
+        """That of the only algorithm with one that can be set; where none has, the largest of all."""
         rated = self._rated()
-        return rated.compression_rate if rated is not None else 0.0
+        if rated is not None:
+            return rated.compression_rate
+        return max((child.compression_rate for child in self.child_ctrls), default=0.0)
 
     @compression_rate.setter
     def compression_rate(self, value: float) -> None:

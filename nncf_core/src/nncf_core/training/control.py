@@ -191,13 +191,17 @@ class CompressionAlgorithmController:
         output_names: Sequence[str] | None = None,
         model_args: tuple[Any, ...] | None = None,
     ) -> None:
-        """Strip the model, and write it to a file: weights that are rounded as the integers that they are rounded to.
+        """Strip the model, and write it to a file.
+
+        Once it is fully compressed, weights are written as the integers that they are rounded to; before, quantizers
+        may not act yet, and the model is written as it is.
 
         :param save_format: ``onnx``, or what else the backend writes; by default what the path's suffix says.
         :param model_args: inputs to trace the model with; by default those of the config.
         :raises ParameterNotSupportedError: for a format that the backend does not write.
         """
-        model = self.strip(strip_format=StripFormat.DQ)
+        done = self.compression_stage() is CompressionStage.FULLY_COMPRESSED
+        model = self.strip(strip_format=StripFormat.DQ if done else StripFormat.NATIVE)
         self.trained_model.export(model, Path(save_path), save_format, input_names, output_names, model_args)
 
     @property

@@ -49,9 +49,18 @@ class Session:
         return {value.name: f"{value.type} {value.shape}" for value in self.session.get_inputs()}
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name."""
+        """Outputs by name. Numbers of double precision, numpy's own, become what the model takes."""
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, dict(feed)), strict=True))
+        wanted = {value.name: _FLOATS.get(value.type) for value in self.session.get_inputs()}
+        fed = {name: _fitting(array, wanted.get(name)) for name, array in feed.items()}
+        return dict(zip(names, self.session.run(names, fed), strict=True))
+
+
+_FLOATS: Mapping[str, Any] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+
+
+def _fitting(array: np.ndarray, dtype: Any) -> np.ndarray:
+    return array.astype(dtype) if dtype is not None and array.dtype == np.float64 else array
 
 
 def session_for(model: ir.Model, optimized: bool = True, threads: int = 0, *, usual: bool = False) -> Session:

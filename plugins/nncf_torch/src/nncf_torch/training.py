@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from attrs import evolve, frozen
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from nncf_core.dataset import Dataset
 from nncf_core.errors import InternalError, UnsupportedDatasetError, UnsupportedModelError, ValidationError
@@ -191,15 +192,16 @@ def _scale_gradients(tensor: torch.Tensor, factor: float) -> None:
 
 
 class RunTeacher:
-    """Forward hook of a model in training: the original runs on the same inputs. It is a teacher, too.
+    """Forward hooks of a model in training: the original runs on the same inputs. It is a teacher, too.
 
-    See :class:`nncf_core.training.contracts.Teacher`.
+    It runs before the model, which may change its inputs. See :class:`nncf_core.training.contracts.Teacher`.
     """
 
     def __init__(self, original: nn.Module) -> None:
         # a model that is copied or saved leaves the original where it is
         self._original = original
         self._outputs: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._wanted: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunTeacher:
         return RunTeacher(self._original)
@@ -207,8 +209,10 @@ class RunTeacher:
     def __reduce__(self) -> tuple[Any, ...]:
         return RunNothing, ()
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Run the original, and keep what both gave."""
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the original."""
+        # what an earlier pass gave is none of this one's
+        self._outputs, self._wanted = None, None
         if not module.training:
             return
         device = next((t.device for t in (*module.parameters(), *module.buffers())), torch.device("cpu"))
@@ -216,9 +220,15 @@ class RunTeacher:
         if own != device:
             self._original.to(device)
         call = on_device(module, Call(args, kwargs))
+        # the original may change its inputs, too
+        args, kwargs = pytree.tree_map(_copied, (call.args, dict(call.kwargs)))
         with torch.no_grad():
-            wanted = self._original(*call.args, **call.kwargs)
-        self._outputs = list(_pairs(output, wanted))
+            self._wanted = self._original(*args, **kwargs)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Keep what both gave."""
+        if module.training:
+            self._outputs, self._wanted = list(_pairs(output, self._wanted)), None
 
     def outputs(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs of the last forward pass.
@@ -227,7 +237,8 @@ class RunTeacher:
         """
         if self._outputs is None:
             raise InternalError(
-                "Distillation compares outputs of a forward pass in training mode; there was none: call model.train()."
+                "Distillation compares outputs of a forward pass in training mode, and the last one was none: call "
+                "model.train(), and leave the term out of validation."
             )
         return self._outputs
 
@@ -235,8 +246,15 @@ class RunTeacher:
 class RunNothing:
     """What is left of a teacher in a model that was pickled."""
 
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Do nothing."""
+
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Do nothing."""
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _pairs(output: Any, wanted: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -285,6 +303,7 @@ class TrainedModule:
 
             original = shared_copy(self._original).eval().requires_grad_(False)
             self._teacher = RunTeacher(original)
+            self.model.register_forward_pre_hook(self._teacher.before, with_kwargs=True)
             self.model.register_forward_hook(self._teacher, with_kwargs=True)
         return self._teacher
 

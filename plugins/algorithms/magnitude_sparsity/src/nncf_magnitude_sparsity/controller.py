@@ -31,6 +31,11 @@ class MagnitudeSparsityController(SparsityController):
             self.set_sparsity_level(scheduler.current_sparsity_level)
             params.initializer.run(trained)
 
+    def disable_scheduler(self) -> None:
+        """The level changes only when it is set, also where the schedule had frozen the masks."""
+        super().disable_scheduler()
+        self._frozen = False
+
     def set_sparsity_level(self, sparsity_level: float) -> None:
         """Make the least important share of elements zero; frozen masks stay as they are."""
         if self.frozen:
