@@ -80,7 +80,9 @@ def test_nothing_is_written_over(tmp_path):
         write_plugin("algorithm", "my-algo", tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("strip-format", "in-place"), ("strip-format", "native")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("strip-format", "in-place"), ("algorithm", "nncf-core"), ("backend", "numpy")]
+)
 def test_what_is_installed_already_needs_another_name(kind, name, tmp_path):
     with pytest.raises(ValidationError, match="already"):
         write_plugin(kind, name, tmp_path)

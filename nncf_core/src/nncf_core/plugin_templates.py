@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,10 @@ def _checked(kind: str, name: str) -> str:
     taken = {"algorithm": known.algorithms, "backend": known.backends, "strip-format": known.strip_formats}[kind]
     if package in taken:
         raise ValidationError(f"An installed plugin provides the {kind} {package!r} already; choose another name.")
+    if importlib.util.find_spec(package) is not None:
+        raise ValidationError(
+            f"There is a Python package {package!r} already, which this would hide; choose another name."
+        )
     return package
 
 

@@ -233,6 +233,7 @@ def execute(
     :param options: those of :func:`shared_options`, and ``work_dir``.
     """
     from nncf_core import pipeline
+    from nncf_core.config.nncf_config import NNCFConfig
     from nncf_core.errors import InvalidPathError
     from nncf_core.locking import Witness
     from nncf_core.observing import Observation
@@ -249,6 +250,7 @@ def execute(
         raise InvalidPathError(f"The report would replace the lock file {lock_path(output)}: choose another name.")
     if backend_params:
         config = {**config, "backend_params": {**config.get("backend_params", {}), **_pairs(backend_params)}}
+    NNCFConfig.validate(config)  # before anything looks at the model
     progress: Progress = SilentProgress() if options["quiet"] else default_progress()
     start = time.perf_counter()
     notes, certificate = Observation(measures=options["report_file"] is not None), None
