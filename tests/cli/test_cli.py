@@ -150,7 +150,9 @@ def test_the_input_may_be_overwritten(model: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_no_file(model: Path, tmp_path: Path, name: str) -> None:
     code = (
-        "import signal; from nncf_core.cli import entry; from nncf_onnx.writing import Writer\n"
+        # under nohup it would be ignored
+        f"import signal; signal.signal(signal.{name}, signal.SIG_DFL)\n"
+        "from nncf_core.cli import entry; from nncf_onnx.writing import Writer\n"
         f"Writer.finish = lambda *_: signal.raise_signal(signal.{name})\n"
         "entry()"
     )
