@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from nncf_core.advanced import AdvancedAccuracyRestorerParameters, AdvancedQuantizationParameters
-from nncf_core.dataset import Dataset
-from nncf_core.errors import UnsupportedDatasetError, ValidationError
+from nncf_core.dataset import Dataset, check_dataset
+from nncf_core.errors import ValidationError
 from nncf_core.log import nncf_logger
 from nncf_core.parameters import DropType, ModelType, QuantizationPreset, TargetDevice
 from nncf_core.scopes import IgnoredScope
@@ -54,10 +54,7 @@ def quantize_with_accuracy_control(
     from nncf_core.pipeline import run
     from nncf_core.progress import script_progress
 
-    if not isinstance(calibration_dataset, Dataset):
-        raise UnsupportedDatasetError(
-            f"The dataset is a {type(calibration_dataset).__name__}; wrap the data: nncf.Dataset(data, transform_func)."
-        )
+    check_dataset(calibration_dataset)
     validation = Validation(validation_fn, validation_dataset)
     config = accuracy_control_config(
         max_drop=max_drop,

@@ -10,10 +10,9 @@ from nncf_core.advanced import (
     AdvancedCompressionParameters,
     AdvancedQuantizationParameters,
 )
-from nncf_core.dataset import Dataset
+from nncf_core.dataset import Dataset, check_dataset
 from nncf_core.errors import (
     ParameterNotSupportedError,
-    UnsupportedDatasetError,
     ValidationError,
 )
 from nncf_core.graph import Graph
@@ -115,7 +114,8 @@ def compress_weights(
         ("lora_correction", lora_correction),
     ):
         _check_method(name, bool(wanted))
-    _check_dataset(dataset)
+    if dataset is not None:
+        check_dataset(dataset)
     if _changes_argument(model):
         config["backend_params"] = {"in_place": True}
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):
@@ -254,13 +254,6 @@ def _changes_argument(model: Any) -> bool:
     return known.drop_in and bool(getattr(known.backend_for(model).builder, "works_in_place", False))
 
 
-def _check_dataset(dataset: object) -> None:
-    if dataset is not None and not isinstance(dataset, Dataset):
-        raise UnsupportedDatasetError(
-            f"The dataset is a {type(dataset).__name__}; wrap the data: nncf.Dataset(data, transform_func)."
-        )
-
-
 def quantize(
     model: TModel,
     calibration_dataset: Dataset[Any, Any],
@@ -285,7 +278,8 @@ def quantize(
     from nncf_core.pipeline import run
     from nncf_core.progress import script_progress
 
-    _check_dataset(calibration_dataset)
+    if calibration_dataset is not None:
+        check_dataset(calibration_dataset)
     config = quantize_config(
         mode=mode,
         preset=preset,

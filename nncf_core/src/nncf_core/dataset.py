@@ -83,6 +83,17 @@ class Dataset(Generic[DataItem, ModelInput]):
         return None
 
 
+def check_dataset(dataset: object) -> None:
+    """Whether an argument is a dataset.
+
+    :raises UnsupportedDatasetError: when it is something else, such as the data itself.
+    """
+    if not isinstance(dataset, Dataset):
+        raise UnsupportedDatasetError(
+            f"The dataset is a {type(dataset).__name__}; wrap the data: nncf.Dataset(data, transform_func)."
+        )
+
+
 class _Replayed(Generic[DataItem]):
     """An iterator that can be read more than once."""
 
