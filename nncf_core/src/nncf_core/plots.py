@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nncf_core.errors import InvalidPathError, ModuleNotFoundError
 from nncf_core.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _INCHES = 0.22
 """Height of a bar."""
@@ -31,14 +36,8 @@ def bar_chart(
     """
     if not can_plot():
         raise ModuleNotFoundError("Plots need matplotlib; install it: pip install nncf-core[plots]")
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
-    # without pyplot: no window system, no state shared with the user's own figures
-    with mpl.rc_context({"svg.hashsalt": "nncf", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(9, 1.2 + _INCHES * max(len(labels), 1)), layout="constrained")
-        FigureCanvasSVG(figure)
+    def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         colours = ["tab:red" if flag else "tab:blue" for flag in marked]
         axes.barh(range(len(labels)), values, color=colours)
@@ -48,8 +47,26 @@ def bar_chart(
         axes.axvline(0, color="black", linewidth=0.5)
         axes.set_xlabel(f"{axis} (red: {mark})" if any(marked) else axis)
         axes.set_title(title, fontsize=10)
-        try:
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                figure.savefig(file, format="svg", metadata={"Date": None})
-        except OSError as error:
-            raise InvalidPathError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+    text = svg_of(draw, 9, 1.2 + _INCHES * max(len(labels), 1), {"Date": None})
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidPathError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def svg_of(draw: Callable[[Figure], None], width: float, height: float, metadata: Mapping[str, Any]) -> str:
+    """What is drawn on a figure, as SVG; width and height are in inches. The same data gives the same text."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # without pyplot: no window system, no state shared with the user's own figures
+    with mpl.rc_context({"svg.hashsalt": "nncf", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata=dict(metadata))
+    return text.getvalue()

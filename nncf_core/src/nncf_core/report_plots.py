@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from nncf_core.damage import BINS, Damage
 from nncf_core.plan import PlanEntry
+from nncf_core.plots import svg_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,16 +75,6 @@ def _short(name: str) -> str:
 
 
 def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    # without pyplot: no window system, no state shared with the user's own figures; the same data gives the same text
-    with mpl.rc_context({"svg.hashsalt": "nncf", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    text = svg_of(draw, width, height, {"Date": None, "Creator": None})
     # what stands before the element is for files of their own
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    return text[text.index("<svg") :]
