@@ -207,7 +207,7 @@ def test_items_of_every_kind() -> None:
     working, graph = opened(two_inputs())
     wanted = [StatisticsRequest(TargetPoint("add"), "mean")]
     i, x = np.array([1, 2, 3]), random(3, 4)
-    items = [{"i": i, "x": x}, {"x": x, "i": i}, (i, x), [i, x], {"i": i.tolist(), "x": x}]
+    items = [{"i": i, "x": x}, {"x": x, "i": i}, (i, x), [i, x], {"i": i.tolist(), "x": x}, (i, x.astype(np.float64))]
     values = [AGGREGATOR.collect(working, graph, wanted, [item])[wanted[0]] for item in items]
     assert len({float(v) for v in values}) == 1
     single, graph = opened(layers())
@@ -220,7 +220,7 @@ def test_items_of_every_kind() -> None:
     "item",
     [
         random(3, 4), (random(3, 4),), {"i": np.arange(3)}, {"i": np.arange(3), "x": random(3, 4), "z": random(1)},
-        {"i": np.arange(3), "x": random(3, 5)}, {"i": np.arange(3), "x": random(3, 4, dtype="float64")}, None, "text",
+        {"i": np.arange(3), "x": random(3, 5)}, {"i": np.arange(3), "x": np.ones((3, 4), np.int32)}, None, "text",
     ],
 )  # fmt: skip
 def test_items_that_do_not_fit_name_the_inputs(item: object) -> None:
