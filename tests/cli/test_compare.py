@@ -111,19 +111,19 @@ def test_an_input_is_fed_by_the_name_of_its_tensor(tmp_path: Path) -> None:
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
     model, narrow = onnx_model(tmp_path / "a.onnx"), onnx_model(tmp_path / "b.onnx", weights((64, 96, 64, 8)))
     result = nncf("compare", model, narrow, "-q")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "The output 'z2' has the shape (1, 16) in" in result.stderr
     np.savez(tmp_path / "data.npz", x=np.ones((2, 7), np.float32))
     result = nncf("compare", model, model, "--dataset", tmp_path / "data.npz", "-q")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert f"{model} does not run on an item of the dataset" in result.stderr
-    assert nncf("compare", model, tmp_path / "none.onnx").exit_code == 1
+    assert nncf("compare", model, tmp_path / "none.onnx").exit_code == 2
 
 
 @pytest.mark.needs("torch", "nncf_torch")
 def test_other_names_of_inputs(tmp_path: Path) -> None:
     make, _ = MAKERS["torch"]
     result = nncf("compare", onnx_model(tmp_path / "a.onnx"), make(tmp_path / "b.pt2"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "a.onnx takes x, " in result.stderr
     assert "b.pt2 takes input." in result.stderr

@@ -58,6 +58,12 @@ def with_initializer(name: str, change: Callable[[np.ndarray], np.ndarray]) -> C
     return edit
 
 
+def unchecked(notes: Observation) -> None:
+    """Let other checks find what is wrong with constants."""
+    notes.demands.open = set(notes.demands.constants)
+    notes.demands.constants.clear()
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("given", [None, data_of()], ids=["random", "dataset"])
 def test_compressed_weights(framework: str, given: Dataset[Any, Any] | None, tmp_path: Path) -> None:
@@ -108,7 +114,7 @@ def test_codes_that_were_stored_wrongly(tmp_path: Path) -> None:
     edited(output, with_initializer("w1_scale", lambda scale: scale * np.float32(1.05)))
     certificate = verify(source, output, notes)
     assert not certificate.passed
-    assert "the constant 'w1' holds other numbers than its codes stand for" in certificate.faults[0]
+    assert certificate.faults == ("the constant 'w1' was written with other scales, not as it was compressed",)
 
 
 @pytest.mark.needs("nncf_onnx", "nncf_post_training_quantization")
@@ -147,7 +153,7 @@ def test_the_first_layer_that_is_off_is_named(tmp_path: Path, monkeypatch: pytes
 def test_outputs_that_are_no_good(scale: float, message: str, tmp_path: Path) -> None:
     source = onnx_model(tmp_path / "model.onnx")
     output, notes = compressed(source, WEIGHTS)
-    notes.stored.clear()
+    unchecked(notes)
     edited(output, with_initializer("w2_scale", lambda old: old * np.float32(scale)))
     certificate = verify(source, output, notes)
     assert results(certificate)["run"] is False
@@ -158,7 +164,7 @@ def test_outputs_that_are_no_good(scale: float, message: str, tmp_path: Path) ->
 def test_more_error_than_signal(tmp_path: Path) -> None:
     source = onnx_model(tmp_path / "model.onnx")
     output, notes = compressed(source, WEIGHTS)
-    notes.stored.clear()
+    unchecked(notes)
     edited(output, with_initializer("w2_scale", lambda scale: -3 * scale))
     certificate = verify(source, output, notes, data_of())
     assert certificate.passed  # layers are what their codes say

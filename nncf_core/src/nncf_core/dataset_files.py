@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +18,7 @@ from nncf_core.errors import (
     UnsupportedDatasetError,
     ValidationError,
 )
+from nncf_core.user_functions import user_object
 
 Data: TypeAlias = Dataset[Any, Any]
 
@@ -244,16 +244,7 @@ def _language_item(ports: Sequence[ModelInput], tokens: np.ndarray) -> dict[str,
 
 
 def _from_function(source: str) -> Data:
-    module, _, name = source.partition(":")
-    sys.path.insert(0, "")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise InvalidPathError(f"The dataset {source}: the module {module!r} cannot be imported: {error}") from None
-    except AttributeError:
-        raise InvalidPathError(f"The dataset {source}: the module {module!r} has no {name!r}.") from None
-    finally:
-        sys.path.remove("")
+    function = user_object(source, "The dataset")
     try:
         made = function() if callable(function) else function
     except Exception as error:

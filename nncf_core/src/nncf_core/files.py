@@ -48,6 +48,26 @@ def aside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which replaces an old one when it is all there.
+
+    :raises InvalidPathError: when it cannot be written.
+    """
+    with replacing(path) as temporary:
+        put_text(temporary, text, path)
+
+
+def put_text(aside: Path, text: str, path: Path) -> None:
+    """Write a text into a file that will take the place of another.
+
+    :raises InvalidPathError: when it cannot be written, naming ``path``.
+    """
+    try:
+        aside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidPathError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
 def is_aside(name: str, path: Path) -> bool:
     """Whether a file name is one that :func:`aside` gives."""
     return name.startswith(f".{path.name}.") and name.endswith(_SUFFIX)

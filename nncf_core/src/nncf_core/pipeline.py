@@ -97,6 +97,7 @@ def run(
                 f"Cannot write {output}: the name of {builder.title} files ends in {' or '.join(builder.suffixes)}."
             )
         noted = observation or Observation(measures=False)
+        noted.options, noted.prepared = this.options, any(quantizes(step.algorithm) for step in steps)
         working = this.open(model)
         noted.lap("opening")
         entries: list[PlanEntry] = []

@@ -1,0 +1,59 @@
+"""Functions of the user's that a command names as ``module:function``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from nncf_core.errors import InvalidPathError, ValidationError
+
+
+def user_object(source: str, what: str, folder: Path | None = None) -> Any:
+    """What a name stands for; modules of the current folder are found, too.
+
+    :param source: ``module:function``.
+    :param what: what it is for, for errors, e.g. ``The dataset``.
+    :param folder: where modules are looked for first.
+    :raises ValidationError: when the name is not of this form.
+    :raises InvalidPathError: when the module cannot be imported, or lacks the name.
+    """
+    module, separator, name = source.partition(":")
+    if not (separator and module and name):
+        raise ValidationError(f"{what} {source!r} is not of the form module:function, such as metrics:accuracy.")
+    places = [str(place) for place in (folder, Path.cwd()) if place is not None]
+    sys.path[:0] = places
+    try:
+        return getattr(importlib.import_module(module), name)
+    except AttributeError as error:
+        if getattr(error, "name", None) != name:
+            raise _broken(source, what, module, error) from error
+        raise InvalidPathError(f"{what} {source}: the module {module!r} has no {name!r}; correct the name.") from None
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[: error.name.count(".") + 1] != error.name.split("."):
+            raise _broken(source, what, module, error) from error
+        raise InvalidPathError(
+            f"{what} {source}: there is no module {module!r}, neither installed nor in {' or '.join(places)}."
+        ) from None
+    except Exception as error:  # the module is the user's code
+        raise _broken(source, what, module, error) from error
+    finally:
+        for place in places:
+            sys.path.remove(place)
+
+
+def _broken(source: str, what: str, module: str, error: Exception) -> InvalidPathError:
+    return InvalidPathError(
+        f"{what} {source}: the module {module!r} cannot be imported, it fails with {type(error).__name__}: {error}"
+    )
+
+
+def source_file(function: Any) -> Path | None:
+    """The file that a function is defined in; ``None`` where there is none."""
+    try:
+        found = inspect.getsourcefile(inspect.unwrap(function))
+    except (TypeError, OSError):
+        return None
+    return Path(found) if found is not None and Path(found).is_file() else None
