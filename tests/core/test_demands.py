@@ -62,7 +62,9 @@ def unsigned(tensor: CompressedTensor) -> CompressedTensor:
 
 @pytest.mark.parametrize("mode", ["int8_sym", "int8_asym", "int4_sym", "int4_asym", "nf4", "cb4"])
 @pytest.mark.parametrize("change", [None, exchanged], ids=["as it is", "exchanged"])
-def test_the_same_codes_in_other_orders(mode: str, change: Callable[[CompressedTensor], CompressedTensor] | None) -> None:
+def test_the_same_codes_in_other_orders(
+    mode: str, change: Callable[[CompressedTensor], CompressedTensor] | None
+) -> None:
     for weight in (WEIGHT, WEIGHT[:, :6]):
         tensor = compressed(mode, weight=weight)
         assert Codes.of(tensor).fault(tensor if change is None else change(tensor)) is None
@@ -81,9 +83,7 @@ def test_codes_without_a_sign(mode: str) -> None:
 def test_one_scale_for_every_row() -> None:
     tensor = compress(WEIGHT, scheme_for("int8_asym"), reduction_axes=(0, 1))
     assert tensor.zero_point is not None
-    rows = evolve(
-        tensor, scale=np.repeat(tensor.scale, 6, axis=0), zero_point=np.repeat(tensor.zero_point, 6, axis=0)
-    )
+    rows = evolve(tensor, scale=np.repeat(tensor.scale, 6, axis=0), zero_point=np.repeat(tensor.zero_point, 6, axis=0))
     assert Codes.of(tensor).fault(rows) is None
     rows.scale[3] *= 2
     assert "scales" in str(Codes.of(tensor).fault(rows))
@@ -166,8 +166,8 @@ def test_what_edits_leave_behind() -> None:
     found = held(demands, graph(**after), before)
     assert (found.fault, found.compressed, found.changed, found.kept, found.renamed) == (None, 1, 4, 2, 0)
     assert str(found) == (
-        "bit for bit: 1 constants hold their codes, scales and zero points, 4 hold their new numbers, 2 are those of the "
-        "original"
+        "bit for bit: 1 constants hold their codes, scales and zero points, 4 hold their new numbers, "
+        "2 are those of the original"
     )
     for name, message in {
         "w": "the constant 'w' was compressed, but is stored as float32",
@@ -260,7 +260,9 @@ def test_one_byte_of_a_quantized_openvino_model(tmp_path: Path) -> None:
     source = openvino_network(tmp_path / "model.xml")
     output, notes, data = emitted(source, (1, 64))
     certificate = verify(source, output, notes, data)
-    assert "2 constants hold their codes, scales and zero points, 2 hold their new numbers" in certificate.checks[0].text
+    assert (
+        "2 constants hold their codes, scales and zero points, 2 hold their new numbers" in certificate.checks[0].text
+    )
     model, binary = openvino.Core().read_model(output), output.with_suffix(".bin")
     content = binary.read_bytes()
     for node in model.get_ops():
@@ -286,7 +288,9 @@ def test_one_number_of_a_quantized_torch_model(tmp_path: Path) -> None:
     output, notes, data = emitted(source, (1, 3, 8, 8))
     certificate = verify(source, output, notes, data)
     assert certificate.passed
-    assert "4 constants hold their codes, scales and zero points, 3 hold their new numbers" in certificate.checks[0].text
+    assert (
+        "4 constants hold their codes, scales and zero points, 3 hold their new numbers" in certificate.checks[0].text
+    )
     for name in ("first.weight", "norm.weight"):
         program = torch.export.load(output)
         tensor = program.state_dict[name]

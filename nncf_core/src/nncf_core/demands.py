@@ -275,7 +275,9 @@ class Demands:
 
 
 def _users(graph: Graph) -> dict[tuple[str, int], str]:
-    return {(node.name, index): port.constant for node in graph for index, port in enumerate(node.inputs) if port.constant}
+    return {
+        (node.name, index): port.constant for node in graph for index, port in enumerate(node.inputs) if port.constant
+    }
 
 
 def _inserted(edit: Transformation) -> Iterator[Inserted]:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from attrs import Factory, asdict, define, frozen
 
-from nncf_core.dataset import Dataset
 from nncf_core.config.nncf_config import read_json
+from nncf_core.dataset import Dataset
 from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.files import write_text
 
@@ -109,8 +109,8 @@ class Lock:
             raise ValidationError(f"{path} is no lock file of nncf: it has no key 'nncf_lock'; give OUTPUT.lock.json.")
         if version != _VERSION:
             raise ValidationError(
-                f"{path} is a lock file of version {version!r}; this nncf reads version {_VERSION}: run it with the one "
-                "that wrote it."
+                f"{path} is a lock file of version {version!r}; this nncf reads version {_VERSION}: run it with the "
+                "one that wrote it."
             )
         fields = _Fields(f"{path} is no lock file of nncf: ", data, "")
         found = cls(
@@ -215,7 +215,7 @@ class _Fields:
             raise self._wrong(name, "is missing")
         self._read.add(name)
         if not isinstance(self.values[name], kind):
-            word = {str: "a text", dict: "an object"}[kind]
+            word = "a text" if kind is str else "an object"
             raise self._wrong(name, f"is {self.values[name]!r}; it must be {word}")
         return self.values[name]
 

@@ -86,4 +86,3 @@ class Observation:
             elif not isinstance(edit, CompressConstant):
                 self.rewrites += 1
             yield edit
-

@@ -13,7 +13,6 @@ from typing import Any
 from attrs import asdict, frozen
 
 from nncf_core.damage import Damage
-from nncf_core.errors import InvalidPathError
 from nncf_core.files import write_text
 from nncf_core.log import nncf_logger
 from nncf_core.observing import Range

@@ -46,6 +46,7 @@ _AHEAD = 256 << 20
 _FAILURES = (NNCFError, RuntimeError, MemoryError)
 """What running a model may raise."""
 
+
 @frozen
 class Check:
     """One check.

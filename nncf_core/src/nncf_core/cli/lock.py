@@ -16,7 +16,7 @@ from nncf_core.cli.outcome import digests_and_versions, inputs_of
 from nncf_core.cli.witnesses import UserMetric, Witnesses
 
 if TYPE_CHECKING:
-    from nncf_core.locking import Data, Lock, Metric
+    from nncf_core.locking import Data, Lock
 
 
 @click.command("reproduce")
@@ -77,7 +77,9 @@ class _Run:
     :param sources: of the data and of the metric's data.
     """
 
-    def __init__(self, known: Lock, model: Path, metric_file: Path | None, sources: tuple[str | None, str | None]):
+    def __init__(
+        self, known: Lock, model: Path, metric_file: Path | None, sources: tuple[str | None, str | None]
+    ) -> None:
         self.known, self.model, self.metric_file = known, model, metric_file
         self.dataset, self.validation_dataset = sources
 
@@ -198,7 +200,7 @@ def _check_output(output: Path, run: _Run, lock: Path) -> None:
     from nncf_core.registry import registry
     from nncf_core.staging import files_of
 
-    taken = {file: "the original model" for file in files_of(registry().backend_for(run.model).builder, run.model)}
+    taken = dict.fromkeys(files_of(registry().backend_for(run.model).builder, run.model), "the original model")
     taken |= {lock: "the lock file"}
     for source in (run.dataset, run.validation_dataset):
         if source is not None and Path(source).exists():

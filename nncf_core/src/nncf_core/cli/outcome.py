@@ -124,9 +124,7 @@ class Held:
     report_file: Path | None
     lock_file: Path | None
 
-    def verified(
-        self, notes: Observation, dataset: Dataset[Any, Any] | None, progress: Progress
-    ) -> Certificate | None:
+    def verified(self, notes: Observation, dataset: Dataset[Any, Any] | None, progress: Progress) -> Certificate | None:
         """What verification finds in the model; ``None`` where it was not asked for.
 
         :param notes: of the run.

@@ -78,8 +78,8 @@ class Witnesses:
         if metric is not None:
             if source_file(metric.validation.function) is None:
                 raise ParameterNotSupportedError(
-                    f"The function {metric.function} has no source file, so that no lock file can hold it; define it in "
-                    "a file, or give --no-lock."
+                    f"The function {metric.function} has no source file, so that no lock file can hold it; define "
+                    "it in a file, or give --no-lock."
                 )
             watched = evolve(metric.validation, dataset=Witness(metric.validation.dataset))
             metric = evolve(metric, validation=watched)

@@ -132,9 +132,7 @@ def read_json(path: str | Path, what: str = "config") -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidPathError(f"Cannot read the {what} {path}: {_reason(error)}.") from None
     try:
-        data = json.loads(
-            text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite
-        )
+        data = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise ValidationError(
             f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
