@@ -304,7 +304,9 @@ class Control:
         path = self._save(trial, "best")
         which = "the one that is all quantized, not validated" if best is None else f"with the metric {best.metric:.6g}"
         where = "" if path is None else f", and in {path}"
-        message = f"validation_fn {error} The best model so far, {which}, is in error.best_model{where}."
+        said = str(error)
+        end = "" if said.endswith((".", "!", "?")) else "."
+        message = f"validation_fn {said}{end} The best model so far, {which}, is in error.best_model{where}."
         return ValidationFunctionError(message, trial.exported(), None if best is None else best.metric)
 
     def _save(self, trial: Trial, stem: str) -> Path | None:
