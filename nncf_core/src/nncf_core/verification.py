@@ -23,7 +23,7 @@ from attrs import asdict, define, evolve, frozen
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
 from nncf_core.demands import held
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
 from nncf_core.observing import Observation
@@ -243,7 +243,7 @@ def _raise_for_item(reference: Look, name: str) -> None:
             return
         except _FAILURES as error:
             raise UnsupportedDatasetError(
-                f"{name} does not run on item {index} of the dataset: {error} Give items that fit its inputs."
+                f"{name} does not run on item {index} of the dataset: {sentence(error)} Give items that fit its inputs."
             ) from None
 
 
