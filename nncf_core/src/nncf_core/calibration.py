@@ -126,7 +126,9 @@ class Calibration:
                     found.update(np.ascontiguousarray(array).tobytes())
             count += len(chunk)
         if count == 0:
-            raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
+            raise UnsupportedDatasetError(
+                "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
+            )
         return count, found.hexdigest()
 
     def _statistics(self, part: Part, cut: Callable[[], Model], samples: int) -> Statistics:

@@ -14,7 +14,7 @@ from attrs import asdict, define, frozen
 
 from nncf_core.collecting import feed_for
 from nncf_core.contracts import Runner
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
 from nncf_core.progress import Progress, SilentProgress
@@ -115,15 +115,18 @@ def compare(
     if set(sides[0].inputs) != set(sides[1].inputs):
         raise ValidationError(
             f"The models do not take the same inputs: {first} takes {', '.join(sides[0].inputs)}, {second} takes "
-            f"{', '.join(sides[1].inputs)}."
+            f"{', '.join(sides[1].inputs)}. Export them with the same names."
         )
-    feeds = [feed_for(item, sides[0].inputs) for item in (_made(sides[0].graph) if items is None else items)]
+    given = _made(sides[0].graph) if items is None else items
+    feeds = [feed_for(item, sides[0].inputs, index) for index, item in enumerate(given)]
     if not feeds:
-        raise UnsupportedDatasetError("The dataset has no items; comparing needs at least one.")
+        raise UnsupportedDatasetError(
+            "The dataset has no items; comparing needs at least one, of the same inputs for both models."
+        )
     _check_feeds(feeds)
     sums: dict[str, _Sums] = {}
     for index, feed in enumerate((progress or SilentProgress()).track(feeds, "Comparing outputs", len(feeds))):
-        _add(sums, sides, sides[0].outputs(feed), sides[1].outputs(feed), index)
+        _add(sums, sides, sides[0].outputs(feed, index), sides[1].outputs(feed, index), index)
     return Comparison(
         (str(first), str(second)),
         tuple(each.error(name) for name, each in sums.items()),
@@ -151,13 +154,16 @@ class _Side:
         inputs = {name: f"{port.dtype} {port.shape}" for name, port in feeds_of(graph).items()}
         return cls(path, graph, usual_runner(backend, model), size, inputs)
 
-    def outputs(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def outputs(self, feed: Mapping[str, np.ndarray], index: int) -> Mapping[str, np.ndarray]:
         try:
             return self.run(feed)
         except NNCFError:
             raise
         except Exception as error:  # runtimes' own errors have no common base
-            raise UnsupportedDatasetError(f"{self.path} does not run on an item of the dataset: {error}") from None
+            raise UnsupportedDatasetError(
+                f"{self.path} does not run on item {index} of the dataset: {sentence(error)} "
+                "Give items that fit its inputs."
+            ) from None
 
 
 def _check_feeds(feeds: Sequence[Mapping[str, np.ndarray]]) -> None:
@@ -229,7 +235,10 @@ def _add(
     first, second = (side.path for side in sides)
     pairs = {name: its[name] for name in mine} if set(mine) <= set(its) else dict(zip(mine, its.values(), strict=False))
     if len(pairs) != len(mine):
-        raise ValidationError(f"{first} has {len(mine)} outputs, {second} has {len(its)}.")
+        raise ValidationError(
+            f"{first} has {len(mine)} outputs, {second} has {len(its)}; only models with the same outputs can be "
+            "compared."
+        )
     for name, array in mine.items():
         if array.shape != pairs[name].shape:
             raise ValidationError(

@@ -272,7 +272,9 @@ def digest_of_file(path: Path) -> str:
             while block := file.read(_BLOCK):
                 found.update(block)
     except OSError as error:
-        raise InvalidPathError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise InvalidPathError(
+            f"Cannot read {path}: {error.strerror or error}; correct its name or its rights."
+        ) from None
     return found.hexdigest()
 
 

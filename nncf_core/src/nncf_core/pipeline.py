@@ -214,7 +214,9 @@ def collect_statistics(
     """
     with assembled(config, model, dataset, executor, progress) as (steps, this):
         if algorithm is not None and algorithm not in (step.algorithm.name for step in steps):
-            raise ValidationError(f"The config has no section for the algorithm {algorithm!r}.")
+            raise ValidationError(
+                f"The config has no section for the algorithm {algorithm!r}; add one, or name another algorithm."
+            )
         return this.collect(controlled_steps(steps)[0], this.open(model), algorithm)
 
 

@@ -17,7 +17,7 @@ import ml_dtypes  # noqa: F401 - registers the low-bit dtypes' names with numpy
 import numpy as np
 from attrs import asdict, evolve, frozen
 
-from nncf_core.errors import InvalidPathError, ValidationError
+from nncf_core.errors import InvalidPathError, ValidationError, sentence
 from nncf_core.files import replacing
 from nncf_core.graph import Constant, Graph
 from nncf_core.low_rank import as_constant
@@ -175,7 +175,6 @@ class Plan:
         """
         if self.entries and not self.steps:
             raise ValidationError("This plan holds no arrays; make it with nncf_core.pipeline.make_plan.")
-        folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, np.ndarray] = {}
         steps = [
             {"algorithm": name, "transformations": [_encode(t, arrays) for t in transformations]}
@@ -183,6 +182,7 @@ class Plan:
         ]
         text = json.dumps({"version": _VERSION, **self.to_json(), "steps": steps}, indent=1)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             with replacing(folder / "plan.json") as temporary:
@@ -202,7 +202,9 @@ class Plan:
             # a file of our own: numpy leaves the one it opens open when the archive is broken
             with (folder / "arrays.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if data["version"] != _VERSION:
-                    raise ValidationError(f"{folder} holds a plan of version {data['version']}, not {_VERSION}.")
+                    raise ValidationError(
+                        f"{folder} holds a plan of version {data['version']}, not {_VERSION}: make it anew."
+                    )
                 steps = tuple(
                     (step["algorithm"], tuple(_decode(t, arrays) for t in step["transformations"]))
                     for step in data["steps"]
@@ -210,11 +212,13 @@ class Plan:
             entries = tuple(PlanEntry(**_tuples(entry)) for entry in data["entries"])
             return cls(data["framework"], entries, steps)
         except FileNotFoundError as error:
-            raise InvalidPathError(f"{folder} holds no plan: {error.filename} is missing.") from None
+            raise InvalidPathError(
+                f"{folder} holds no plan: {error.filename} is missing; give the folder that --save-plan named."
+            ) from None
         except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, ValidationError):
                 raise
-            raise ValidationError(f"{folder} does not hold a readable plan: {error}") from None
+            raise ValidationError(f"{folder} does not hold a readable plan: {sentence(error)} Make it anew.") from None
 
 
 def _store(array: Array, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def write_plugin(kind: str, name: str, parent: Path) -> Path:
     except FileExistsError:
         raise InvalidPathError(f"{folder} exists already; choose another name, or another folder.") from None
     except OSError as error:
-        raise InvalidPathError(f"Cannot write to {folder}: {error.strerror or error}.") from None
+        raise InvalidPathError(
+            f"Cannot write to {folder}: {error.strerror or error}; give a folder that can be written to."
+        ) from None
     return folder
 
 

@@ -174,7 +174,10 @@ class Statistics:
         if self.origin is not None and other.origin is not None:
             difference = self.origin.difference(other.origin)
             if difference is not None:
-                raise StatisticsCacheError(f"The statistics to merge are of something else: {difference}.")
+                raise StatisticsCacheError(
+                    f"The statistics to merge are of something else: {difference}. "
+                    "Collect both with the same model and config."
+                )
         self.origin = self.origin or other.origin
         self.items += other.items
         self.unseen = (self.unseen - other._aggregators.keys()) | (other.unseen - self._aggregators.keys())
@@ -211,7 +214,10 @@ class Statistics:
         :raises InvalidPathError: when the file cannot be written.
         """
         if self.origin is None:
-            raise StatisticsCacheError("These statistics do not say what they are of; the pipeline's do.")
+            raise StatisticsCacheError(
+                "These statistics do not say what they are of, so that no file may hold them: save those that "
+                "nncf_core.pipeline.collect_statistics gives."
+            )
         file = file_in(Path(path), self.origin.algorithm, self.origin.round_index)
         metadata = {
             "version": _VERSION,
@@ -252,7 +258,9 @@ class Statistics:
                 arrays = {name: stored[name] for name in stored.files}
             return cls._read(json.loads(arrays.pop(_METADATA).tobytes()), arrays)
         except FileNotFoundError:
-            raise StatisticsCacheError(f"There is no file of statistics {file}.") from None
+            raise StatisticsCacheError(
+                f"There is no file of statistics {file}; correct its name, or collect them."
+            ) from None
         except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise StatisticsCacheError(f"{file} does not hold readable statistics: {error}. Remove it.") from None
 

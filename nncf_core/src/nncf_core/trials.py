@@ -268,7 +268,9 @@ class Trial:
         """
         backend, working = self.trials.run.backend, self.model()
         if backend.aggregator is None:
-            raise UnsupportedBackendError(f"No installed plugin runs {backend.builder.title} models on data.")
+            raise UnsupportedBackendError(
+                f"No installed plugin runs {backend.builder.title} models on data; install the framework's backend."
+            )
         graph = backend.builder.build(working)
         tensors = sorted(tensor for tensor in graph.outputs if graph.producer(tensor) is not None)
         if not tensors:

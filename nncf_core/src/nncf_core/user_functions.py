@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nncf_core.errors import InvalidPathError, ValidationError
+from nncf_core.errors import InvalidPathError, ValidationError, sentence
 
 
 def user_object(source: str, what: str, folder: Path | None = None) -> Any:
@@ -26,11 +26,7 @@ def user_object(source: str, what: str, folder: Path | None = None) -> Any:
     places = [str(place) for place in (folder, Path.cwd()) if place is not None]
     sys.path[:0] = places
     try:
-        return getattr(importlib.import_module(module), name)
-    except AttributeError as error:
-        if getattr(error, "name", None) != name:
-            raise _broken(source, what, module, error) from error
-        raise InvalidPathError(f"{what} {source}: the module {module!r} has no {name!r}; correct the name.") from None
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or module.split(".")[: error.name.count(".") + 1] != error.name.split("."):
             raise _broken(source, what, module, error) from error
@@ -42,11 +38,15 @@ def user_object(source: str, what: str, folder: Path | None = None) -> Any:
     finally:
         for place in places:
             sys.path.remove(place)
+    if not hasattr(imported, name):
+        raise InvalidPathError(f"{what} {source}: the module {module!r} has no {name!r}; correct the name.")
+    return getattr(imported, name)
 
 
 def _broken(source: str, what: str, module: str, error: Exception) -> InvalidPathError:
     return InvalidPathError(
-        f"{what} {source}: the module {module!r} cannot be imported, it fails with {type(error).__name__}: {error}"
+        f"{what} {source}: the module {module!r} cannot be imported, it fails with {type(error).__name__}: "
+        f"{sentence(error)} Correct it."
     )
 
 

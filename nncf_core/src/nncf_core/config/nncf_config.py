@@ -154,7 +154,9 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 def _id(struct: Any) -> str:
     if not hasattr(struct, "get_id"):
-        raise ValidationError(f"{struct!r} is no extra structure: it has no get_id().")
+        raise ValidationError(
+            f"{struct!r} is no extra structure: it has no get_id(); derive its class from ExtraStruct."
+        )
     return str(struct.get_id())
 
 
