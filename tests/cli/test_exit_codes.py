@@ -100,6 +100,7 @@ WRONG = [
     "reproduce config.json",
     "reproduce done.onnx.lock.json -o model.onnx",
     "reproduce done.onnx.lock.json --dataset data.npz",
+    "reproduce done.onnx.lock.json -o missing/again.onnx",
     "plugins --no-such-option",
     "new-plugin algorithm",
     "new-plugin algorithm My_Algo",

@@ -305,3 +305,24 @@ def test_comparisons(tmp_path: Path) -> None:
     onnx.save(other, tmp_path / "free.onnx")
     with pytest.raises(errors.UnsupportedDatasetError, match=r"Nothing is known of the shape.*give a dataset"):
         compare(tmp_path / "free.onnx", tmp_path / "more.onnx")
+
+
+@pytest.mark.needs("onnx", "nncf_onnx", "nncf_weight_refinement")
+def test_items_are_counted_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a dataset is read in pieces, an item has its number in the whole."""
+    monkeypatch.setattr("nncf_core.calibration._CHUNK", 2)
+    items = [{"x": X[:1]}] * 3 + [None]
+    with pytest.raises(errors.UnsupportedDatasetError, match=r"^Item 3 of the dataset is None"):
+        run(REFINED, onnx_model(tmp_path / "model.onnx"), dataset=Dataset(items))
+
+
+@pytest.mark.needs("nncf_accuracy_control", "nncf_onnx")
+def test_a_folder_for_models_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    control = {
+        "algorithm": "accuracy_control",
+        "advanced_parameters": {"intermediate_model_dir": str(tmp_path / "file/a")},
+    }
+    config, data = {"compression": [QUANTIZED["compression"], control]}, Dataset([{"x": X[:1]}])
+    with pytest.raises(errors.InvalidPathError, match=r"Cannot write .*/file/a/.*onnx: .*Give a place"):
+        run(config, onnx_model(tmp_path / "m.onnx"), dataset=data, validation=Validation(lambda *_: 1.0, data))

@@ -18,7 +18,7 @@ import numpy as np
 from attrs import asdict, evolve, frozen
 
 from nncf_core.errors import InvalidPathError, ValidationError, sentence
-from nncf_core.files import replacing
+from nncf_core.files import replacing, unwritable
 from nncf_core.graph import Constant, Graph
 from nncf_core.low_rank import as_constant
 from nncf_core.numerics.arrays import Array, to_host
@@ -188,7 +188,7 @@ class Plan:
             with replacing(folder / "plan.json") as temporary:
                 temporary.write_text(text)
         except OSError as error:
-            raise InvalidPathError(f"Cannot write the plan to {folder}: {error.strerror or error}.") from None
+            raise unwritable(folder, error, "the plan to") from None
 
     @classmethod
     def load(cls, folder: Path) -> Plan:

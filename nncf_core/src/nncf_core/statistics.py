@@ -17,8 +17,8 @@ import numpy as np
 from attrs import asdict, define, evolve, field, frozen
 
 from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors, has_probability
-from nncf_core.errors import InvalidPathError, StatisticsCacheError, ValidationError
-from nncf_core.files import replacing
+from nncf_core.errors import StatisticsCacheError, ValidationError
+from nncf_core.files import replacing, unwritable
 from nncf_core.origins import Origin
 from nncf_core.transformations import PointKind, TargetPoint
 
@@ -234,7 +234,7 @@ class Statistics:
             with replacing(file) as temporary, temporary.open("wb") as opened:
                 np.savez(opened, **arrays)  # type: ignore[arg-type]
         except OSError as error:
-            raise InvalidPathError(f"Cannot write statistics to {file}: {error.strerror or error}.") from None
+            raise unwritable(file, error, "statistics to") from None
         return file
 
     @classmethod

@@ -44,7 +44,7 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool
     run = _Run.of(known, lock.parent, model, sources)
     if output is not None:
         if not output.parent.is_dir():
-            raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist.")
+            raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist; make it.")
         _check_output(output, run, lock)
     with tempfile.TemporaryDirectory(
         prefix=".reproduce.", suffix=".tmp", dir=None if output is None else output.parent
