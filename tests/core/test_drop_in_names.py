@@ -302,7 +302,8 @@ def test_loops_are_tracked(monkeypatch):
     monkeypatch.setattr(progress, "script_progress", Kept)
     assert list(track([3, 4], description="Half")) == [3, 4]
     assert list(track(iter([5]), total=1)) == [5]
-    assert list(track(iter([6]))) == [6]
+    assert list(track(iter([6]), weights=[1.0])) == [6]
+    assert list(track([7], disable=True)) == [7]
     assert seen == [("Half", 2), ("Working...", 1), ("Working...", None)]
 
 
@@ -345,6 +346,9 @@ def test_graphs_are_written_for_netron(graph, tmp_path):
     weight = layers[str(graph.get_node_by_name("layer0").node_id)].find("input")[1]
     assert weight.get("precision") == "FP32"
     assert [dim.text for dim in weight] == ["64", "96"]
+    save_for_netron(graph, tmp_path / "graph.xml", get_attributes_fn=lambda node: {"of": node.node_name})
+    shown = [data.get("of") for data in ElementTree.parse(tmp_path / "graph.xml").getroot().iter("data")]
+    assert shown == [node.name for node in graph]
     with pytest.raises(nncf.InvalidPathError):
         save_for_netron(graph, tmp_path / "none" / "graph.xml")
 

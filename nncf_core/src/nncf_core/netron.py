@@ -7,24 +7,26 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from nncf_core.files import replacing
-from nncf_core.graph import Graph, Node, Port
+from nncf_core.graph import Port
+from nncf_core.node_views import NNCFGraph, NNCFNode
 
 
 def save_for_netron(
-    graph: Graph,
+    graph: NNCFGraph,
     save_path: str | Path,
     graph_name: str = "Graph",
-    get_attributes_fn: Callable[[Node], Mapping[str, object]] | None = None,
+    include_fq_params: bool = False,
+    get_attributes_fn: Callable[[NNCFNode], Mapping[str, object]] | None = None,
 ) -> None:
     """Write a graph to an XML file to look at.
 
     :param graph: what :func:`nncf.build_graph` gives.
     :param save_path: a path that ends with ``.xml``.
     :param graph_name: shown as the model's name.
+    :param include_fq_params: taken so that scripts run: ranges of quantizers are no part of a graph.
     :param get_attributes_fn: attributes to show of a node; by default its kind.
     :raises InvalidPathError: when the folder does not exist or cannot be written to.
     """
-    attributes = get_attributes_fn or (lambda node: {"kind": node.kind.value})
     root = ElementTree.Element("net", {"name": graph_name, "version": "11"})
     layers, edges = ElementTree.SubElement(root, "layers"), ElementTree.Element("edges")
     produced: dict[str, tuple[str, str]] = {}
@@ -32,7 +34,9 @@ def save_for_netron(
         layer = ElementTree.SubElement(
             layers, "layer", {"id": str(index), "name": node.name, "type": node.op_type, "version": "opset1"}
         )
-        ElementTree.SubElement(layer, "data", {key: str(value) for key, value in attributes(node).items()})
+        view = NNCFNode(index, node.name, node.op_type)
+        shown = {"kind": node.kind.value} if get_attributes_fn is None else get_attributes_fn(view)
+        ElementTree.SubElement(layer, "data", {key: str(value) for key, value in shown.items()})
         for number, port in enumerate(node.inputs):
             _port(_child(layer, "input"), number, port)
             if port.tensor in produced:
