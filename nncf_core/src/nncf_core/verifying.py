@@ -176,9 +176,9 @@ def _run_alone(
         if any(layer not in results for results in found):
             rest.append((layer, size))
     if rest:
-        outputs = _in_runtime(look, [layer for layer, _ in rest], seen)
-        for results, given in zip(found, outputs, strict=True):
-            results.update({layer: _Alone(array, size) for (layer, size), array in zip(rest, given, strict=True)})
+        ran = _in_runtime(look, [layer for layer, _ in rest], seen)
+        for results, outputs in zip(found, ran, strict=True):
+            results.update({layer: _Alone(array, size) for (layer, size), array in zip(rest, outputs, strict=True)})
     for arrays, results in zip(seen, found, strict=True):
         for layer in layers:
             yield layer, arrays, results[layer]
