@@ -198,9 +198,11 @@ def test_datasets_of_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     }.items():
         with pytest.raises(errors.UnsupportedDatasetError, match=f"errors_sets:{name}.*{message}"):
             read_dataset(f"errors_sets:{name}", lambda: [PORT])
-    assert source_file(user_object("errors_sets:gives", "it")) == tmp_path / "errors_sets.py"
-    assert source_file(len) is None
-    assert source_file(3) is None
+    for name in ("gives", "number"):
+        assert (
+            source_file(user_object(f"errors_sets:{name}", "it"), f"errors_sets:{name}") == tmp_path / "errors_sets.py"
+        )
+    assert source_file(len, "math:len") is None
 
 
 # runs

@@ -50,10 +50,17 @@ def _broken(source: str, what: str, module: str, error: Exception) -> InvalidPat
     )
 
 
-def source_file(function: Any) -> Path | None:
-    """The file that a function is defined in; ``None`` where there is none."""
-    try:
-        found = inspect.getsourcefile(inspect.unwrap(function))
-    except (TypeError, OSError):
-        return None
-    return Path(found) if found is not None and Path(found).is_file() else None
+def source_file(function: Any, source: str) -> Path | None:
+    """The file that a function is defined in; of other callables that of the module that a user named.
+
+    :param source: ``module:function``.
+    :return: ``None`` where there is none, as for what is built into Python.
+    """
+    for each in (inspect.unwrap(function), sys.modules.get(source.partition(":")[0])):
+        try:
+            found = inspect.getsourcefile(each)  # type: ignore[arg-type]
+        except (TypeError, OSError):
+            continue
+        if found is not None and Path(found).is_file():
+            return Path(found)
+    return None

@@ -76,7 +76,7 @@ class Witnesses:
 
         seen = None if dataset is None else Witness(dataset)
         if metric is not None:
-            if source_file(metric.validation.function) is None:
+            if source_file(metric.validation.function, metric.function) is None:
                 raise ParameterNotSupportedError(
                     f"The function {metric.function} has no source file, so that no lock file can hold it; define "
                     "it in a file, or give --no-lock."
@@ -101,7 +101,7 @@ class Witnesses:
 
         if self.given is None:
             return None
-        file = source_file(self.given.validation.function)
+        file = source_file(self.given.validation.function, self.given.function)
         assert file is not None
         data = _data(self.given.source, self.given.options, self.given.validation.dataset, folder)
         return Metric(self.given.function, relative(file, folder), digest_of_file(file), data)
