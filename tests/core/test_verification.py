@@ -13,7 +13,7 @@ from nncf_core.observing import Observation
 from nncf_core.pipeline import run
 from nncf_core.registry import registry
 from nncf_core.verification import Certificate, verify
-from tests.cli.models import MAKERS, onnx_model, rows, torch_model, weights
+from tests.cli.models import MAKERS, onnx_model, openvino_model, rows, torch_model, weights
 
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name, f"nncf_{name}")) for name in MAKERS]
 WEIGHTS = {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 32}
@@ -97,6 +97,18 @@ def test_numbers_of_16_bits(section: dict[str, Any], tmp_path: Path) -> None:
     certificate = verify(source, output, notes, half)
     names = ("stored", "run", "layers") if section is WEIGHTS else ("stored", "run", "quantizers", "layers")
     assert results(certificate) == dict.fromkeys(names, True)
+
+
+@pytest.mark.needs("openvino", "nncf_openvino", "nncf_post_training_quantization")
+def test_ranges_of_16_bits(tmp_path: Path) -> None:
+    """Where ranges are rounded to float16, some elements lie at the next level."""
+    source = openvino_model(tmp_path / "model.xml", np.float16)
+    half = Dataset([row[None].astype(np.float16) for row in rows()])
+    notes, output = Observation(measures=False, verifies=True), tmp_path / "small.xml"
+    run({"compression": QUANTIZED}, source, dataset=half, output=output, observation=notes)
+    assert results(verify(source, output, notes, half)) == dict.fromkeys(
+        ("stored", "run", "quantizers", "layers"), True
+    )
 
 
 @pytest.mark.needs("nncf_onnx")
