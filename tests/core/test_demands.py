@@ -11,8 +11,9 @@ import pytest
 from attrs import evolve
 
 from nncf_core.dataset import Dataset
-from nncf_core.demands import Codes, Demands, Numbers, held
+from nncf_core.demands import Codes, Demands, Numbers
 from nncf_core.graph import Constant, Graph, Node, OpKind, Port
+from nncf_core.holding import held
 from nncf_core.numerics.formats import FORMATS, scheme_for
 from nncf_core.numerics.kernels import compress, decompress
 from nncf_core.numerics.packing import pack, unpack

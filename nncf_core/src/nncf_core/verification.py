@@ -22,9 +22,9 @@ from attrs import asdict, define, evolve, frozen
 
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
-from nncf_core.demands import held
 from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
 from nncf_core.graph import Graph
+from nncf_core.holding import held
 from nncf_core.made_inputs import made_inputs
 from nncf_core.observing import Observation
 from nncf_core.progress import Progress, SilentProgress
