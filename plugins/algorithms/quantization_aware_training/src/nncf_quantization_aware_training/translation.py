@@ -38,7 +38,8 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
     return {
         "algorithm": ALGORITHM,
         "preset": params.preset,
-        "target_device": params.target_device,
+        # NNCF 2: a device that restricts nothing
+        "target_device": "ANY" if params.target_device == "TRIAL" else params.target_device,
         "subset_size": max(samples, default=RangeInit().num_init_samples),
         "batches_count": True,
         "quantize_inputs": params.quantize_inputs,
