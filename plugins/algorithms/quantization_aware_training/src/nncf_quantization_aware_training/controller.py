@@ -24,8 +24,6 @@ class QuantizationController(CompressionAlgorithmController):
             for quantizer in self._quantizers:
                 quantizer.scale_gradients(params.compression_lr_multiplier)
         self._scheduler = StagedQuantizationScheduler(params.params, self._enable)
-        if not self._quantizers:
-            self.warn(trained, ["nothing is quantized: ignored_scopes or target_scopes leave all layers out"])
 
     @property
     def scheduler(self) -> StagedQuantizationScheduler:
