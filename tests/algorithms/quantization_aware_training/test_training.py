@@ -130,7 +130,7 @@ def test_onnxruntime_computes_with_the_integers(bits: int, tmp_path: Path) -> No
 
 
 def test_openvino_compiles_a_first_layer_of_one_channel_by_default() -> None:
-    """In bfloat16 it does not where the channels of the input are left open; see docs/quantization_aware_training.md."""
+    """In bfloat16 it does not where channels of the input are left open; see docs/quantization_aware_training.md."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 3)

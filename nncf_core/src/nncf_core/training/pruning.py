@@ -179,5 +179,8 @@ def trained_model(model: Any, dataset: Dataset[Any, Any] | None = None) -> Train
     """
     backend = registry().backend_for(model)
     if not isinstance(backend.inserter, TrainableInserter):
-        raise UnsupportedBackendError(f"{backend.builder.title} models are not trained.")
+        raise UnsupportedBackendError(
+            f"{backend.builder.title} models are not trained; give the PyTorch module, and convert what nncf.strip "
+            "makes of it."
+        )
     return backend.inserter.resumed(model, dataset)

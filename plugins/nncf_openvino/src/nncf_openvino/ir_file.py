@@ -86,7 +86,7 @@ class _Scanner:
             raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its root element is {tag!r}, not 'net'.")
         version = attributes.get("version", "")
         if not version.isdigit():
-            raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its version is {version!r}.")
+            raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its version is {version!r}, not a number.")
         if int(version) < _OLDEST:
             raise UnsupportedVersionError(
                 f"{self._path} has IR version {version}; {_OLDEST} or later is needed. Convert the model again."

@@ -390,7 +390,7 @@ def _watched_run(
         with watch.watching():
             return run_module(module, call)
     except Exception as error:
-        raise UnsupportedModelError(f"The model does not run on its input: {error}") from error
+        raise UnsupportedModelError(f"The model does not run on its input: {str(error).rstrip('.')}.") from error
 
 
 @frozen(eq=False)

@@ -91,7 +91,9 @@ class GivenOutputsMeasure:
         def measured() -> float:
             outputs = self.evaluator.some(deployed, self.indices).outputs
             if outputs is None:
-                raise BadFunctionError("gives outputs of some models and none of others.")
+                raise BadFunctionError(
+                    "gives outputs of some models and none of others; give a list beside the metric always, or never."
+                )
             return -float(np.mean(_errors(self.references, outputs)))
 
         return measured
