@@ -73,7 +73,7 @@ def share_of(name: str, share: Any) -> float:
     :param name: of the argument, for the message.
     :raises ValidationError: when it is no number from 0 to below 1.
     """
-    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share < 1:
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= float(share) < 1:
         raise ValidationError(f"{name} is {share!r}; it must be a number from 0 to below 1.")
     return float(share)
 
