@@ -26,7 +26,8 @@ EXCLUSIVE = ("magnitude_sparsity", "rb_sparsity", "const_sparsity", "movement_sp
 
 def excluded_by_mask(name: str) -> dict[str, str]:
     """What an algorithm that masks weights cannot be in the same config with."""
-    return {other: "both mask weights, and a weight has one mask" for other in EXCLUSIVE if other != name}
+    reason = "both mask weights, and a weight has one mask; keep one of the sections"
+    return {other: reason for other in EXCLUSIVE if other != name}
 
 
 @frozen
