@@ -213,26 +213,6 @@ def test_traces_that_are_none(text: str | None, parts: list[str], tmp_path: Path
     told(caught, parts)
 
 
-@pytest.mark.parametrize(
-    ("given", "parts"),
-    [
-        ((1.0, 2, 3), ["a tuple of 3", "a number, or a tuple of one and a list"]),
-        ("good", ["'good' (str)", "the higher the better"]),
-        (None, ["None as metric", "it must give a number"]),
-        (float("inf"), ["the metric inf", "look at what it divides by"]),
-        ((1.0, [1.0]), ["1 values beside the metric for 2 items", "one for each item, or None"]),
-        ((1.0, [1.0, float("nan")]), ["nan as the metric of item 1", "finite numbers"]),
-        ((1.0, "values"), ["'values' (str) beside the metric", "a list, or None"]),
-        ((1.0, [{}, {}]), ["for an item", "list of arrays of numbers"]),
-    ],
-)
-def test_what_a_validation_function_gives(given: Any, parts: list[str]) -> None:
-    evaluation = pytest.importorskip("nncf_accuracy_control.evaluation")
-    with pytest.raises(evaluation.BadFunctionError) as caught:
-        evaluation.outcome_of(given, 2)
-    told(caught, parts)
-
-
 def test_weights_that_are_not_finite() -> None:
     model = network()
     with torch.no_grad():
