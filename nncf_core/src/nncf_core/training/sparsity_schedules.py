@@ -237,7 +237,7 @@ class SparsityScheduler(CompressionScheduler):
             self._ask(self._at(done))
 
     def epoch_step(self, next_epoch: int | None = None) -> None:
-        """An epoch begins; more sparsity is asked for, also in the one that freezes masks."""
+        """An epoch begins; more sparsity is asked for, in the one that freezes masks only where it is more."""
         was_frozen, counted_steps = self._frozen, self._steps_in_epoch
         super().epoch_step(next_epoch)
         if self._steps_per_epoch is None and counted_steps:
@@ -247,7 +247,9 @@ class SparsityScheduler(CompressionScheduler):
             if not self._frozen:
                 self._ask(self._adapted())
         elif not was_frozen and not self._waits:
-            self._ask(self._at(min(self.current_epoch, self._schedule.sparsity_freeze_epoch)))
+            level = self._at(min(self.current_epoch, self._schedule.sparsity_freeze_epoch))
+            if not self._frozen or level != self.current_sparsity_level:
+                self._ask(level)
         if self._frozen:
             self._controller.freeze()
 
