@@ -179,8 +179,5 @@ def trained_model(model: Any, dataset: Dataset[Any, Any] | None = None) -> Train
     """
     backend = registry().backend_for(model)
     if not isinstance(backend.inserter, TrainableInserter):
-        raise UnsupportedBackendError(
-            f"{backend.builder.title} models are not trained; give the PyTorch module, and convert what nncf.strip "
-            "makes of it."
-        )
+        raise UnsupportedBackendError(f"{backend.builder.title} models are not trained; give the PyTorch model.")
     return backend.inserter.resumed(model, dataset)

@@ -57,7 +57,9 @@ class SparsitySchedule:
                 "must have one more."
             )
         if list(steps) != sorted(steps):
-            raise ValidationError(f"multistep_steps is {list(steps)}; the epochs must be in ascending order.")
+            raise ValidationError(
+                f"multistep_steps is {list(steps)}; the epochs must be in ascending order; sort them."
+            )
 
     @property
     def final(self) -> float:
