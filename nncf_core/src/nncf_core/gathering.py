@@ -56,6 +56,7 @@ class Gathering:
     """What statistics of a run come from.
 
     :param note: tells the user something, see :class:`~nncf_core.contracts.Context`.
+    :param training: whether the model is to be trained, for messages.
     """
 
     backend: Backend
@@ -63,6 +64,7 @@ class Gathering:
     dataset: Dataset[Any, Any] | None
     progress: Progress
     note: Callable[[str], None]
+    training: bool = False
 
     def statistics(
         self, asking: Round, model: Model, graph: Graph, requests: tuple[StatisticsRequest, ...]
@@ -90,7 +92,8 @@ class Gathering:
         :raises UnsupportedBackendError: when nothing collects statistics of such models.
         """
         if self.dataset is None:
-            raise UnsupportedDatasetError(f"Algorithm {name!r} needs calibration data; pass a dataset.")
+            given = "attach a loader with nncf.torch.register_default_init_args" if self.training else "pass a dataset"
+            raise UnsupportedDatasetError(f"Algorithm {name!r} needs calibration data; {given}.")
         if self.backend.aggregator is None:
             raise UnsupportedBackendError(
                 f"Algorithm {name!r} needs statistics of activations with these settings, and no installed plugin "

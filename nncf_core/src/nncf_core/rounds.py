@@ -282,7 +282,7 @@ class Run:
 
     @property
     def _gathering(self) -> Gathering:
-        return Gathering(self.backend, self.options, self.dataset, self.progress, self._note)
+        return Gathering(self.backend, self.options, self.dataset, self.progress, self._note, self.training)
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:

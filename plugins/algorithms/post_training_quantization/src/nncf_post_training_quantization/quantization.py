@@ -67,7 +67,10 @@ def transformations(
         wanted = settings.given.mixed_precision
         settings = settings.with_overrides(mixed_precision.overrides(graph, placement, settings, wanted, context))
     if not placement.nodes:
-        nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
+        nncf_logger.warning(
+            "Nothing is quantized: the model has no operator that its runtime would compute with integers, or ignored "
+            "and target scopes of the quantization leave all of them out."
+        )
         return
     if settings.float8 is None and not settings.weights.estimator.symmetric and not setup.weight_zero_points:
         nncf_logger.warning(

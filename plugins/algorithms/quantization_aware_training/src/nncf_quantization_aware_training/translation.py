@@ -161,9 +161,13 @@ def _traces(path: Path) -> dict[str, float]:
     except OSError as error:
         raise InvalidPathError(f"Cannot read the traces {path}: {error}.") from None
     except ValueError as error:
-        raise ValidationError(f"{path} is not JSON: {error}.") from None
+        raise ValidationError(
+            f"{path} is not JSON: {error}; it must hold an object of names of weights and mean traces."
+        ) from None
     if not isinstance(found, dict) or not all(isinstance(value, (int, float)) for value in found.values()):
-        raise ValidationError(f"{path} holds no traces: a JSON object of names of weights and mean traces.")
+        raise ValidationError(
+            f"{path} holds no traces; it must hold a JSON object of names of weights and mean traces."
+        )
     return {name: float(value) for name, value in found.items()}
 
 
