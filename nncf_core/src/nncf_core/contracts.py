@@ -18,6 +18,7 @@ from attrs import field, frozen
 from nncf_core.abilities import BiasInserter as BiasInserter
 from nncf_core.abilities import CurvatureInserter as CurvatureInserter
 from nncf_core.abilities import DividingInserter as DividingInserter
+from nncf_core.abilities import FinishingInserter as FinishingInserter
 from nncf_core.abilities import LowRankInserter as LowRankInserter
 from nncf_core.abilities import Model as Model
 from nncf_core.abilities import PreparingInserter as PreparingInserter
