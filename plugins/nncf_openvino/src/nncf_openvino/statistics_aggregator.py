@@ -34,9 +34,11 @@ class OpenVINOStatisticsAggregator:
         from nncf_openvino.extraction import extract
         from nncf_openvino.opening import reason_of
         from nncf_openvino.running import session_for
+        from nncf_openvino.wide_convolutions import widen
 
         points = points_of(graph, requests)
         part = extract(model, (), list(dict.fromkeys(points.values())))
+        widen(part.model)
         part, told = digesting(part, digests_of(requests, points, partial(rank_at, part)))
         session = session_for(part, workers()[0])
         failures = (RuntimeError, TypeError, ValueError)
