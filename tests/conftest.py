@@ -62,6 +62,11 @@ _NEEDS = {
     "core/numerics/test_arrays.py": ("torch",),
     "cli/*": ("nncf_onnx", _ALGORITHM),
     "cli/test_quantize.py": ("nncf_accuracy_control", "nncf_post_training_quantization", "onnxruntime"),
+    "examples/*": (
+        "nncf_accuracy_control", "nncf_awq", "nncf_filter_pruning", "nncf_knowledge_distillation",
+        "nncf_post_training_quantization", "nncf_quantization_aware_training", "nncf_weight_refinement", _ALGORITHM,
+        *_DIGITS,
+    ),
     "plugins/test_installations.py": ("nncf_onnx", _ALGORITHM),
     "plugins/test_torch_installation.py": ("nncf_torch", _ALGORITHM),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nncf_core.errors import InvalidPathError, ValidationError
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import compress
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.pipeline import apply_plan, make_plan, run
 from nncf_core.plan import Plan, PlanEntry, describe, entry_for
 from nncf_core.report import Report, describe_model
@@ -18,11 +20,21 @@ from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.testing.suite import comparable
 from nncf_core.transformations import (
     CompressConstant,
+    FoldMask,
     InsertBias,
+    InsertLowRank,
+    InsertMask,
     InsertMultiply,
+    InsertQuantizer,
+    InsertThreshold,
+    MaskKind,
     PointKind,
     ReplaceConstant,
+    ResizeOutput,
+    ShrinkConstant,
     TargetPoint,
+    Training,
+    Transformation,
 )
 
 
@@ -79,6 +91,28 @@ class TestStoring:
         plan.save(tmp_path)
         assert comparable(Plan.load(tmp_path)) == comparable(plan)
 
+    def test_every_kind_of_edit_is_read_bit_for_bit(self, tmp_path):
+        tensor = tensor_of("int4_sym", CASE.weights["embedding"])
+        steps = np.full(3, 0.5, np.float32)
+        edits = (
+            CompressConstant("w", tensor, "why", integer_operand=True, training=Training(8), integers=(-7, 7)),
+            ReplaceConstant("w", np.float16([[1, 2]])),
+            InsertMultiply(POINT, np.float32([3])),
+            InsertThreshold(POINT, 0.25, "threshold", "why"),
+            InsertBias("layer", np.float64([1 / 3])),
+            InsertLowRank("w", tensor, np.ones((2, 1), np.float32), "why"),
+            InsertQuantizer(POINT, Quantizer(steps, np.int32([1, 2, 3]), 0, 255, axis=1), "name", "why"),
+            InsertQuantizer(POINT, Quantizer(0.5, 0, -448, 448, float8="f8e4m3")),
+            InsertMask("w", np.ones((2, 2), np.float32), MaskKind.SCORED, "why"),
+            FoldMask("w", "why"),
+            ShrinkConstant("w", 1, [0, 3], "why"),
+            ResizeOutput("node", ((None, 4), (2,)), ((None, 3), (1,)), ((0, 3, 1),), "why"),
+        )
+        assert {type(edit) for edit in edits} == set(get_args(Transformation))
+        plan = Plan("numpy", (), (("first", edits[:5]), ("second", edits[5:])))
+        plan.save(tmp_path)
+        assert comparable(Plan.load(tmp_path)) == comparable(plan)
+
     def test_the_same_plan_gives_the_same_files(self, tmp_path):
         plan = plan_of(CompressConstant("embedding", tensor_of("nf4", CASE.weights["embedding"])))
         for name in ("one", "two"):
@@ -124,7 +158,7 @@ class TestBrokenFiles:
             Plan.load(folder)
 
     @pytest.mark.parametrize(
-        "text", ["[]", "{}", "7", '{"version": 1}', '{"version": 1, "framework": "numpy", "entries": 3, "steps": []}']
+        "text", ["[]", "{}", "7", '{"version": 2}', '{"version": 2, "framework": "numpy", "entries": 3, "steps": []}']
     )
     def test_other_json_is_an_error(self, folder, text):
         (folder / "plan.json").write_text(text)

@@ -10,6 +10,7 @@ from attrs.validators import optional
 
 from nncf_core.dataclass_like import dataclass_like
 from nncf_core.parameters import GroupSizeFallbackMode, OverflowFix, StrEnum
+from nncf_core.parameters import QuantizationScheme as QuantizationScheme
 from nncf_core.range_estimator import RangeEstimatorParameters
 from nncf_core.validators import instance_of, member_of, natural, not_negative, positive
 
@@ -26,13 +27,6 @@ class FP8Type(StrEnum):
 
     E4M3 = "f8e4m3"
     E5M2 = "f8e5m2"
-
-
-class QuantizationScheme(StrEnum):
-    """Whether a quantizer has a zero point."""
-
-    SYMMETRIC = "symmetric"
-    ASYMMETRIC = "asymmetric"
 
 
 class QuantizerPropagationRule(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nncf_core.advanced import (
     AdvancedCompressionParameters,
@@ -15,7 +15,6 @@ from nncf_core.errors import (
     ParameterNotSupportedError,
     ValidationError,
 )
-from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.parameters import (
     BackupMode,
@@ -29,6 +28,9 @@ from nncf_core.parameters import (
     TargetDevice,
 )
 from nncf_core.scopes import IgnoredScope
+
+if TYPE_CHECKING:
+    from nncf_core.node_views import NNCFGraph
 
 TModel = TypeVar("TModel")
 
@@ -414,14 +416,15 @@ def strip(
     return backend.builder.export(working, model)  # type: ignore[no-any-return]
 
 
-def build_graph(model: Any, *, example_input: Any | None = None) -> Graph:
-    """The backend-neutral graph of a model.
+def build_graph(model: Any, *, example_input: Any | None = None) -> NNCFGraph:
+    """The backend-neutral graph of a model; it has the methods of NNCF's graphs besides.
 
     :param model: a model of an installed backend's framework, or the path of a model file.
     :param example_input: an input to trace the model with, for backends that trace.
     """
+    from nncf_core.node_views import NNCFGraph
     from nncf_core.registry import registry
 
     backend = registry().backend_for(model)
     options = {} if example_input is None else {"example_input": example_input}
-    return backend.builder.build(backend.builder.open(model, options))
+    return NNCFGraph.of(backend.builder.build(backend.builder.open(model, options)))

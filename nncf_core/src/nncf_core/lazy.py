@@ -52,12 +52,12 @@ def plugin_module(module: str, package: str, distribution: str, submodules: Coll
     """Hooks for a module that offers what a plugin's package offers.
 
     :param module: name of the module.
-    :param package: import name of the plugin's package; it is imported when it is first used.
+    :param package: import name of the plugin's package, or of a module in it; it is imported when it is first used.
     :param distribution: what to install to have it.
     :param submodules: modules under this one; the package offers the rest.
     :raises ModuleNotFoundError: when the plugin is not installed.
     """
-    if importlib.util.find_spec(package) is None:
+    if importlib.util.find_spec(package.partition(".")[0]) is None:
         raise ModuleNotFoundError(f"{module} is not installed; install it: pip install {distribution}")
 
     def load(name: str) -> Any:

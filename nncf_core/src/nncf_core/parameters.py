@@ -15,6 +15,8 @@ __all__ = [
     "PruneMode",
     "QuantizationMode",
     "QuantizationPreset",
+    "QuantizationScheme",
+    "QuantizerGroup",
     "SensitivityMetric",
     "StrEnum",
     "StripFormat",
@@ -45,6 +47,20 @@ class DropType(StrEnum):
     RELATIVE = "relative"
 
 
+class QuantizationScheme(StrEnum):
+    """Whether a quantizer has a zero point."""
+
+    SYMMETRIC = "symmetric"
+    ASYMMETRIC = "asymmetric"
+
+
+class QuantizerGroup(StrEnum):
+    """What a quantizer quantizes."""
+
+    ACTIVATIONS = "activations"
+    WEIGHTS = "weights"
+
+
 class QuantizationPreset(StrEnum):
     """Quantization scheme of weights and activations.
 
@@ -53,6 +69,11 @@ class QuantizationPreset(StrEnum):
 
     PERFORMANCE = "performance"
     MIXED = "mixed"
+
+    def get_params_configured_by_preset(self, quant_group: QuantizerGroup) -> dict[str, QuantizationScheme]:
+        """``{"mode": scheme}`` of the quantizers of a group."""
+        mixed = self is QuantizationPreset.MIXED and quant_group == QuantizerGroup.ACTIVATIONS
+        return {"mode": QuantizationScheme.ASYMMETRIC if mixed else QuantizationScheme.SYMMETRIC}
 
 
 class QuantizationMode(StrEnum):

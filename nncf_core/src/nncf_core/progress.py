@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TextIO, TypeVar
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, Protocol, TextIO, TypeVar
 
 from nncf_core.log import nncf_logger
 
@@ -105,3 +105,21 @@ def script_progress(stream: TextIO | None = None) -> Progress:
         return SilentProgress()
     stream = stream or sys.stderr
     return BarProgress(patience=1.0) if stream.isatty() else LineProgress(stream, every=30.0, patience=30.0)
+
+
+def track(
+    sequence: Iterable[T],
+    description: str = "Working...",
+    total: float | None = None,
+    *,
+    disable: bool = False,
+    **appearance: Any,
+) -> Iterator[T]:
+    """Yield the items of a loop, and show how far it got, as :func:`script_progress` does.
+
+    :param total: number of items; by default the length of ``sequence``, where it has one.
+    :param disable: show nothing.
+    :param appearance: how a bar looks in NNCF; taken so that scripts run.
+    """
+    length = len(sequence) if total is None and isinstance(sequence, Sized) else total
+    return (SilentProgress() if disable else script_progress()).track(sequence, description, length)

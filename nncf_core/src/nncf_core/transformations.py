@@ -16,7 +16,7 @@ from nncf_core.graph import Graph
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 
-Adapter: TypeAlias = "np.ndarray | CompressedTensor"
+Adapter: TypeAlias = np.ndarray | CompressedTensor
 """One of the matrices of a low-rank branch."""
 
 

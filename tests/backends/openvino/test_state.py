@@ -54,3 +54,21 @@ def test_quantization_sees_each_item_by_itself() -> None:
 def ranges(model: ov.Model) -> list[list[float]]:
     found = [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
     return [node.input_value(i).get_node().get_vector().tolist() for node in found for i in (1, 2)]
+
+
+def test_inputs_are_told_by_place_port_or_any_name() -> None:
+    x, y = parameter([1, 4], "x"), parameter([1, 4], "y")
+    y.output(0).set_names({"y", "other", "another"})
+    model = ov.Model([ops.result(named(ops.subtract(x, y), "difference"))], [x, y], "two")
+    working = BUILDER.open(model, {})
+    graph = BUILDER.build(working)
+    request = StatisticsRequest(TargetPoint("difference"), "tensors")
+    values = np.full((1, 4), 5, np.float32), np.full((1, 4), 3, np.float32)
+    compiled = ov.compile_model(model, "CPU")
+    for keys in ((0, 1), ("x", "other"), (model.input(0), model.input(1)), (compiled.input(0), "another"), ("x", 1)):
+        item = dict(zip(keys, values, strict=True))
+        found = registry().backends["openvino"].aggregator.collect(working, graph, [request], [item])
+        assert [float(np.max(tensor)) for tensor in found.tensors(request)] == [2]
+    item = {0: values[0], 2: values[1]}
+    with pytest.raises(nncf.UnsupportedDatasetError, match="'x'"):
+        registry().backends["openvino"].aggregator.collect(working, graph, [request], [item])

@@ -6,6 +6,8 @@ from nncf_core.lazy import lazy_module
 
 if TYPE_CHECKING:
     from nncf.common import accuracy_aware_training as accuracy_aware_training
+    from nncf.common import factory as factory
+    from nncf.common import graph as graph
     from nncf.common import initialization as initialization
     from nncf.common import logging as logging
     from nncf.common import pruning as pruning
@@ -19,6 +21,8 @@ if not TYPE_CHECKING:
         __name__,
         submodules=(
             "accuracy_aware_training",
+            "factory",
+            "graph",
             "initialization",
             "logging",
             "pruning",

@@ -22,6 +22,11 @@ from nncf_core.parameters import (
     GroupSizeFallbackMode,
     OverflowFix,
 )
+from nncf_core.training.quantization_section import (
+    apply_advanced_parameters_to_config,
+    convert_quantization_parameters_to_dict,
+    convert_range_estimator_parameters_to_dict,
+)
 
 __all__ = [
     "AdvancedAWQParameters",
@@ -42,4 +47,7 @@ __all__ = [
     "QuantizationScheme",
     "QuantizerPropagationRule",
     "RestoreMode",
+    "apply_advanced_parameters_to_config",
+    "convert_quantization_parameters_to_dict",
+    "convert_range_estimator_parameters_to_dict",
 ]

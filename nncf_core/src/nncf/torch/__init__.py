@@ -3,5 +3,16 @@
 from nncf_core.lazy import plugin_module
 
 __getattr__, __dir__ = plugin_module(
-    __name__, "nncf_torch", "nncf-torch", ("function_hook", "initialization", "structures")
+    __name__,
+    "nncf_torch",
+    "nncf-torch",
+    (
+        "function_hook",
+        "initialization",
+        "knowledge_distillation",
+        "pruning",
+        "quantization",
+        "sparsity",
+        "structures",
+    ),
 )

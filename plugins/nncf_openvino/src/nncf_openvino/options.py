@@ -9,7 +9,8 @@ from nncf_core.errors import ValidationError
 
 _MOC = "moc_transformations"
 _IN_PLACE = "in_place"
-_KNOWN = ("compress_weights", _IN_PLACE, _MOC)
+_WITHOUT_EFFECT = ("stat_requests_number", "eval_requests_number")  # samples run side by side anyway
+_KNOWN = ("compress_weights", _IN_PLACE, _MOC, *_WITHOUT_EFFECT)
 
 
 def wants_transformations(options: Mapping[str, Any]) -> bool:

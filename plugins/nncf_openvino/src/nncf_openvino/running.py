@@ -59,6 +59,19 @@ class Session:
             for name, port in zip(self.inputs, ports, strict=True)
         }
 
+    def named(self, item: Any) -> Any:
+        """An item of a dataset with the inputs' own names.
+
+        OpenVINO lets inputs be told by their place, their port, or any of their names as well.
+        """
+        if not isinstance(item, Mapping) or set(item) <= {*self.inputs, RESET_STATE}:
+            return item
+        known: dict[Any, str] = dict(enumerate(self.inputs))
+        for port, name in zip(self.compiled.inputs, self.inputs, strict=True):
+            known |= dict.fromkeys((*port.get_names(), port.get_node().get_friendly_name()), name)
+        plain = {key: _name(key) if isinstance(key, (ov.Output, ov.ConstOutput)) else key for key in item}
+        return {known.get(plain[key], plain[key]): value for key, value in item.items()}
+
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name, in the order of the model."""
         return {name: np.array(view) for name, view in self.views(feed).items()}

@@ -26,8 +26,8 @@ class OpenVINOStatisticsAggregator:
     ) -> Statistics:
         """Run the model on each item and aggregate.
 
-        :param inputs: each item a mapping from input names to arrays, a tuple or list in the order of the
-            inputs, or the array of the only input.
+        :param inputs: each item a mapping from inputs (their names, places or ports) to arrays, a tuple or list in the
+            order of the inputs, or the array of the only input.
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
         """
         from nncf_openvino.digesting import digesting, rank_at, told_by
@@ -46,6 +46,7 @@ class OpenVINOStatisticsAggregator:
         def run(feed: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
             return told_by(session.views(feed), told)
 
+        items = map(session.named, inputs)
         return collect_items(
-            requests, inputs, run, session.expected, failures, points, reason_of, stateful=session.stateful
+            requests, items, run, session.expected, failures, points, reason_of, stateful=session.stateful
         )

@@ -1,0 +1,9 @@
+"""Progress of a loop."""
+
+from nncf_core.progress import (
+    track,
+)
+
+__all__ = [
+    "track",
+]

@@ -1,0 +1,1 @@
+"""Features for sparse weights that may change."""

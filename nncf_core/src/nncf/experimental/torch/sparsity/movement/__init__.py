@@ -1,0 +1,1 @@
+"""Zeros by how weights move."""

@@ -1,0 +1,1 @@
+"""Training towards the original's outputs."""

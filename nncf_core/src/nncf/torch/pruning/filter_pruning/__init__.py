@@ -1,0 +1,1 @@
+"""Pruning of channels in a training."""

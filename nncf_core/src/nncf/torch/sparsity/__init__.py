@@ -1,0 +1,1 @@
+"""Zeros in weights in a training."""
