@@ -35,6 +35,16 @@ class Rest:
         return iter(self.items)
 
 
+def first_of(inputs: Iterable[Any]) -> int:
+    """The number of the first of some items."""
+    return inputs.first if isinstance(inputs, Rest) else 0
+
+
+def mapped(function: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterable[Any]:
+    """What a function makes of items, which keep their numbers."""
+    return Rest(map(function, inputs), first_of(inputs))
+
+
 def workers() -> tuple[int, int]:
     """How many items run at the same time, and cores for each of them.
 
@@ -120,7 +130,7 @@ def collect_items(
     named = [(request, str(points.get(request.target, request.target))) for request in requests]
     statistics = Statistics()
     count = 1 if stateful else workers()[0]
-    first = inputs.first if isinstance(inputs, Rest) else 0
+    first = first_of(inputs)
     calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful, first), first))
     # the calling thread works, too
     with ThreadPoolExecutor(max(count - 1, 1)) as executor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,31 @@ def test_a_source_of_unknown_length() -> None:
         np.testing.assert_array_equal(scales(found.model)[name], array)
 
 
-def test_an_item_is_named_by_its_number() -> None:
-    data = items(50)
+def _onnx() -> onnx.ModelProto:
+    return network()
+
+
+def _openvino() -> Any:
+    openvino = pytest.importorskip("openvino")
+    return openvino.Core().read_model(network().SerializeToString(), b"")
+
+
+def _torch() -> Any:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("nncf_torch")
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64)).eval()
+    with torch.no_grad():
+        layers[0].weight *= torch.exp(torch.linspace(-3, 3, 64))[:, None]
+    return layers
+
+
+@pytest.mark.parametrize("made", [_onnx, _openvino, _torch])
+def test_an_item_is_named_by_its_number(made: Callable[[], Any]) -> None:
+    model, data = made(), items(50)
     data[40] = data[40][:, :10]
+    given: list[Any] = data
+    if made is _torch:
+        given = list(map(pytest.importorskip("torch").from_numpy, data))
     with pytest.raises(UnsupportedDatasetError, match="Item 40 of the dataset"):
-        quantized(nncf.Dataset(data))
+        run(quantize_config(), model, dataset=nncf.Dataset(given))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nncf_core.collecting import collect_items, digests_of, points_of, workers
+from nncf_core.collecting import collect_items, digests_of, mapped, points_of, workers
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 
@@ -46,7 +46,7 @@ class OpenVINOStatisticsAggregator:
         def run(feed: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
             return told_by(session.views(feed), told)
 
-        items = map(session.named, inputs)
+        items = mapped(session.named, inputs)
         return collect_items(
             requests, items, run, session.expected, failures, points, reason_of, stateful=session.stateful
         )
