@@ -34,9 +34,9 @@ def test_the_readme_opens_with_the_two_commands() -> None:
 def test_the_python_blocks_run(story: Story, tmp_path: Path) -> None:
     for name in story.needs:
         pytest.importorskip(name)
-    shutil.copytree(ROOT / "models", tmp_path / "models")
+    (tmp_path / "models").symlink_to(ROOT / "models")
     for name in ("model.onnx", "digits.onnx"):
-        shutil.copyfile(ROOT / "models/digits_transformer.onnx", tmp_path / name)  # which scripts may write over
+        shutil.copyfile(ROOT / "models/digits_transformer.onnx", tmp_path / name)  # which blocks may overwrite
     (tmp_path / "story.py").write_text(story.script)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-W", "error", "story.py"]

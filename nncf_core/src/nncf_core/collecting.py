@@ -137,7 +137,9 @@ def collect_items(
         for found in in_order(executor if count > 1 else None, calls, 2 * count):
             statistics.merge(found)
     if not len(statistics):
-        raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
+        raise UnsupportedDatasetError(
+            "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
+        )
     return statistics
 
 
@@ -149,7 +151,7 @@ def _feeds(
             raise UnsupportedDatasetError(
                 f"Item {count} of the dataset is None; the model's inputs are {dict(expected)}."
             )
-        feed = feed_for(item, expected)
+        feed = feed_for(item, expected, count)
         check_samples({name: array.shape for name, array in feed.items()}, count)
         _check_numbers(feed, count)
         if stateful and isinstance(item, Mapping) and RESET_STATE in item:
@@ -176,13 +178,16 @@ def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:
     # infinities may be meant, as in a mask
     for name, array in feed.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ValidationError(f"Item {index} of the dataset holds NaN in the input {name!r}; look at the data.")
+            raise ValidationError(
+                f"Item {index} of the dataset holds NaN in the input {name!r}; correct it, or leave the item out."
+            )
 
 
-def feed_for(item: Any, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
+def feed_for(item: Any, expected: Mapping[str, str], index: int) -> dict[str, np.ndarray]:
     """Arrays by input name, from an item of a dataset, without :data:`~nncf_core.dataset.RESET_STATE`.
 
     :param expected: type and shape of each input, for messages.
+    :param index: of the item, for messages.
     :raises UnsupportedDatasetError: when the item has not one array for each input.
     """
     names = list(expected)
@@ -195,7 +200,7 @@ def feed_for(item: Any, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
     if set(named) != set(names):
         given = f"the keys {sorted(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
         raise UnsupportedDatasetError(
-            f"An item of the dataset is {given}; the model's inputs are {dict(expected)}. Give a dict of arrays, "
+            f"Item {index} of the dataset is {given}; the model's inputs are {dict(expected)}. Give a dict of arrays, "
             "or pass a transform_func to nncf.Dataset that makes one."
         )
     return {name: np.asarray(value) for name, value in named.items()}

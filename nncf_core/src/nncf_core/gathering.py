@@ -210,7 +210,8 @@ def requests_by_tensor(
         tensor = tensor_at(graph, request.target)
         if tensor is None:
             raise ValidationError(
-                f"Algorithm {algorithm!r} asks for statistics at {request.target}, where the model has no tensor."
+                f"Algorithm {algorithm!r} asks for statistics at {request.target}, where the model has no tensor: "
+                "this is a fault of the plugin; report it there."
             )
         found.setdefault(tensor, {})[request] = None
     return {tensor: tuple(wanted) for tensor, wanted in found.items()}

@@ -99,6 +99,7 @@ def run(
                 f"Cannot write {output}: the name of {builder.title} files ends in {' or '.join(builder.suffixes)}."
             )
         noted = observation or Observation(measures=False)
+        noted.options, noted.prepared = this.options, any(quantizes(step.algorithm) for step in steps)
         working = this.open(model)
         noted.lap("opening")
         entries: list[PlanEntry] = []
@@ -227,7 +228,9 @@ def collect_statistics(
     """
     with assembled(config, model, dataset, executor, progress) as (steps, this):
         if algorithm is not None and algorithm not in (step.algorithm.name for step in steps):
-            raise ValidationError(f"The config has no section for the algorithm {algorithm!r}.")
+            raise ValidationError(
+                f"The config has no section for the algorithm {algorithm!r}; add one, or name another algorithm."
+            )
         return this.collect(controlled_steps(steps)[0], this.open(model), algorithm)
 
 

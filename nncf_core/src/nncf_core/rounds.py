@@ -140,7 +140,10 @@ class Run:
                     statistics.origin = Origin.of(graph, step.algorithm.name, 0)
                     return statistics
             model, _ = self.execute([step], model, self._apply)
-        raise ValidationError(f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round.")
+        raise ValidationError(
+            f"{algorithm or 'No algorithm of the config'} asks for no statistics in its first round: "
+            "give the section of one that needs data."
+        )
 
     def _behind(
         self, step: Step, refining: Sequence[Step], model: Model, graph: Graph, before: Graph, known: Statistics
@@ -223,7 +226,9 @@ class Run:
     def _setup(self, device: str) -> QuantizationSetup:
         if isinstance(self.backend.inserter, QuantizingInserter):
             return self.backend.inserter.quantization_setup(device)
-        raise UnsupportedBackendError(f"The {self.backend.builder.title} backend cannot quantize activations.")
+        raise UnsupportedBackendError(
+            f"The {self.backend.builder.title} backend cannot quantize activations; compress the weights alone."
+        )
 
     def _takes_multiplication(self, model: Model, graph: Graph, point: TargetPoint) -> bool:
         inserter = self.backend.inserter

@@ -180,5 +180,5 @@ def trained_model(model: Any, dataset: Dataset[Any, Any] | None = None) -> Train
     """
     backend = registry().backend_for(model)
     if not isinstance(backend.inserter, TrainableInserter):
-        raise UnsupportedBackendError(f"{backend.builder.title} models are not trained.")
+        raise UnsupportedBackendError(f"{backend.builder.title} models are not trained; give the PyTorch model.")
     return backend.inserter.resumed(model, dataset)

@@ -57,7 +57,9 @@ class SparsitySchedule:
                 "must have one more."
             )
         if list(steps) != sorted(steps):
-            raise ValidationError(f"multistep_steps is {list(steps)}; the epochs must be in ascending order.")
+            raise ValidationError(
+                f"multistep_steps is {list(steps)}; the epochs must be in ascending order; sort them."
+            )
 
     @property
     def final(self) -> float:
@@ -171,7 +173,8 @@ class SparsityScheduler(CompressionScheduler):
         self._held_epochs = 0
         if self._kind != "multistep" and initial > self.target_level:
             raise ValidationError(
-                f"sparsity_init is {initial}, above what is to be reached, sparsity_target {self.target_level}."
+                f"sparsity_init is {initial}, above what is to be reached, sparsity_target {self.target_level}: "
+                "lower it, or raise that."
             )
 
     def step(self, next_step: int | None = None) -> None:

@@ -20,7 +20,7 @@ from nncf_accuracy_control.search import Prediction, fewest, is_worth, unneeded
 from nncf_accuracy_control.tuning import tuned
 from nncf_core.advanced import RestoreMode
 from nncf_core.contracts import Context
-from nncf_core.errors import UnsupportedBackendError, UnsupportedModelError, ValidationFunctionError
+from nncf_core.errors import UnsupportedBackendError, UnsupportedModelError, ValidationFunctionError, sentence
 from nncf_core.graph import Graph
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -304,7 +304,7 @@ class Control:
         path = self._save(trial, "best")
         which = "the one that is all quantized, not validated" if best is None else f"with the metric {best.metric:.6g}"
         where = "" if path is None else f", and in {path}"
-        message = f"validation_fn {error} The best model so far, {which}, is in error.best_model{where}."
+        message = f"validation_fn {sentence(error)} The best model so far, {which}, is in error.best_model{where}."
         return ValidationFunctionError(message, trial.exported(), None if best is None else best.metric)
 
     def _save(self, trial: Trial, stem: str) -> Path | None:
