@@ -210,5 +210,5 @@ def test_normalization_of_what_is_not_trained() -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) {y = Relu(x)}'
     )
-    with pytest.raises(UnsupportedBackendError, match=r"ONNX models are not trained; give the PyTorch module"):
+    with pytest.raises(UnsupportedBackendError, match=r"ONNX models are not trained; give the PyTorch model"):
         nncf.batch_norm_adaptation(model, nncf.Dataset([X]))

@@ -94,8 +94,8 @@ class SparsitySchedule:
         """
         if self.schedule != "multistep" and initial > self.final:
             raise ValidationError(
-                f"sparsity_init is {initial}, above what is to be reached, sparsity_target {self.final}; give a lower "
-                "one, or a higher target"
+                f"sparsity_init is {initial}, above what is to be reached, sparsity_target {self.final}: lower it, or "
+                "raise that."
             )
 
     def idle(self, default: str, initial: float, lag: int = 0) -> list[str]:
