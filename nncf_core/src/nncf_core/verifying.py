@@ -10,7 +10,7 @@ import numpy as np
 from attrs import frozen
 
 from nncf_core.errors import ValidationError
-from nncf_core.graph import Constant, Graph, Node, OpKind, Port, Trait
+from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Port, Trait
 from nncf_core.numerics.kernels import decompress
 from nncf_core.products import by_arithmetic
 from nncf_core.progress import Progress
@@ -104,7 +104,8 @@ def layers_of(graph: Graph) -> list[Layer]:
             for index, port in enumerate(node.inputs)
             if port.tensor and port.constant is None
         )
-        if inputs and node.outputs:
+        # rows of a table of codes are codes: floats come from the operators behind
+        if inputs and node.outputs and node.outputs[0].dtype in (None, *FLOAT_DTYPES):
             found.append(Layer(node, inputs, TargetPoint(node.name), tuple(weights)))
     return found
 
