@@ -142,6 +142,29 @@ def test_split_sizes_and_slices_follow() -> None:
     assert output.shape == (2, 2, 6, 6)
 
 
+def test_lengths_that_the_model_states_of_other_inputs_are_not_written() -> None:
+    nodes = [
+        node("Conv", ["x", "w0"], ["c0"], "first", **SAME),
+        node("Slice", ["c0", "starts", "ends", "axes"], ["part"], "slice"),
+        node("Conv", ["part", "w1"], ["y"], "second"),
+    ]
+    constants = {
+        "w0": random(8, 3, 3, 3),
+        "starts": np.array([2, 0]),
+        "ends": np.array([8, -1]),
+        "axes": np.array([1, 3]),
+        "w1": random(2, 6, 1, 1),
+    }
+    made = onnx.shape_inference.infer_shapes(model(nodes, constants, [1, 3, 2, 2]))  # the lengths that are tried, too
+    dynamic = model(nodes, constants, ["n", 3, "h", "w"])
+    made.graph.input[0].CopyFrom(dynamic.graph.input[0])
+    made.graph.output[0].CopyFrom(dynamic.graph.output[0])
+    section = {"algorithm": "filter_pruning", "params": {"prune_first_conv": True, "pruning_target": 0.5}}
+    result = run({"compression": section}, made).model
+    (output,) = onnxruntime.InferenceSession(result.SerializeToString()).run(None, {"x": random(2, 3, 9, 12)})
+    assert output.shape == (2, 2, 9, 11)
+
+
 @pytest.mark.parametrize("kind", ["Softmax", "LpNormalization", "Shape"])
 def test_what_looks_across_channels_keeps_them(kind: str) -> None:
     nodes = [

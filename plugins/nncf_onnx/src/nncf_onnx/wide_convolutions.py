@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nncf_core.hardware import KernelWidth
 from nncf_core.log import nncf_logger
 from nncf_onnx.plain_constants import single_user, tensor_of
 from nncf_onnx.rewriting import Rewriter
+from nncf_onnx.shapes import from_inputs
 from nncf_onnx.traversal import dims
 
 _ELEMENTWISE = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "QuantizeLinear"})
@@ -34,11 +35,14 @@ def widen(model: ir.Model, width: KernelWidth) -> int:
     :param width: of the kernels of the device.
     """
     rewriter, count = Rewriter(model), 0
+    shapes: dict[str, list[int | str | None]] | None = None
     for node in list(model.graph):
         layer = _layer_of(node)
         phases = None if layer is None else _phases(layer, width)
         if layer is not None and phases is not None:
-            _rewrite(rewriter, layer, *phases)
+            # not what the model states: that may be of other inputs
+            shapes = from_inputs(model) if shapes is None else shapes
+            _rewrite(rewriter, evolve(layer, result=shapes.get(node.outputs[0].name or "")), *phases)
             count += 1
     if count:
         nncf_logger.info("%d convolutions of few channels compute several positions at a time.", count)
@@ -52,6 +56,7 @@ class _Layer:
     :param weight: what holds the kernel: an initializer, of floats or of codes.
     :param decoder: the DequantizeLinear behind it; ``None`` for floats.
     :param end: the last of the elementwise operators behind it, itself where there is none.
+    :param result: shape of the result, as far as it follows from the inputs of the model.
     """
 
     node: ir.Node
@@ -60,6 +65,7 @@ class _Layer:
     end: ir.Node
     strides: tuple[int, ...]
     pads: tuple[int, ...]
+    result: Sequence[int | str | None] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,8 +76,7 @@ class _Layer:
     @property
     def lengths(self) -> tuple[int | None, int | None]:
         """Height and width of the result, as far as they are known."""
-        shape = self.node.outputs[0].shape
-        known = [size if isinstance(size, int) else None for size in shape[2:]] if shape is not None else [None, None]
+        known = [size if isinstance(size, int) else None for size in (self.result or (None,) * 4)[2:]]
         return (known[0], known[1])
 
 
@@ -184,7 +189,6 @@ def _rewrite(rewriter: Rewriter, layer: _Layer, high: int, wide: int) -> None:
     pads = (top, left, bottom + (high - 1) * down, end + (wide - 1) * right)
     for key, lengths in (("pads", pads), ("strides", (high * down, wide * right)), ("kernel_shape", kernel.shape[2:])):
         node.attributes[key] = ir.AttrInt64s(key, lengths)
-    sizes = layer.lengths
     chain = _in_place(_Maker(rewriter, layer), high, wide)
     between, current = [], node
     while current is not layer.end:
@@ -193,7 +197,7 @@ def _rewrite(rewriter: Rewriter, layer: _Layer, high: int, wide: int) -> None:
     for value in (*between, layer.end.outputs[0]):
         if value.shape is not None:
             value.shape = ir.Shape([value.shape[0], count * layer.shape[0], None, None])
-    _insert_behind(rewriter, layer, chain, sizes)
+    _insert_behind(rewriter, layer, chain)
 
 
 def _beside(kernel: np.ndarray, zeros: np.ndarray, phases: tuple[int, int], strides: tuple[int, ...]) -> np.ndarray:
@@ -293,16 +297,14 @@ def _lengths_of_result(make: _Maker, axes: Sequence[int]) -> list[ir.Node]:
     return [shape, lengths, room, steps, ends]
 
 
-def _insert_behind(
-    rewriter: Rewriter, layer: _Layer, chain: list[ir.Node], lengths: tuple[int | None, int | None]
-) -> None:
+def _insert_behind(rewriter: Rewriter, layer: _Layer, chain: list[ir.Node]) -> None:
     """Let all who take the result take it from a chain of nodes; a model's output keeps its name."""
     value, output, graph = layer.end.outputs[0], chain[-1].outputs[0], layer.end.graph
     assert isinstance(graph, ir.Graph)
     graph.insert_after(layer.end, chain)
     output.type = value.type
     samples = None if value.shape is None else value.shape[0]
-    output.shape = ir.Shape([samples, layer.shape[0], *lengths])
+    output.shape = ir.Shape([samples, layer.shape[0], *layer.lengths])
     if value.is_graph_output():
         value.name, output.name = output.name, value.name
     rewriter.replace_uses(value, output, keep=chain)
