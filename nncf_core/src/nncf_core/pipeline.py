@@ -18,10 +18,8 @@ from attrs import fields_dict, frozen
 
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
-    FinishingInserter,
     GraphBuilder,
     Model,
-    Recorder,
     StreamingBuilder,
     quantizes,
 )
@@ -36,12 +34,11 @@ from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
 from nncf_core.observing import Observation
-from nncf_core.parameters import TargetDevice
 from nncf_core.plan import Plan, PlanEntry, describe
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
 from nncf_core.report import Report
-from nncf_core.rounds import Consumer, Run, prepared, rounds_of
+from nncf_core.rounds import Consumer, Run, concluded, prepared, rounds_of
 from nncf_core.sections import Step, backend_options, controlled_steps, steps_of
 from nncf_core.statistics import Statistics
 from nncf_core.training.refusals import check_untrained
@@ -112,9 +109,8 @@ def run(
             return edited
 
         with _streaming(builder, working, output):
-            working, first = _executed(this, steps, model, working, consume, validation)
-            working = _finished(this, steps, working, entries)
-            _record(builder, working, steps, entries)
+            working, first, done = _executed(this, steps, model, working, consume, validation)
+            working = concluded(this, done, working, {entry.algorithm for entry in entries})
             if output is not None:
                 builder.save(working, output)
         noted.lap("saving")
@@ -131,25 +127,15 @@ def _executed(
     working: Model,
     consume: Consumer,
     validation: Validation | None,
-) -> tuple[Model, Graph]:
-    """Hand the edits that are kept to ``consume``; gives the last model and the first graph."""
+) -> tuple[Model, Graph, tuple[Step, ...]]:
+    """Hand the edits that are kept to ``consume``; gives the last model, the first graph, and the steps that edited."""
     editing, control = controlled_steps(steps)
     if control is None:
-        return this.execute(editing, working, consume)
+        return *this.execute(editing, working, consume), editing
     from nncf_core.trials import decided  # most runs keep all edits
 
-    return decided(this, source, editing, control, validation).carried_out(working, consume)
-
-
-def _finished(this: Run, steps: Iterable[Step], model: Model, entries: Iterable[PlanEntry]) -> Model:
-    """A quantized model in the form that runs fastest, where the backend knows one."""
-    inserter, changed = this.backend.inserter, {entry.algorithm for entry in entries}
-    if isinstance(inserter, FinishingInserter):
-        for step in steps:
-            if quantizes(step.algorithm) and step.algorithm.name in changed:
-                device = str(getattr(step.params, "target_device", TargetDevice.ANY))
-                return inserter.finish(model, device, this.options)
-    return model
+    trial = decided(this, source, editing, control, validation)
+    return *trial.carried_out(working, consume), trial.trials.sections
 
 
 def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> AbstractContextManager[None]:
@@ -160,14 +146,6 @@ def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> Abst
     # a folder that cannot be written to is better known before the work than after it
     with aside(output):
         return nullcontext()
-
-
-def _record(builder: GraphBuilder, model: Model, steps: Iterable[Step], entries: Sequence[PlanEntry]) -> None:
-    if isinstance(builder, Recorder):
-        changed = {entry.algorithm for entry in entries}
-        for step in steps:
-            if step.algorithm.name in changed:
-                builder.record(model, step.algorithm.name, step.described())
 
 
 def make_plan(
@@ -206,7 +184,7 @@ def make_plan(
                 kept.append((name, transformations))
             return this.backend.inserter.apply(model, graph, transformations, this.options)
 
-        _, first = _executed(this, steps, model, working, consume, validation)
+        _, first, _ = _executed(this, steps, model, working, consume, validation)
         plan = Plan(this.backend.framework, tuple(entries), tuple(kept))
         return plan, Report.of(first, plan, this.notes)
 

@@ -20,7 +20,7 @@ from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError, V
 from nncf_core.files import unwritable
 from nncf_core.graph import Graph
 from nncf_core.log import without_repetition
-from nncf_core.rounds import Consumer, Run, prepared
+from nncf_core.rounds import Consumer, Run, concluded, prepared
 from nncf_core.sections import Step
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import Transformation, point_of
@@ -246,7 +246,11 @@ class Trial:
         return working, first
 
     def model(self) -> Model:
-        """A new working model."""
+        """A new working model, as the run would give it."""
+        changed = {name for name, edits in self.rounds() if edits}
+        return concluded(self.trials.run, self.trials.sections, self._edited(), changed)
+
+    def _edited(self) -> Model:
         run = self.trials.run
         working, _ = self.carried_out(run.open(self.trials.source), run._apply)
         return working
@@ -268,7 +272,7 @@ class Trial:
         :raises UnsupportedDatasetError: when the dataset's ``transform_func`` does not make inputs of items.
         :raises UnsupportedBackendError: when no installed plugin runs models of the framework on items.
         """
-        backend, working = self.trials.run.backend, self.model()
+        backend, working = self.trials.run.backend, self._edited()
         if backend.aggregator is None:
             raise UnsupportedBackendError(
                 f"No installed plugin runs {backend.builder.title} models on data: install one that has a statistics "

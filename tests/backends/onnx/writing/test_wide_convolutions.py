@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,34 @@ class TestQuantized:
         assert kernels(written)[0] == (32, 8, 3, 42)
         x = samples[0]
         np.testing.assert_array_equal(outputs(file, x)["mean"], outputs(in_memory, x)["mean"])
+
+    @pytest.mark.needs("nncf_accuracy_control")
+    def test_what_is_validated_and_kept_is_what_is_given_back(self, tmp_path: Path) -> None:
+        model, samples, seen = self.model(), self.samples(), []
+
+        def metric(session: onnxruntime.InferenceSession, items: Iterable[np.ndarray]) -> float:
+            seen.append(np.concatenate([session.run(None, {"x": x})[0] for x in items]))
+            if stops and len(seen) == 3:
+                raise ValueError("stopped")
+            return 1.0 if len(seen) == 1 or not stops else 0.5
+
+        def controlled() -> onnx.ModelProto:
+            kept = nncf.AdvancedAccuracyRestorerParameters(intermediate_model_dir=str(tmp_path))
+            return nncf.quantize_with_accuracy_control(
+                model, data, data, metric, advanced_accuracy_restorer_parameters=kept
+            )
+
+        data, stops = nncf.Dataset(samples), False
+        made = controlled()
+        assert kernels(made)[0] == (32, 8, 3, 42)
+        assert (tmp_path / "quantized.onnx").read_bytes() == made.SerializeToString()
+        np.testing.assert_array_equal(seen[1], np.concatenate([outputs(made, x)["mean"] for x in samples]))
+        seen.clear()
+        stops = True
+        with pytest.raises(nncf.ValidationFunctionError) as caught:
+            controlled()
+        best = caught.value.best_model
+        assert best.SerializeToString() == (tmp_path / "best.onnx").read_bytes() == made.SerializeToString()
 
     def test_other_devices_get_plain_convolutions(self) -> None:
         made = nncf.quantize(self.model(), nncf.Dataset(self.samples()), target_device=TargetDevice.GPU)
