@@ -130,3 +130,35 @@ def test_wrong_sources() -> None:
         nncf.Dataset(3)
     with pytest.raises(nncf.UnsupportedDatasetError, match="transform_func"):
         nncf.Dataset([1], 3)
+
+
+class _Broken:
+    def __getitem__(self, index):
+        if index == 3:
+            raise OSError("disk")
+        return index
+
+
+def _fails_at(index: int):
+    def function(item):
+        if item == index:
+            raise OSError("disk")
+        return item
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (nncf.Dataset(range(9), _fails_at(3)).get_inference_data(), "in transform_func, for item 3 of"),
+        (nncf.Dataset(range(9), _fails_at(3)).get_inference_data([7, 3]), "in transform_func, for item 3 of"),
+        (nncf.Dataset(map(int, range(9)), _fails_at(3)).get_inference_data([3, 1]), "in transform_func, for item 3 of"),
+        (nncf.Dataset(map(_fails_at(3), range(9))).get_data(), "while item 3 of the dataset was read"),
+        (nncf.Dataset(_Broken()).get_data([1, 3]), "while item 3 of the dataset was read"),
+    ],
+)
+def test_errors_of_users_functions_say_at_which_item(data, note: str) -> None:
+    with pytest.raises(OSError, match="disk") as caught:
+        list(data)
+    assert [note in each for each in caught.value.__notes__] == [True]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any, Generic, TypeVar, cast, overload
 
-from nncf_core.errors import UnsupportedDatasetError, ValidationError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError
 
 DataItem = TypeVar("DataItem")
 ModelInput = TypeVar("ModelInput")
@@ -142,13 +143,24 @@ class _Selection:
         self._transform = transform
 
     def __iter__(self) -> Iterator[Any]:
-        items = self._source if self._indices is None else self._selected(self._indices)
-        return iter(items) if self._transform is None else map(self._transform, items)
+        for index, item in self._numbered():
+            if self._transform is not None:
+                try:
+                    item = self._transform(item)
+                except Exception as error:
+                    error.add_note(f"This was in transform_func, for item {index} of the dataset.")
+                    raise
+            yield item
 
-    def _selected(self, indices: list[int]) -> Iterator[Any]:
-        if not hasattr(self._source, "__getitem__"):
-            yield from self._read(indices)
-            return
+    def _numbered(self) -> Iterator[tuple[int, Any]]:
+        if self._indices is None:
+            yield from enumerate(_noted(self._source))
+        elif not hasattr(self._source, "__getitem__"):
+            yield from self._read(self._indices)
+        else:
+            yield from self._selected(self._indices)
+
+    def _selected(self, indices: list[int]) -> Iterator[tuple[int, Any]]:
         for position, index in enumerate(indices):
             try:
                 item = self._source[index]
@@ -158,20 +170,42 @@ class _Selection:
                 # torch's IterableDataset inherits a __getitem__ that it does not implement
                 yield from self._read(indices[position:])
                 return
-            yield item
+            except Exception as error:
+                _note(error, index)
+                raise
+            yield index, item
 
-    def _read(self, indices: list[int]) -> Iterator[Any]:
+    def _read(self, indices: list[int]) -> Iterator[tuple[int, Any]]:
         # ascending, as a pass over the source gives them
         wanted = sorted(indices)
         position = 0
-        for index, item in enumerate(self._source):
+        for index, item in enumerate(_noted(self._source)):
             while position < len(wanted) and wanted[position] == index:
-                yield item
+                yield index, item
                 position += 1
             if position == len(wanted):
                 return
         if position < len(wanted):
             raise ValidationError(f"The dataset has no item {wanted[position]}.")
+
+
+def _noted(source: Iterable[Any]) -> Iterator[Any]:
+    """The items of a source, whose errors say at which item they are."""
+    items = iter(source)
+    for index in count():
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except Exception as error:
+            _note(error, index)
+            raise
+        yield item
+
+
+def _note(error: Exception, index: int) -> None:
+    if not isinstance(error, NNCFError):
+        error.add_note(f"This was while item {index} of the dataset was read.")
 
 
 def _checked(indices: Sequence[int]) -> list[int]:

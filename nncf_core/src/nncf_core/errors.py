@@ -18,7 +18,7 @@ class InternalError(NNCFError, RuntimeError):
 
 
 class ValidationFunctionError(NNCFError, RuntimeError):
-    """The user's validation function fails, or what it gives cannot be used.
+    """The user's validation function fails, or what it gives cannot be used, or a model or data for it fail.
 
     :param best_model: the best model so far, of the kind that was given.
     :param best_metric: its metric; ``None`` where nothing was validated yet, and ``best_model`` is all quantized.
@@ -98,3 +98,8 @@ def sentence(message: object) -> str:
     """A message that another sentence may follow, such as that of a runtime's error."""
     text = str(message).strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def told(error: BaseException) -> str:
+    """Another's error in sentences: its type, its message and its notes."""
+    return " ".join(map(sentence, (f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))))

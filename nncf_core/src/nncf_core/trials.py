@@ -261,10 +261,17 @@ class Trial:
 
     def deployed(self) -> Any:
         """The model as users run it: what the validation function gets."""
-        backend, working = self.trials.run.backend, self.model()
-        if isinstance(backend.inserter, DeployingInserter):
-            return backend.inserter.deployed(working)
-        return backend.builder.export(working, self.trials.source)
+        backend = self.trials.run.backend
+        try:
+            working = self.model()
+            if isinstance(backend.inserter, DeployingInserter):
+                return backend.inserter.deployed(working)
+            return backend.builder.export(working, self.trials.source)
+        except Exception as error:
+            left = "" if not self.dropped else f" without {len(self.dropped)} of {len(self.trials.edits)} edits"
+            which = "original model" if self.is_original else f"quantized model{left}"
+            error.add_note(f"This was while the {which} was made and compiled for validation_fn.")
+            raise
 
     def outputs(self, indices: Sequence[int]) -> Iterator[tuple[np.ndarray, ...]]:
         """What the model gives for items of the validation dataset, in ascending order.

@@ -7,7 +7,19 @@ import onnx
 import pytest
 
 import nncf
-from tests.algorithms.accuracy_control.networks import ITEMS, Accuracy, controlled, digits, in_framework, metric
+from nncf_accuracy_control import sensitivity
+from nncf_core.trials import Trials
+from nncf_onnx import running
+from tests.algorithms.accuracy_control.networks import (
+    ITEMS,
+    Accuracy,
+    controlled,
+    datasets,
+    digits,
+    in_framework,
+    labelled,
+    metric,
+)
 
 
 class Broken(Accuracy):
@@ -120,6 +132,69 @@ def test_functions_that_fail_while_groups_are_ranked() -> None:
     with pytest.raises(nncf.ValidationFunctionError, match="fails: RuntimeError: device lost") as caught:
         controlled("onnx", function, 1, inputs=False)
     assert metric(caught.value.best_model) == caught.value.best_metric
+
+
+def test_a_model_that_cannot_be_compiled_does_not_lose_the_best_one(monkeypatch) -> None:
+    sessions = []
+
+    def failing(model):
+        sessions.append(deployed(model))
+        if len(sessions) == 4:  # the original, the quantized one, and the original once more
+            raise RuntimeError("out of memory")
+        return sessions[-1]
+
+    deployed = running.deployed
+    monkeypatch.setattr(running, "deployed", failing)
+    part = r"RuntimeError: out of memory\. This was while the quantized model without \d+ of \d+ edits"
+    with pytest.raises(nncf.ValidationFunctionError, match=part) as caught:
+        controlled("onnx", Accuracy(), 1)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    monkeypatch.undo()
+    assert metric(caught.value.best_model) == caught.value.best_metric
+
+
+def test_an_input_that_cannot_be_made_does_not_lose_the_best_model() -> None:
+    def inputs(item):
+        raise KeyError("image")
+
+    model, items = in_framework(digits(1), "onnx"), nncf.Dataset(labelled(), inputs)
+    with pytest.raises(nncf.ValidationFunctionError, match=r"KeyError: 'image'\. .* item 0 of the dataset") as caught:
+        nncf.quantize_with_accuracy_control(model, datasets("onnx")[0], items, Accuracy())
+    assert metric(caught.value.best_model) == caught.value.best_metric
+
+
+def test_a_folder_for_the_report_that_cannot_be_written_to_is_known_at_the_start(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "sensitivity.svg").mkdir(parents=True)
+    for name in ("file", "folder"):
+        accuracy = Accuracy()
+        with pytest.raises(nncf.InvalidPathError, match=name):
+            controlled("onnx", accuracy, restorer={"sensitivity_report_dir": str(tmp_path / name)})
+        assert accuracy.calls == []
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])
+def test_a_report_that_is_not_written_does_not_lose_the_model(
+    error: BaseException, tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(sensitivity, "replacing", lambda path: _raise(error))
+    result = controlled("onnx", Accuracy(), max_drop=1, restorer={"sensitivity_report_dir": str(tmp_path)})
+    assert isinstance(result, onnx.ModelProto)
+    assert "sensitivity report" in caplog.records[-1].getMessage()
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_a_full_disk_does_not_lose_the_best_model(tmp_path, monkeypatch, caplog) -> None:
+    save = Trials.save
+
+    def failing(self, trial, folder, stem):
+        return _raise(nncf.InvalidPathError("no space")) if stem == "best" else save(self, trial, folder, stem)
+
+    monkeypatch.setattr(Trials, "save", failing)
+    with pytest.raises(nncf.ValidationFunctionError) as caught:
+        controlled("onnx", Broken(3, lambda: None), 1, restorer={"intermediate_model_dir": str(tmp_path)})
+    assert metric(caught.value.best_model) == caught.value.best_metric
+    assert "no space" in caplog.text
 
 
 @pytest.mark.parametrize("framework", ["onnx", "torch"])

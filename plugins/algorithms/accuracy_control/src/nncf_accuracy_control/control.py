@@ -20,7 +20,14 @@ from nncf_accuracy_control.search import Prediction, fewest, is_worth, unneeded
 from nncf_accuracy_control.tuning import tuned
 from nncf_core.advanced import RestoreMode
 from nncf_core.contracts import Context
-from nncf_core.errors import UnsupportedBackendError, UnsupportedModelError, ValidationFunctionError, sentence
+from nncf_core.errors import (
+    NNCFError,
+    UnsupportedBackendError,
+    UnsupportedModelError,
+    ValidationFunctionError,
+    sentence,
+    told,
+)
 from nncf_core.graph import Graph
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -78,20 +85,31 @@ class Control:
     def run(self) -> Trial:
         """Validate, rank, search; the best model that was validated.
 
-        :raises ValidationFunctionError: when the function fails, or gives what is no metric.
+        :raises ValidationFunctionError: when the function fails, or gives what is no metric, or anything else fails
+            once there is a model to give back.
+        :raises InvalidPathError: when a folder cannot be written to.
         """
+        folder = self._report_folder() or self._intermediate_folder()
+        if folder is not None:
+            sensitivity.check(folder)
         self._save(self.trials.trial(), "quantized")
         try:
             self._search()
         except BadFunctionError as error:
-            raise self._failure(error) from error.__cause__
+            raise self._failure(f"validation_fn {sentence(error)}") from error.__cause__
         except KeyboardInterrupt:
             if not self.validated:
                 raise
             nncf_logger.warning("Interrupted: this is the best model that was validated so far.")
-        best = self._best()
-        self._conclude(best)
-        return best.trial
+        except Exception as error:
+            if isinstance(error, NNCFError) and not self.validated:
+                raise
+            raise self._failure(f"Accuracy control fails: {told(error)}") from error
+        try:
+            self._conclude(self._best())
+        except KeyboardInterrupt:
+            nncf_logger.warning("Interrupted: the model is given back without the sensitivity report.")
+        return self._best().trial
 
     def _search(self) -> None:
         whole = self.trials.trial()
@@ -304,15 +322,26 @@ class Control:
         nncf_logger.info("%s", sensitivity.table(found, summary))
         folder = self._report_folder() or self._intermediate_folder()
         if folder is not None:
-            sensitivity.write(folder, found, summary)
+            try:
+                sensitivity.write(folder, found, summary)
+            except Exception as error:  # of files, and of matplotlib: no reason to lose the model
+                nncf_logger.warning("There is no sensitivity report, or not all of it: %s", sentence(error))
 
-    def _failure(self, error: BadFunctionError) -> ValidationFunctionError:
+    def _failure(self, what: str) -> ValidationFunctionError:
+        """The error that carries the best model so far.
+
+        :param what: what failed, as sentences.
+        """
         best = self._best() if self.validated else None
         trial = self.trials.trial() if best is None else best.trial
-        path = self._save(trial, "best")
+        try:
+            path = self._save(trial, "best")
+        except Exception as error:  # such as a disk that is full: the error has the model all the same
+            nncf_logger.warning("The best model so far was not saved: %s", sentence(error))
+            path = None
         which = "the one that is all quantized, not validated" if best is None else f"with the metric {best.metric:.6g}"
         where = "" if path is None else f", and in {path}"
-        message = f"validation_fn {sentence(error)} The best model so far, {which}, is in error.best_model{where}."
+        message = f"{what} The best model so far, {which}, is in error.best_model{where}."
         return ValidationFunctionError(message, trial.exported(), None if best is None else best.metric)
 
     def _save(self, trial: Trial, stem: str) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from attrs import define, field, frozen
 
+from nncf_core.errors import told
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.trials import Trial, Trials
 
@@ -71,7 +72,7 @@ class Evaluator:
         try:
             found = self.trials.validation.function(deployed, items)
         except Exception as error:
-            raise BadFunctionError(f"fails: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+            raise BadFunctionError(f"fails: {told(error)}") from error
         return outcome_of(found, number)
 
 

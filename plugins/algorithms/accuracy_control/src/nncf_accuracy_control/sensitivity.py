@@ -11,13 +11,14 @@ from attrs import asdict, frozen
 
 from nncf_accuracy_control.ranking import Ranked
 from nncf_core.errors import InvalidPathError
-from nncf_core.files import replacing
+from nncf_core.files import aside, replacing
 from nncf_core.log import nncf_logger
 from nncf_core.plan import entry_for
 from nncf_core.plots import bar_chart, can_plot
 from nncf_core.trials import Trials
 
 _VERSION = 1
+_FILES = ("sensitivity.json", "sensitivity.svg")
 _SHOWN = 20
 """Rows of the table in the log."""
 _BARS = 60
@@ -86,6 +87,27 @@ def table(found: Sequence[dict[str, Any]], summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def check(folder: Path) -> None:
+    """Whether a report can be written to a folder, which is made when it does not exist.
+
+    :raises InvalidPathError: when it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            with aside(folder / name):
+                pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> InvalidPathError:
+    return InvalidPathError(
+        f"Cannot write the sensitivity report to {folder}: {error.strerror or error}. Give a folder that can be "
+        "written to."
+    )
+
+
 def write(folder: Path, found: Sequence[dict[str, Any]], summary: Summary) -> None:
     """Write ``sensitivity.json``, and ``sensitivity.svg`` where matplotlib is installed.
 
@@ -94,16 +116,16 @@ def write(folder: Path, found: Sequence[dict[str, Any]], summary: Summary) -> No
     text = json.dumps({"version": _VERSION, **asdict(summary), "groups": list(found)}, indent=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "sensitivity.json") as temporary:
+        with replacing(folder / _FILES[0]) as temporary:
             temporary.write_text(text)
     except OSError as error:
-        raise InvalidPathError(f"Cannot write the sensitivity report to {folder}: {error.strerror or error}.") from None
+        raise _unwritable(folder, error) from None
     if not can_plot():
         nncf_logger.warning("The sensitivity report has no plot: install matplotlib, pip install nncf-core[plots].")
         return
     bars = found[:_BARS]
     bar_chart(
-        folder / "sensitivity.svg",
+        folder / _FILES[1],
         [_label(row) for row in bars],
         [row["cost"] for row in bars],
         [row["reverted"] for row in bars],
