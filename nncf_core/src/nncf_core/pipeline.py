@@ -10,7 +10,7 @@ import gc
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
 from nncf_core.observing import Observation
 from nncf_core.plan import Plan, PlanEntry, describe
+from nncf_core.process import finishing
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
 from nncf_core.report import Report
@@ -89,7 +90,7 @@ def run(
     :raises StatisticsCacheError: when statistics that are there are of something else.
     """
     config = config if statistics_path is None else {**config, "statistics_path": str(statistics_path)}
-    with assembled(config, model, dataset, executor, progress, work_dir) as (steps, this):
+    with assembled(config, model, dataset, executor, progress, work_dir) as (steps, this), ExitStack() as held:
         builder = this.backend.builder
         if output is not None and output.suffix.lower() not in builder.suffixes:
             raise InvalidPathError(
@@ -109,7 +110,7 @@ def run(
             return edited
 
         with _streaming(builder, working, output):
-            working, first, done = _executed(this, steps, model, working, consume, validation)
+            working, first, done = _executed(this, steps, model, working, consume, validation, held)
             working = concluded(this, done, working, {entry.algorithm for entry in entries})
             if output is not None:
                 builder.save(working, output)
@@ -127,14 +128,20 @@ def _executed(
     working: Model,
     consume: Consumer,
     validation: Validation | None,
+    held: ExitStack | None = None,
 ) -> tuple[Model, Graph, tuple[Step, ...]]:
-    """Hand the edits that are kept to ``consume``; gives the last model, the first graph, and the steps that edited."""
+    """Hand the edits that are kept to ``consume``; gives the last model, the first graph, and the steps that edited.
+
+    :param held: until its end, what a long search has decided on is not lost to Ctrl-C.
+    """
     editing, control = controlled_steps(steps)
     if control is None:
         return *this.execute(editing, working, consume), editing
     from nncf_core.trials import decided  # most runs keep all edits
 
     trial = decided(this, source, editing, control, validation)
+    if held is not None:
+        held.enter_context(finishing("the model that was found is being made"))
     return *trial.carried_out(working, consume), trial.trials.sections
 
 

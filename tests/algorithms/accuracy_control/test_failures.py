@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import onnx
 import pytest
 
 import nncf
 from nncf_accuracy_control import sensitivity
-from nncf_core.trials import Trials
+from nncf_core.process import finishing
+from nncf_core.trials import Trial, Trials
 from nncf_onnx import running
 from tests.algorithms.accuracy_control.networks import (
     ITEMS,
@@ -216,6 +219,28 @@ def test_stopped_while_groups_are_ranked(caplog) -> None:
     result = controlled("onnx", function, 1, inputs=False)
     assert "Interrupted" in caplog.text
     assert isinstance(result, onnx.ModelProto)
+
+
+def test_stopped_while_the_model_that_was_found_is_made(monkeypatch, caplog) -> None:
+    carried_out = Trial.carried_out
+
+    def stopping(self, working, consume):
+        def interrupted(*given):
+            signal.raise_signal(signal.SIGINT)
+            return consume(*given)
+
+        return carried_out(self, working, consume if consume == self.trials.run._apply else interrupted)
+
+    monkeypatch.setattr(Trial, "carried_out", stopping)
+    result = controlled("onnx", Accuracy(), max_drop=1)
+    assert isinstance(result, onnx.ModelProto)
+    assert "is being made" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    with finishing("nothing"):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_stopped_before_any_model_is_known() -> None:
