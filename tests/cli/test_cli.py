@@ -219,7 +219,7 @@ def test_plugins_lists_what_is_installed() -> None:
 def test_errors_are_one_line_and_leave_no_file(model: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     before = sorted(tmp_path.iterdir())
     result = nncf("compress-weights", *(a.format(model=model, folder=tmp_path) for a in arguments))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert result.stderr.startswith("nncf: error: ")
@@ -268,7 +268,7 @@ def test_a_broken_dataset_file(model: Path, tmp_path: Path, content: bytes | Non
     if content is not None:
         data.write_bytes(content)
     result = nncf("run", config, model, "-o", tmp_path / "out.onnx", "--dataset", data)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert message in result.stderr
 
 

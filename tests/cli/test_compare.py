@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from nncf_core.cli import main
 from nncf_core.comparison import compare
+from nncf_core.errors import VerificationError
 from tests.cli.models import MAKERS, onnx_model, openvino_model, rows, weights
 
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name, f"nncf_{name}")) for name in MAKERS]
@@ -111,19 +112,53 @@ def test_an_input_is_fed_by_the_name_of_its_tensor(tmp_path: Path) -> None:
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
     model, narrow = onnx_model(tmp_path / "a.onnx"), onnx_model(tmp_path / "b.onnx", weights((64, 96, 64, 8)))
     result = nncf("compare", model, narrow, "-q")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "The output 'z2' has the shape (1, 16) in" in result.stderr
     np.savez(tmp_path / "data.npz", x=np.ones((2, 7), np.float32))
     result = nncf("compare", model, model, "--dataset", tmp_path / "data.npz", "-q")
-    assert result.exit_code == 1
-    assert f"{model} does not run on an item of the dataset" in result.stderr
-    assert nncf("compare", model, tmp_path / "none.onnx").exit_code == 1
+    assert result.exit_code == 2
+    assert f"{model} does not run on item 0 of the dataset" in result.stderr
+    assert nncf("compare", model, tmp_path / "none.onnx").exit_code == 2
 
 
 @pytest.mark.needs("torch", "nncf_torch")
 def test_other_names_of_inputs(tmp_path: Path) -> None:
     make, _ = MAKERS["torch"]
     result = nncf("compare", onnx_model(tmp_path / "a.onnx"), make(tmp_path / "b.pt2"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "a.onnx takes x, " in result.stderr
     assert "b.pt2 takes input." in result.stderr
+
+
+def test_data_that_hold_nan(tmp_path: Path) -> None:
+    model, data = onnx_model(tmp_path / "a.onnx"), rows(3)
+    data[1, 5] = np.nan
+    np.savez(tmp_path / "data.npz", x=data)
+    result = nncf("compare", model, model, "--dataset", tmp_path / "data.npz", "-q")
+    assert result.exit_code == 2
+    assert "Item 1 of the dataset holds NaN in 1 of 64 numbers of the input 'x'; correct the data" in result.stderr
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_outputs_that_hold_nan(first: bool, tmp_path: Path) -> None:
+    arrays = weights()
+    arrays[1][3, 4] = np.nan
+    model, broken = onnx_model(tmp_path / "a.onnx"), onnx_model(tmp_path / "b.onnx", arrays)
+    result = nncf("compare", *((broken, model) if first else (model, broken)), "--json", "-q")
+    assert result.exit_code == 1
+    assert f"{broken} gives NaN in" in result.stderr
+    assert "numbers of the output 'z2' for item 0, so that the models cannot be compared" in result.stderr
+    assert not result.stdout
+
+
+def test_infinite_outputs(tmp_path: Path) -> None:
+    arrays = weights()
+    arrays[2][:, 3] = 3e38
+    model, infinite = onnx_model(tmp_path / "a.onnx"), onnx_model(tmp_path / "b.onnx", arrays)
+    items = [{"x": np.ones((1, 64), np.float32)}]
+    with pytest.raises(VerificationError, match="do not give the same infinite numbers in 1 of 16"):
+        compare(model, infinite, items, runs=0)
+    # where both do, the rest is compared
+    arrays[2][:, 5] *= 2
+    (error,) = compare(infinite, onnx_model(tmp_path / "c.onnx", arrays), items, runs=0).outputs
+    assert math.isfinite(error.snr)

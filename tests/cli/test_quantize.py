@@ -83,7 +83,7 @@ def test_keeps_a_metric(folder: Path) -> None:
     [
         (["--max-drop", "0.1"], "need --validation"),
         (["--validation", "metrics:error"], "needs --max-drop"),
-        (["--max-drop", "0.1", "--validation", "metrics"], "MODULE:FUNCTION"),
+        (["--max-drop", "0.1", "--validation", "metrics"], "module:function"),
         (["--max-drop", "0.1", "--validation", "metrics:missing"], "missing"),
         (["--max-drop", "0.1", "--validation", "no_such_module:f"], "no_such_module"),
         (["--max-drop", "0.1", "--validation", "metrics:broken"], "gives 'good' (str)"),

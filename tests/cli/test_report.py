@@ -118,6 +118,6 @@ def test_what_a_dry_run_would_do(tmp_path: Path) -> None:
 def test_names_of_reports(tmp_path: Path, name: str, message: str) -> None:
     model = onnx_model(tmp_path / "model.onnx")
     result = nncf("compress-weights", model, "-o", tmp_path / "small.onnx", "--report", tmp_path / name)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "small.onnx").exists()

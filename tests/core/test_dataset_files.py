@@ -140,7 +140,7 @@ def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "my_calibration_data:columns": "has no 'columns'",
         "my_calibration_data:number": "gave a int",
         "my_calibration_data:broken": "fails with RuntimeError\\('no such folder'\\)",
-        "not_a_module_at_all:rows": "cannot be imported",
+        "not_a_module_at_all:rows": "there is no module",
     }.items():
         with pytest.raises((InvalidPathError, UnsupportedDatasetError), match=message):
             items(source)
@@ -156,7 +156,7 @@ def test_what_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(UnsupportedDatasetError, match=r"give an \.npy, \.npz, \.parquet"):
         items(tmp_path / "data.csv")
-    with pytest.raises(UnsupportedDatasetError, match="neither images nor"):
+    with pytest.raises(UnsupportedDatasetError, match="holds neither images"):
         items(tmp_path, of())
     np.save(tmp_path / "data.npy", ROWS)
     with pytest.raises(ValidationError, match="does not take the option length; it takes none"):

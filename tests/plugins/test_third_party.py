@@ -140,7 +140,7 @@ def test_the_command_runs_several_algorithms(environment, saved):
 def test_a_wrong_value_names_the_third_partys_key(environment, saved):
     (saved / "wrong.json").write_text(json.dumps({"compression": {"algorithm": "weight_clipping", "k": -1}}))
     done = environment.execute("nncf", "run", "wrong.json", "model.toy", "-o", "wrong.toy", cwd=saved)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "compression.k" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (saved / "wrong.toy").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -117,16 +118,16 @@ class Calibration:
             try:
                 statistics = self.backend.aggregator.collect(self.model, self.graph, tuple(requests.values()), chunk)
             except UnsupportedDatasetError as error:
-                raise UnsupportedDatasetError(
-                    f"{error} (Counted from item {count}.)" if count else str(error)
-                ) from None
+                raise UnsupportedDatasetError(_counted_on(str(error), count)) from None
             for tensor, request in requests.items():
                 for index, array in enumerate(statistics.tensors(request)):
                     self.spool.put(EXACT, tensor, count + index, array)
                     found.update(np.ascontiguousarray(array).tobytes())
             count += len(chunk)
         if count == 0:
-            raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
+            raise UnsupportedDatasetError(
+                "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
+            )
         return count, found.hexdigest()
 
     def _statistics(self, part: Part, cut: Callable[[], Model], samples: int) -> Statistics:
@@ -273,3 +274,11 @@ class _Stretches:
         part = self.parts[number]
         model: Model = self.backend.inserter.extract(self._stretch, list(part.starts), list(part.ends))
         return model
+
+
+def _counted_on(message: str, count: int) -> str:
+    """A message that names an item of a chunk, with its number in the dataset.
+
+    :param count: items before the chunk.
+    """
+    return re.sub(r"^Item (\d+)", lambda found: f"Item {int(found[1]) + count}", message)

@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import define, field
 
-from nncf_core.errors import InvalidPathError, ValidationError
-from nncf_core.files import replacing
+from nncf_core.errors import ValidationError, sentence
+from nncf_core.files import replacing, unwritable
 from nncf_core.plan import Plan
 from nncf_core.transformations import Transformation
 
@@ -53,7 +53,7 @@ class Checkpoints:
             return []
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ValidationError(
-                f"{self._state} is not readable: {error}. Remove {self.folder} to begin anew."
+                f"{self._state} is not readable: {sentence(error)} Remove {self.folder} to begin anew."
             ) from None
         for mine, its, what in zip(
             (_VERSION, self.framework, self.run, digest),
@@ -88,7 +88,7 @@ class Checkpoints:
             with replacing(self._state) as temporary:
                 temporary.write_text(json.dumps(state, indent=1))
         except OSError as error:
-            raise InvalidPathError(f"Cannot write {self._state}: {error.strerror or error}.") from None
+            raise unwritable(self._state, error) from None
 
     @property
     def _state(self) -> Path:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from attrs import frozen
 
 from nncf_core.dataset import RESET_STATE
 from nncf_core.digests import Digest, DigestRequest, digest_of, update
@@ -18,6 +19,30 @@ from nncf_core.transformations import TargetPoint, tensor_at
 
 WORKERS = 4
 """Items that a model runs on at the same time, at most: each holds all requested tensors."""
+
+
+@frozen(eq=False)
+class Rest:
+    """Items of a dataset behind some that were looked at before.
+
+    :param first: number of the first, from 0.
+    """
+
+    items: Iterable[Any]
+    first: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
+def first_of(inputs: Iterable[Any]) -> int:
+    """The number of the first of some items."""
+    return inputs.first if isinstance(inputs, Rest) else 0
+
+
+def mapped(function: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterable[Any]:
+    """What a function makes of items, which keep their numbers."""
+    return Rest(map(function, inputs), first_of(inputs))
 
 
 def workers() -> tuple[int, int]:
@@ -105,23 +130,28 @@ def collect_items(
     named = [(request, str(points.get(request.target, request.target))) for request in requests]
     statistics = Statistics()
     count = 1 if stateful else workers()[0]
-    calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful)))
+    first = first_of(inputs)
+    calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful, first), first))
     # the calling thread works, too
     with ThreadPoolExecutor(max(count - 1, 1)) as executor:
         for found in in_order(executor if count > 1 else None, calls, 2 * count):
             statistics.merge(found)
     if not len(statistics):
-        raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
+        raise UnsupportedDatasetError(
+            "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
+        )
     return statistics
 
 
-def _feeds(inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool) -> Iterator[dict[str, np.ndarray]]:
-    for count, item in enumerate(inputs):
+def _feeds(
+    inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool, first: int
+) -> Iterator[dict[str, np.ndarray]]:
+    for count, item in enumerate(inputs, first):
         if item is None:
             raise UnsupportedDatasetError(
                 f"Item {count} of the dataset is None; the model's inputs are {dict(expected)}."
             )
-        feed = feed_for(item, expected)
+        feed = feed_for(item, expected, count)
         check_samples({name: array.shape for name, array in feed.items()}, count)
         _check_numbers(feed, count)
         if stateful and isinstance(item, Mapping) and RESET_STATE in item:
@@ -148,13 +178,16 @@ def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:
     # infinities may be meant, as in a mask
     for name, array in feed.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ValidationError(f"Item {index} of the dataset holds NaN in the input {name!r}; look at the data.")
+            raise ValidationError(
+                f"Item {index} of the dataset holds NaN in the input {name!r}; correct it, or leave the item out."
+            )
 
 
-def feed_for(item: Any, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
+def feed_for(item: Any, expected: Mapping[str, str], index: int) -> dict[str, np.ndarray]:
     """Arrays by input name, from an item of a dataset, without :data:`~nncf_core.dataset.RESET_STATE`.
 
     :param expected: type and shape of each input, for messages.
+    :param index: of the item, for messages.
     :raises UnsupportedDatasetError: when the item has not one array for each input.
     """
     names = list(expected)
@@ -167,7 +200,7 @@ def feed_for(item: Any, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
     if set(named) != set(names):
         given = f"the keys {sorted(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
         raise UnsupportedDatasetError(
-            f"An item of the dataset is {given}; the model's inputs are {dict(expected)}. Give a dict of arrays, "
+            f"Item {index} of the dataset is {given}; the model's inputs are {dict(expected)}. Give a dict of arrays, "
             "or pass a transform_func to nncf.Dataset that makes one."
         )
     return {name: np.asarray(value) for name, value in named.items()}

@@ -14,7 +14,7 @@ from attrs import asdict, define, frozen
 
 from nncf_core.collecting import feed_for
 from nncf_core.contracts import Runner
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
 from nncf_core.progress import Progress, SilentProgress
@@ -107,20 +107,26 @@ def compare(
     :param runs: how often each is timed; 0: they are not.
     :param clock: gives seconds.
     :raises ValidationError: when the models have not the same inputs, or outputs of the same shapes.
-    :raises UnsupportedDatasetError: when there is no item, or one does not fit.
+    :raises UnsupportedDatasetError: when there is no item, one does not fit, or holds NaN.
+    :raises VerificationError: when an output holds NaN, or is infinite in one of the models alone: nothing can be said
+        of how near they are.
     """
     sides = [_Side.of(path) for path in (first, second)]
     if set(sides[0].inputs) != set(sides[1].inputs):
         raise ValidationError(
             f"The models do not take the same inputs: {first} takes {', '.join(sides[0].inputs)}, {second} takes "
-            f"{', '.join(sides[1].inputs)}."
+            f"{', '.join(sides[1].inputs)}. Export them with the same names."
         )
-    feeds = [feed_for(item, sides[0].inputs) for item in (_made(sides[0].graph) if items is None else items)]
+    given = _made(sides[0].graph) if items is None else items
+    feeds = [feed_for(item, sides[0].inputs, index) for index, item in enumerate(given)]
     if not feeds:
-        raise UnsupportedDatasetError("The dataset has no items; comparing needs at least one.")
+        raise UnsupportedDatasetError(
+            "The dataset has no items; comparing needs at least one, of the same inputs for both models."
+        )
+    _check_feeds(feeds)
     sums: dict[str, _Sums] = {}
-    for feed in (progress or SilentProgress()).track(feeds, "Comparing outputs", len(feeds)):
-        _add(sums, sides, sides[0].outputs(feed), sides[1].outputs(feed))
+    for index, feed in enumerate((progress or SilentProgress()).track(feeds, "Comparing outputs", len(feeds))):
+        _add(sums, sides, sides[0].outputs(feed, index), sides[1].outputs(feed, index), index)
     return Comparison(
         (str(first), str(second)),
         tuple(each.error(name) for name, each in sums.items()),
@@ -148,13 +154,32 @@ class _Side:
         inputs = {name: f"{port.dtype} {port.shape}" for name, port in feeds_of(graph).items()}
         return cls(path, graph, usual_runner(backend, model), size, inputs)
 
-    def outputs(self, feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def outputs(self, feed: Mapping[str, np.ndarray], index: int) -> Mapping[str, np.ndarray]:
         try:
             return self.run(feed)
         except NNCFError:
             raise
         except Exception as error:  # runtimes' own errors have no common base
-            raise UnsupportedDatasetError(f"{self.path} does not run on an item of the dataset: {error}") from None
+            raise UnsupportedDatasetError(
+                f"{self.path} does not run on item {index} of the dataset: {sentence(error)} "
+                "Give items that fit its inputs."
+            ) from None
+
+
+def _check_feeds(feeds: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Whether inputs are numbers; infinite ones may mask something."""
+    for index, feed in enumerate(feeds):
+        for name, array in feed.items():
+            count = _count_nan(np.asarray(array))
+            if count:
+                raise UnsupportedDatasetError(
+                    f"Item {index} of the dataset holds NaN in {count} of {np.size(array)} numbers of the input "
+                    f"{name!r}; correct the data, or leave the item out."
+                )
+
+
+def _count_nan(array: np.ndarray) -> int:
+    return int(np.isnan(array.astype(np.float64)).sum()) if array.dtype.kind in "fV" else 0
 
 
 def _made(graph: Graph) -> list[dict[str, np.ndarray]]:
@@ -176,6 +201,8 @@ class _Sums:
 
     def add(self, a: np.ndarray, b: np.ndarray) -> None:
         a, b = a.astype(np.float64), b.astype(np.float64)
+        both = np.isinf(a) & (a == b)  # a mask that both models make says nothing
+        a, b = np.where(both, 0, a), np.where(both, 0, b)
         off = a - b
         self.signal += float((a * a).sum())
         self.other += float((b * b).sum())
@@ -195,19 +222,51 @@ class _Sums:
 
 
 def _add(
-    sums: dict[str, _Sums], sides: Sequence[_Side], mine: Mapping[str, np.ndarray], its: Mapping[str, np.ndarray]
+    sums: dict[str, _Sums],
+    sides: Sequence[_Side],
+    mine: Mapping[str, np.ndarray],
+    its: Mapping[str, np.ndarray],
+    index: int,
 ) -> None:
-    """Take the outputs for an item into account: by their names, or in order where the models name them otherwise."""
+    """Take the outputs for an item into account: by their names, or in order where the models name them otherwise.
+
+    :param index: of the item, for errors.
+    """
     first, second = (side.path for side in sides)
     pairs = {name: its[name] for name in mine} if set(mine) <= set(its) else dict(zip(mine, its.values(), strict=False))
     if len(pairs) != len(mine):
-        raise ValidationError(f"{first} has {len(mine)} outputs, {second} has {len(its)}.")
+        raise ValidationError(
+            f"{first} has {len(mine)} outputs, {second} has {len(its)}; only models with the same outputs can be "
+            "compared."
+        )
     for name, array in mine.items():
         if array.shape != pairs[name].shape:
             raise ValidationError(
                 f"The output {name!r} has the shape {array.shape} in {first}, and {pairs[name].shape} in {second}."
             )
+        _check_outputs(sides, name, (array, pairs[name]), index)
         sums.setdefault(name, _Sums()).add(array, pairs[name])
+
+
+def _check_outputs(sides: Sequence[_Side], name: str, arrays: tuple[np.ndarray, np.ndarray], index: int) -> None:
+    """Whether outputs can be compared.
+
+    :raises VerificationError: when they cannot.
+    """
+    for side, array in zip(sides, arrays, strict=True):
+        count = _count_nan(array)
+        if count:
+            raise VerificationError(
+                f"{side.path} gives NaN in {count} of {array.size} numbers of the output {name!r} for item {index}, so "
+                "that the models cannot be compared; look for the layer that it comes from."
+            )
+    first, second = (array.astype(np.float64) if array.dtype.kind in "fV" else np.zeros(1) for array in arrays)
+    alone = (np.isinf(first) | np.isinf(second)) & (first != second)
+    if alone.any():
+        raise VerificationError(
+            f"{sides[0].path} and {sides[1].path} do not give the same infinite numbers in {int(alone.sum())} of "
+            f"{first.size} numbers of the output {name!r} for item {index}, so that the models cannot be compared."
+        )
 
 
 def _timed(

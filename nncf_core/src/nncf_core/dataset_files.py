@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +17,9 @@ from nncf_core.errors import (
     InvalidPathError,
     UnsupportedDatasetError,
     ValidationError,
+    sentence,
 )
+from nncf_core.user_functions import user_object
 
 Data: TypeAlias = Dataset[Any, Any]
 
@@ -68,7 +69,7 @@ def read_dataset(source: str, inputs: Inputs, options: Mapping[str, str] | None 
             _check_options(known, ())
             return _from_function(source)
         if not path.exists():
-            raise InvalidPathError(f"There is no dataset {source}.")
+            raise InvalidPathError(f"There is no dataset {source}; correct its name, or give module:function.")
         raise UnsupportedDatasetError(
             f"{source} is no dataset that is known: give an .npy, .npz, .parquet or .txt file, a folder of images or "
             "of .txt files, or module:function."
@@ -111,7 +112,9 @@ def _archive(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
 def _array(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     array = _loaded(path)
     if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise UnsupportedDatasetError(f"{path} holds no array with samples along its first axis.")
+        raise UnsupportedDatasetError(
+            f"{path} holds no array with samples along its first axis: write it by numpy.save(path, array)."
+        )
     return Dataset([array[i : i + 1] for i in range(len(array))])
 
 
@@ -121,15 +124,22 @@ def _loaded(path: Path) -> np.ndarray | dict[str, np.ndarray]:
             file = np.load(opened, allow_pickle=False)
             return file if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise InvalidPathError(f"There is no dataset file {path}.") from None
+        raise InvalidPathError(f"There is no dataset file {path}; correct its name.") from None
     except (OSError, EOFError, ValueError, AttributeError, BadZipFile) as error:
-        raise UnsupportedDatasetError(f"{path} is not an {path.suffix.lower()} file of plain arrays: {error}") from None
+        writer = "savez" if path.suffix.lower() == ".npz" else "save"
+        raise UnsupportedDatasetError(
+            f"{path} is not an {path.suffix.lower()} file of plain arrays: {sentence(error)} "
+            f"Write it by numpy.{writer}."
+        ) from None
 
 
 def _samples(path: Path, arrays: Mapping[str, np.ndarray]) -> Data:
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
-        raise UnsupportedDatasetError(f"The arrays of {path} have different numbers of samples: {lengths}.")
+        raise UnsupportedDatasetError(
+            f"The arrays of {path} have different numbers of samples: {lengths}; each needs "
+            "one entry for each sample along its first axis."
+        )
     count = next(iter(lengths.values()))
     return Dataset([{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)])
 
@@ -137,13 +147,15 @@ def _samples(path: Path, arrays: Mapping[str, np.ndarray]) -> Data:
 def _table(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     parquet = _module("pyarrow.parquet", "pyarrow", "Parquet files")
     if not path.exists():
-        raise InvalidPathError(f"There is no dataset file {path}.")
+        raise InvalidPathError(f"There is no dataset file {path}; correct its name.")
     try:
         rows = parquet.read_table(path).to_pylist()
         types = {port.name: port.dtype for port in inputs()}
         items = [{name: np.asarray([cell], types.get(name)) for name, cell in row.items()} for row in rows]
     except (OSError, ValueError, TypeError) as error:
-        raise UnsupportedDatasetError(f"{path} is not a Parquet file whose rows are samples: {error}") from None
+        raise UnsupportedDatasetError(
+            f"{path} is not a Parquet file whose rows are samples: {sentence(error)} Write a column for each input."
+        ) from None
     return Dataset(items)
 
 
@@ -151,7 +163,9 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     image = _module("PIL.Image", "Pillow", "images")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
     if not files:
-        raise UnsupportedDatasetError(f"The folder {path} holds neither images nor .txt files.")
+        raise UnsupportedDatasetError(
+            f"The folder {path} holds neither images ({', '.join(_IMAGES)}) nor .txt files; give another."
+        )
     ports = inputs()
     place = _image_place(ports[0].shape) if len(ports) == 1 else None
     if place is None:
@@ -170,7 +184,9 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
                 picture = opened.convert("L" if channels == 1 else "RGB").resize((width, height))
                 pixels = np.asarray(picture, np.float32).reshape(height, width, channels)
         except OSError as error:
-            raise UnsupportedDatasetError(f"{file} is not an image that Pillow reads: {error}") from None
+            raise UnsupportedDatasetError(
+                f"{file} is not an image that Pillow reads: {sentence(error)} Repair it, or leave it out."
+            ) from None
         values = (pixels / scale - mean) / std if np.dtype(dtype).kind == "f" else pixels
         array = values.transpose(2, 0, 1) if first else values
         return {name: array[None].astype(dtype)}
@@ -196,23 +212,28 @@ def _texts(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     tokenizers = _module("tokenizers", "tokenizers", "text")
     vocabulary = Path(options["tokenizer"])
     if not vocabulary.is_file():
-        raise InvalidPathError(f"There is no tokenizer file {vocabulary}.")
+        raise InvalidPathError(f"There is no tokenizer file {vocabulary}; correct the option tokenizer.")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(vocabulary))
     except Exception as error:  # the library raises plain exceptions
-        raise UnsupportedDatasetError(f"{vocabulary} is not a tokenizer.json: {error}") from None
+        raise UnsupportedDatasetError(
+            f"{vocabulary} is not a tokenizer.json: {sentence(error)} "
+            f"Give the file that the model's tokenizer is saved in."
+        ) from None
     length = int(_numbers(options, "length", 256.0)[()])
     if length < 1:
-        raise ValidationError(f"The option length is {length}; it must be at least 1.")
+        raise ValidationError(f"The option length is {length}; it must be at least 1 token.")
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     tokens: list[int] = []
     for file in files:
         try:
             tokens += tokenizer.encode(file.read_text(encoding="utf-8"), add_special_tokens=False).ids
         except FileNotFoundError:
-            raise InvalidPathError(f"There is no dataset file {file}.") from None
+            raise InvalidPathError(f"There is no dataset file {file}; correct its name.") from None
         except UnicodeDecodeError as error:
-            raise UnsupportedDatasetError(f"{file} is not text in UTF-8: {error}") from None
+            raise UnsupportedDatasetError(
+                f"{file} is not text in UTF-8: {sentence(error)} Convert it, or leave it out."
+            ) from None
     if len(tokens) < length:
         raise UnsupportedDatasetError(
             f"{path} holds {len(tokens)} tokens, fewer than a sample of {length}: give more text, or the option length."
@@ -244,24 +265,20 @@ def _language_item(ports: Sequence[ModelInput], tokens: np.ndarray) -> dict[str,
 
 
 def _from_function(source: str) -> Data:
-    module, _, name = source.partition(":")
-    sys.path.insert(0, "")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise InvalidPathError(f"The dataset {source}: the module {module!r} cannot be imported: {error}") from None
-    except AttributeError:
-        raise InvalidPathError(f"The dataset {source}: the module {module!r} has no {name!r}.") from None
-    finally:
-        sys.path.remove("")
+    function = user_object(source, "The dataset")
     try:
         made = function() if callable(function) else function
     except Exception as error:
-        raise UnsupportedDatasetError(f"The dataset {source}: the function fails with {error!r}.") from error
+        raise UnsupportedDatasetError(
+            f"The dataset {source}: the function fails with {error!r}; correct it. It is called without arguments."
+        ) from error
     if isinstance(made, Dataset):
         return made
     if not isinstance(made, Iterable):
-        raise UnsupportedDatasetError(f"The dataset {source} gave a {type(made).__name__}, not an iterable of samples.")
+        raise UnsupportedDatasetError(
+            f"The dataset {source} gave a {type(made).__name__}, not an iterable of samples; "
+            "let it return or yield them."
+        )
     return Dataset(made)
 
 

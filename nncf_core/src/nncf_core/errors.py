@@ -92,3 +92,9 @@ class BufferFullError(NNCFError, RuntimeError):
 
 class StatisticsCacheError(NNCFError, RuntimeError):
     """A statistics cache is missing, broken or was made for something else."""
+
+
+def sentence(message: object) -> str:
+    """A message that another sentence may follow, such as that of a runtime's error."""
+    text = str(message).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -33,19 +33,51 @@ def aside(path: Path) -> Iterator[Path]:
     :raises InvalidPathError: when the folder does not exist or cannot be written to, or the path is no file's.
     """
     if path.is_dir():
-        raise InvalidPathError(f"Cannot write {path}: it is a folder.")
+        raise InvalidPathError(f"Cannot write {path}: it is a folder; give the name of a file.")
     if path.exists() and not path.is_file():
         raise InvalidPathError(f"Cannot write {path}: it is a device, a pipe or a socket; give the name of a file.")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
     except OSError as error:
-        raise InvalidPathError(f"Cannot write {path}: {error.strerror} ({path.parent}).") from None
+        raise unwritable(path, error) from None
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which replaces an old one when it is all there.
+
+    :raises InvalidPathError: when it cannot be written.
+    """
+    with replacing(path) as temporary:
+        put_text(temporary, text, path)
+
+
+def put_text(aside: Path, text: str, path: Path) -> None:
+    """Write a text into a file that will take the place of another.
+
+    :raises InvalidPathError: when it cannot be written, naming ``path``.
+    """
+    try:
+        aside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError, what: str = "") -> InvalidPathError:
+    """What to raise where a file cannot be written.
+
+    :param what: what it is, for people, e.g. ``statistics to``.
+    """
+    place = f"{what} {path}" if what else str(path)
+    return InvalidPathError(
+        f"Cannot write {place}: {error.strerror or error} ({path.parent}). Give a place that can be written to and has "
+        "room."
+    )
 
 
 def is_aside(name: str, path: Path) -> bool:

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from attrs import asdict, evolve, frozen
 
-from nncf_core.errors import InvalidPathError, ValidationError
-from nncf_core.files import replacing
+from nncf_core.errors import InvalidPathError, ValidationError, sentence
+from nncf_core.files import replacing, unwritable
 from nncf_core.graph import Constant, Graph
 from nncf_core.low_rank import as_constant
 from nncf_core.numerics.tensor import CompressedTensor
@@ -166,17 +166,17 @@ class Plan:
         """
         if self.entries and not self.steps:
             raise ValidationError("This plan holds no arrays; make it with nncf_core.pipeline.make_plan.")
-        folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, np.ndarray] = {}
         data = {"version": _VERSION, **converter_for(arrays).unstructure(self)}
         text = json.dumps(data, indent=1)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             with replacing(folder / "plan.json") as temporary:
                 temporary.write_text(text)
         except OSError as error:
-            raise InvalidPathError(f"Cannot write the plan to {folder}: {error.strerror or error}.") from None
+            raise unwritable(folder, error, "the plan to") from None
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -192,17 +192,21 @@ class Plan:
             # a file of our own: numpy leaves the one it opens open when the archive is broken
             with (folder / "arrays.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if data["version"] != _VERSION:
-                    raise ValidationError(f"{folder} holds a plan of version {data['version']}, not {_VERSION}.")
+                    raise ValidationError(
+                        f"{folder} holds a plan of version {data['version']}, not {_VERSION}: make it anew."
+                    )
                 return converter_for(arrays).structure(data, cls)
         except FileNotFoundError as error:
-            raise InvalidPathError(f"{folder} holds no plan: {error.filename} is missing.") from None
+            raise InvalidPathError(
+                f"{folder} holds no plan: {error.filename} is missing; give the folder that --save-plan named."
+            ) from None
         except ValidationError:
             raise
         except BaseValidationError as error:
             what = "; ".join(transform_error(error, path="plan"))
-            raise ValidationError(f"{folder} does not hold a readable plan: {what}.") from None
+            raise ValidationError(f"{folder} does not hold a readable plan: {what}. Make it anew.") from None
         except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValidationError(f"{folder} does not hold a readable plan: {error}.") from None
+            raise ValidationError(f"{folder} does not hold a readable plan: {sentence(error)} Make it anew.") from None
 
 
 def describe(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nncf_core.errors import InvalidPathError, ModuleNotFoundError
-from nncf_core.files import replacing
+from nncf_core.errors import ModuleNotFoundError
+from nncf_core.files import replacing, unwritable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def bar_chart(
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InvalidPathError(f"Cannot write {path}: {error.strerror or error}.") from None
+        raise unwritable(path, error) from None
 
 
 def svg_of(draw: Callable[[Figure], None], width: float, height: float, metadata: Mapping[str, Any]) -> str:

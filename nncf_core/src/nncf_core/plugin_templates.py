@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from nncf_core.errors import InvalidPathError, ValidationError
+from nncf_core.files import unwritable
 
 KINDS: Mapping[str, str] = {
     "algorithm": "a compression algorithm, which runs on every backend",
@@ -51,7 +52,7 @@ def write_plugin(kind: str, name: str, parent: Path) -> Path:
     except FileExistsError:
         raise InvalidPathError(f"{folder} exists already; choose another name, or another folder.") from None
     except OSError as error:
-        raise InvalidPathError(f"Cannot write to {folder}: {error.strerror or error}.") from None
+        raise unwritable(folder, error) from None
     return folder
 
 

@@ -13,8 +13,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from nncf_core.damage import Damage
-from nncf_core.errors import InvalidPathError
-from nncf_core.files import replacing
+from nncf_core.files import write_text
 from nncf_core.log import nncf_logger
 from nncf_core.observing import Range
 from nncf_core.report import Report
@@ -103,17 +102,16 @@ class Account:
             "tables": [asdict(table) for table in self.tables],
         }
 
+    def text(self, suffix: str) -> str:
+        """The page, or JSON where the suffix is ``.json``. Plots need matplotlib (``nncf-core[plots]``)."""
+        return json.dumps(self.to_json(), indent=1) if suffix.lower() == ".json" else self.page()
+
     def write(self, path: Path) -> None:
-        """Write the page, or JSON where the path ends so. Plots need matplotlib (``nncf-core[plots]``).
+        """Write the page, or JSON where the path ends so.
 
         :raises InvalidPathError: when the file cannot be written.
         """
-        text = json.dumps(self.to_json(), indent=1) if path.suffix.lower() == ".json" else self.page()
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InvalidPathError(f"Cannot write {path}: {error.strerror or error}.") from None
+        write_text(path, self.text(path.suffix))
 
     def page(self) -> str:
         """The page."""

@@ -58,7 +58,8 @@ class _EnoughError(Exception):
 
 def _check_place(builder: GraphBuilder, source: Path, output: Path) -> None:
     """Let the backend say now that files of other models are in the way, rather than when the work is done."""
-    if not isinstance(builder, StreamingBuilder) or not any(output.parent.glob(f"{_escaped(output.name)}.*")):
+    beside = output.parent.glob(f"{_escaped(output.name)}.*")
+    if not isinstance(builder, StreamingBuilder) or all(each.name.endswith(".lock.json") for each in beside):
         return
     with suppress(_EnoughError), builder.streaming(builder.open(source, {}), output):
         raise _EnoughError

@@ -17,8 +17,8 @@ import numpy as np
 from attrs import asdict, define, evolve, field, frozen
 
 from nncf_core.aggregators import AGGREGATORS, Aggregator, Tensors, has_probability
-from nncf_core.errors import InvalidPathError, StatisticsCacheError, ValidationError
-from nncf_core.files import replacing
+from nncf_core.errors import StatisticsCacheError, ValidationError
+from nncf_core.files import replacing, unwritable
 from nncf_core.origins import Origin
 from nncf_core.transformations import PointKind, TargetPoint
 
@@ -174,7 +174,10 @@ class Statistics:
         if self.origin is not None and other.origin is not None:
             difference = self.origin.difference(other.origin)
             if difference is not None:
-                raise StatisticsCacheError(f"The statistics to merge are of something else: {difference}.")
+                raise StatisticsCacheError(
+                    f"The statistics to merge are of something else: {difference}. "
+                    "Collect both with the same model and config."
+                )
         self.origin = self.origin or other.origin
         self.items += other.items
         self.unseen = (self.unseen - other._aggregators.keys()) | (other.unseen - self._aggregators.keys())
@@ -211,7 +214,10 @@ class Statistics:
         :raises InvalidPathError: when the file cannot be written.
         """
         if self.origin is None:
-            raise StatisticsCacheError("These statistics do not say what they are of; the pipeline's do.")
+            raise StatisticsCacheError(
+                "These statistics do not say what they are of, so that no file may hold them: save those that "
+                "nncf_core.pipeline.collect_statistics gives."
+            )
         file = file_in(Path(path), self.origin.algorithm, self.origin.round_index)
         metadata = {
             "version": _VERSION,
@@ -228,7 +234,7 @@ class Statistics:
             with replacing(file) as temporary, temporary.open("wb") as opened:
                 np.savez(opened, **arrays)  # type: ignore[arg-type]
         except OSError as error:
-            raise InvalidPathError(f"Cannot write statistics to {file}: {error.strerror or error}.") from None
+            raise unwritable(file, error, "statistics to") from None
         return file
 
     @classmethod
@@ -252,7 +258,9 @@ class Statistics:
                 arrays = {name: stored[name] for name in stored.files}
             return cls._read(json.loads(arrays.pop(_METADATA).tobytes()), arrays)
         except FileNotFoundError:
-            raise StatisticsCacheError(f"There is no file of statistics {file}.") from None
+            raise StatisticsCacheError(
+                f"There is no file of statistics {file}; correct its name, or collect them."
+            ) from None
         except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise StatisticsCacheError(f"{file} does not hold readable statistics: {error}. Remove it.") from None
 

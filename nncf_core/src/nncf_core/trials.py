@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from attrs import evolve, field, frozen
 
 from nncf_core.contracts import Context, Model, TunableAlgorithm, quantizes, samples, traces
 from nncf_core.controlling import ControllingAlgorithm, DeployingInserter, Validation
-from nncf_core.errors import InvalidPathError, UnsupportedBackendError, UnsupportedDatasetError, ValidationError
+from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError, ValidationError
+from nncf_core.files import unwritable
 from nncf_core.graph import Graph
 from nncf_core.log import without_repetition
 from nncf_core.rounds import Consumer, Run, prepared
@@ -56,6 +57,7 @@ class _Sharing(Run):
     :param others: parameters that later runs will have, by algorithm; what they ask for is collected along.
     """
 
+    looks_ahead: ClassVar[bool] = False
     known: dict[tuple[Any, ...], Statistics] = field(factory=dict)
     sections: tuple[Step, ...] = ()
     others: dict[str, tuple[Any, ...]] = field(factory=dict)
@@ -193,7 +195,7 @@ class Trials:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidPathError(f"Cannot write into {folder}: {error.strerror or error}.") from None
+            raise unwritable(path, error) from None
         self.run.backend.builder.save(trial.model(), path)
         return path
 
@@ -268,11 +270,17 @@ class Trial:
         """
         backend, working = self.trials.run.backend, self.model()
         if backend.aggregator is None:
-            raise UnsupportedBackendError(f"No installed plugin runs {backend.builder.title} models on data.")
+            raise UnsupportedBackendError(
+                f"No installed plugin runs {backend.builder.title} models on data: install one that has a statistics "
+                "aggregator."
+            )
         graph = backend.builder.build(working)
         tensors = sorted(tensor for tensor in graph.outputs if graph.producer(tensor) is not None)
         if not tensors:
-            raise UnsupportedBackendError(f"Outputs of this {backend.builder.title} model cannot be looked at.")
+            raise UnsupportedBackendError(
+                f"Outputs of this {backend.builder.title} model cannot be looked at, since inputs are its outputs: let "
+                "the validation function give numbers of items."
+            )
         requests = [StatisticsRequest(point_of(graph, tensor), "tensors") for tensor in tensors]
         items = iter(self.trials.validation.dataset.get_inference_data(sorted(indices)))
         size = 1  # of the next chunk, until the first item tells how large outputs are

@@ -2,7 +2,8 @@
 
 Four checks, each on the file as it is opened again:
 
-- *stored*: constants hold what the edits' codes stand for;
+- *stored*: constants hold the codes, scales, zero points and numbers of the edits bit for bit, all others those of the
+  original;
 - *run*: the runtime takes the model, and gives finite numbers that depend on the input where the original does;
 - *quantizers*: each gives what our own arithmetic makes of its input;
 - *layers*: each layer with a compressed weight gives what it gives with the numbers that the codes stand for.
@@ -17,17 +18,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from attrs import asdict, evolve, frozen
+from attrs import asdict, define, evolve, frozen
 
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
 from nncf_core.graph import Graph
+from nncf_core.holding import held
 from nncf_core.made_inputs import made_inputs
-from nncf_core.numerics.kernels import decompress
 from nncf_core.observing import Observation
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, registry
+from nncf_core.rounds import prepared
 from nncf_core.running import Look, output_points, room_for
 from nncf_core.transformations import TargetPoint
 from nncf_core.verifying import check_layers, check_quantizers, chosen_layers, layers_of, places_of
@@ -43,9 +45,6 @@ _AHEAD = 256 << 20
 
 _FAILURES = (NNCFError, RuntimeError, MemoryError)
 """What running a model may raise."""
-
-_STORED = 2.0**-9
-"""What storing may change, against the largest number of a constant: scales may become float16."""
 
 
 @frozen
@@ -104,6 +103,7 @@ def verify(
     :param original: what the run was given.
     :param notes: of the run, made with ``verifies``.
     :param dataset: the model is run on its first items; without one on :func:`~nncf_core.made_inputs.made_inputs`.
+    :raises UnsupportedDatasetError: when the original does not run on one of these items.
     """
     backend = registry().backend_for(emitted)
     progress = progress or SilentProgress()
@@ -112,7 +112,8 @@ def verify(
         graph = backend.builder.build(model)
     except NNCFError as error:
         return Certificate((Check("run", False, f"the written model cannot be opened: {error}"),))
-    checks = [_stored(graph, notes)]
+    before = _Original(backend, original)
+    checks = [_stored(graph, notes, before)]
     items, origin = _items(graph, dataset)
     obstacle = _obstacle(backend, graph, items)
     layers, places = layers_of(graph), places_of(graph, notes.quantizers)
@@ -123,7 +124,7 @@ def verify(
         return Certificate((*checks, Check("run", None, obstacle), _made("layers", of_layers)))
     points = [point for place in places for point in (place.before, place.after)]
     points += [point for layer in chosen for point in layer.points]
-    run, snr = _run(look, points, original, origin)
+    run, snr = _run(look, points, before, origin)
     checks.append(run)
     if run.passed:
         if notes.quantizers:
@@ -132,7 +133,7 @@ def verify(
     # a layer that is as it should be may lose everything at two bits; factors and biases are no layers' own; what a run
     # without codes and quantizers takes away, such as channels, is meant
     known = checks[-1].passed is not None and not notes.rewrites
-    rounds = bool(layers or notes.stored or notes.quantizers)
+    rounds = bool(layers or notes.demands.compresses or notes.quantizers)
     if snr is not None and snr < 0 and origin != RANDOM and rounds and not known:
         checks[1] = evolve(run, passed=False)
     return Certificate(tuple(checks), snr)
@@ -147,28 +148,36 @@ def _made(name: str, check: Callable[[], tuple[str | None, str]]) -> Check:
     return Check(name, None if not text else fault is None, fault or text or "there are none")
 
 
-def _stored(graph: Graph, notes: Observation) -> Check:
-    """Whether constants hold what the edits say."""
-    missing = [name for name in notes.stored if name not in graph.constants]
-    for name, expected in notes.stored.items():
-        if name in missing:
-            continue
-        constant = graph.constants[name]
-        if constant.compressed is None:
-            return Check("stored", False, f"the constant {name!r} was compressed, but is stored as {constant.dtype}")
-        off = expected.distance(decompress(constant.compressed(), np.float32))
-        constant.release()
-        if not off <= _STORED * expected.largest:
-            return Check(
-                "stored",
-                False,
-                f"the constant {name!r} holds other numbers than its codes stand for: they are off by up to {off:.3g}, "
-                f"and none is larger than {expected.largest:.3g}",
-            )
-    count = len(notes.stored) - len(missing)
-    if missing:
-        return Check("stored", None, f"{count} constants hold their numbers; {len(missing)} have other names now")
-    return Check("stored", True, f"{count} constants hold what their codes stand for")
+@define
+class _Original:
+    """The model that a run was given, opened when it is asked for."""
+
+    backend: Backend
+    source: Model | Path
+
+    def edited(self, notes: Observation) -> Graph:
+        """As it was before the first edit."""
+        builder, options = self.backend.builder, notes.options
+        model = builder.open(self.source, options)
+        return builder.build(prepared(self.backend, model, options) if notes.prepared else model)
+
+    def look(self, items: Sequence[Any]) -> Look:
+        """At it on some items."""
+        model = self.backend.builder.open(self.source, {})
+        return Look(self.backend, model, self.backend.builder.build(model), items)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return str(self.source) if isinstance(self.source, Path) else "the original model"
+
+
+def _stored(graph: Graph, notes: Observation, before: _Original) -> Check:
+    """Whether constants hold what the edits say, and all others what they held."""
+    found = held(notes.demands, graph, before.edited(notes))
+    if found.fault is not None:
+        return Check("stored", False, found.fault)
+    return Check("stored", None if found.renamed else True, str(found))
 
 
 def _items(graph: Graph, dataset: Dataset[Any, Any] | None) -> tuple[list[Any], str]:
@@ -191,27 +200,51 @@ def _obstacle(backend: Backend, graph: Graph, items: Sequence[Any]) -> str | Non
     return None
 
 
-def _run(look: Look, points: Sequence[TargetPoint], original: Model | Path, origin: str) -> tuple[Check, float | None]:
+def _run(look: Look, points: Sequence[TargetPoint], original: _Original, origin: str) -> tuple[Check, float | None]:
     """Whether the runtime takes the model and what it gives is any good.
 
     :param points: that will be looked at.
     """
-    builder = look.backend.builder
-    before = builder.open(original, {})
-    reference = Look(look.backend, before, builder.build(before), look.items)
+    title = look.backend.builder.title
     try:
         _look_ahead(look, points)
         given = look.outputs()
     except _FAILURES as error:
+        reference = original.look(look.items)
         if _outputs(reference) is not None:
-            return Check("run", False, f"{builder.title} runs the original, but not what was written: {error}"), None
-        if isinstance(error, UnsupportedDatasetError) and origin == RANDOM:
+            return Check("run", False, f"{title} runs the original, but not what was written: {error}"), None
+        if origin != RANDOM:
+            _raise_for_item(reference, original.name)
+        if isinstance(error, UnsupportedDatasetError):
             return Check("run", None, "the model does not run on random inputs: give --dataset"), None
         return Check("run", None, f"the original does not run either: {error}"), None
     # most runtimes take longer to load a model than data-free methods to compress it: on random inputs, whose ratio
     # says little, the original is run in case of doubt
-    wanted = origin != RANDOM or any(map(_doubtful, given))
-    return _compared(given, _outputs(reference) if wanted and room_for(reference.graph) else None, origin)
+    if origin == RANDOM and not any(map(_doubtful, given)):
+        return _compared(given, None, origin)
+    reference = original.look(look.items)
+    if not room_for(reference.graph):
+        return _compared(given, None, origin)
+    expected = _outputs(reference)
+    if expected is None and origin != RANDOM:
+        _raise_for_item(reference, original.name)
+    return _compared(given, expected, origin)
+
+
+def _raise_for_item(reference: Look, name: str) -> None:
+    """Name the first item that the original does not run on.
+
+    :raises UnsupportedDatasetError: when there is one.
+    """
+    for index, item in enumerate(reference.items):
+        try:
+            evolve(reference, items=[item], seen={}).outputs()
+        except MemoryError:
+            return
+        except _FAILURES as error:
+            raise UnsupportedDatasetError(
+                f"{name} does not run on item {index} of the dataset: {sentence(error)} Give items that fit its inputs."
+            ) from None
 
 
 def _doubtful(arrays: Mapping[str, np.ndarray]) -> bool:

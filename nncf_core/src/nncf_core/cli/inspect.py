@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from nncf_core.cli.compress import readable
+from nncf_core.cli.running import readable
 
 
 @click.command("inspect")

@@ -1,4 +1,4 @@
-"""Lock files of commands, and ``nncf reproduce``."""
+"""``nncf reproduce``."""
 
 from __future__ import annotations
 
@@ -9,69 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve
 
 from nncf_core.cli.data import dataset_of
-from nncf_core.cli.outcome import algorithms_of
+from nncf_core.cli.outcome import digests_and_versions, inputs_of
+from nncf_core.cli.witnesses import UserMetric, Witnesses
 
 if TYPE_CHECKING:
     from nncf_core.locking import Data, Lock
-    from nncf_core.verification import Certificate
-
-
-def lock_path(output: Path) -> Path:
-    """Where the lock file of a model lies."""
-    return output.with_name(f"{output.name}.lock.json")
-
-
-def write_lock(
-    model: Path,
-    inputs: Mapping[str, str],
-    data: Data | None,
-    config: Mapping[str, Any],
-    output: Path,
-    certificate: Certificate | None,
-) -> None:
-    """Write the lock file of a run.
-
-    :param inputs: digests of the model's files, of before the run, which may have overwritten them.
-    """
-    from nncf_core.locking import Lock, relative
-
-    folder, files, versions = output.parent, *_written(output, config)
-    verification = None if certificate is None else certificate.to_json()
-    places = relative(model, folder), relative(output, folder)
-    Lock(places[0], inputs, data, config, versions, places[1], files, verification).write(lock_path(output))
-
-
-def _written(output: Path, config: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Digests of what was written, and versions of what wrote it."""
-    from nncf_core.locking import digests_of
-    from nncf_core.registry import registry
-    from nncf_core.staging import files_of
-    from nncf_core.versions import versions_of
-
-    known = registry()
-    backend = known.backend_for(output)
-    files = digests_of(files_of(backend.builder, output))
-    return files, versions_of(known, backend.framework, algorithms_of(config))
-
-
-def inputs_of(model: Path) -> dict[str, str]:
-    """Digests of a model's files."""
-    from nncf_core.locking import digests_of
-    from nncf_core.registry import registry
-    from nncf_core.staging import files_of
-
-    return digests_of(files_of(registry().backend_for(model).builder, model))
-
-
-def located(data: Data, folder: Path) -> Data:
-    """Data whose source, where it is a file, is named as a lock file in a folder names it."""
-    from attrs import evolve
-
-    from nncf_core.locking import relative
-
-    return evolve(data, source=relative(Path(data.source), folder)) if data.files else data
 
 
 @click.command("reproduce")
@@ -79,12 +24,13 @@ def located(data: Data, folder: Path) -> Data:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Keep the model in this file.")
 @click.option("--model", type=click.Path(path_type=Path), help="Where the original model lies now.")
 @click.option("--dataset", metavar="SOURCE", help="Where the dataset lies now.")
+@click.option("--validation-dataset", metavar="SOURCE", help="Where the dataset of the metric lies now.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-def reproduce(lock: Path, output: Path | None, model: Path | None, dataset: str | None, as_json: bool) -> None:
+def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool, **sources: str | None) -> None:
     """Do the run of the file LOCK again, and compare the bytes.
 
     Says what differs: versions, the model, the data, and bytes of the result. Ends with 0 where the bytes are the
-    same, with 3 where they are not. Without --output nothing is kept.
+    same, with 1 where they are not. Without --output nothing is kept.
 
     \b
     Examples:
@@ -95,15 +41,15 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, dataset: str 
     from nncf_core.locking import Lock
 
     known = Lock.read(lock)
-    source = model or lock.parent / known.model
-    if not source.is_file():
-        raise InvalidPathError(f"There is no model {source}; give its place with --model.")
-    if output is not None and not output.parent.is_dir():
-        raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist.")
+    run = _Run.of(known, lock.parent, model, sources)
+    if output is not None:
+        if not output.parent.is_dir():
+            raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist; make it.")
+        _check_output(output, run, lock)
     with tempfile.TemporaryDirectory(
         prefix=".reproduce.", suffix=".tmp", dir=None if output is None else output.parent
     ) as folder:
-        found, differences = _again(known, lock, source, dataset, Path(folder))
+        found, differences = run.again(Path(folder))
         same = found is not None and dict(found.outputs) == dict(known.outputs)
         if output is not None and found is not None:
             _keep(Path(folder) / Path(known.output).name, output, found.outputs)
@@ -122,38 +68,169 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, dataset: str 
         )
 
 
-def _again(
-    known: Lock, place: Path, source: Path, dataset: str | None, folder: Path
-) -> tuple[Lock | None, Sequence[str]]:
-    """The lock of the same run done now, ``None`` where the model or the data are others; and what differs."""
-    from attrs import evolve
+class _Run:
+    """A run that is done again.
 
-    from nncf_core import pipeline
-    from nncf_core.locking import Witness, data_of
-    from nncf_core.progress import default_progress
+    :param known: its lock file.
+    :param model: where the original model lies.
+    :param metric_file: where the file of the metric's function lies; ``None``: there is no metric.
+    :param sources: of the data and of the metric's data.
+    """
 
-    now = evolve(known, inputs=inputs_of(source))
-    data, given = None, None
-    if known.data is not None:
-        there = place.parent / known.data.source if known.data.files else known.data.source
-        where = dataset or str(there)
-        options = [f"{name}={value}" for name, value in known.data.options.items()]
-        given = dataset_of(where, options, source)
-        assert given is not None
-        data = Witness(given)
-        if known.data.files:
-            now = evolve(now, data=data_of(where, known.data.options, data))
-    before = known.differences(now)
-    if before:
-        return None, before
-    output = folder / Path(known.output).name
-    pipeline.run(dict(known.config), source, dataset=data, output=output, progress=default_progress())
-    if data is not None and known.data is not None and not known.data.files:
-        now = evolve(now, data=data_of(known.data.source, known.data.options, data))
-    outputs, versions = _written(output, known.config)
-    now = evolve(now, outputs=outputs, versions=versions)
-    changed = [f"{name} has other bytes" for name in known.outputs if outputs.get(name) != known.outputs[name]]
-    return now, [*known.differences(now), *changed]
+    def __init__(
+        self, known: Lock, model: Path, metric_file: Path | None, sources: tuple[str | None, str | None]
+    ) -> None:
+        self.known, self.model, self.metric_file = known, model, metric_file
+        self.dataset, self.validation_dataset = sources
+
+    @classmethod
+    def of(cls, known: Lock, folder: Path, model: Path | None, sources: Mapping[str, str | None]) -> _Run:
+        """A run of a lock file in a folder.
+
+        :param sources: options that say where data lie now.
+        :raises InvalidPathError: when the model, or the file of the function, is not there.
+        :raises ParameterNotSupportedError: when a source is given of data that the run did not have.
+        """
+        from nncf_core.errors import InvalidPathError
+
+        data = _source(known.data, folder, sources["dataset"], "--dataset")
+        own = None if known.metric is None else known.metric.data
+        validation_data = _source(own, folder, sources["validation_dataset"], "--validation-dataset")
+        place = model or folder / known.model
+        if not place.is_file():
+            raise InvalidPathError(f"There is no model {place}; give its place with --model.")
+        metric = None if known.metric is None else folder / known.metric.file
+        if metric is not None and not metric.is_file():
+            raise InvalidPathError(
+                f"There is no file {metric}, which defined the run's function {known.metric.function}; put it there."  # type: ignore[union-attr]
+            )
+        return cls(known, place, metric, (data, validation_data))
+
+    def again(self, folder: Path) -> tuple[Lock | None, Sequence[str]]:
+        """The lock of the same run done now, ``None`` where the model or the data are others; and what differs.
+
+        :param folder: where the model is written.
+        """
+        from nncf_core import pipeline
+        from nncf_core.locking import Metric, data_of, digest_of_file
+        from nncf_core.progress import default_progress
+
+        known, source = self.known, self.model
+        metric = known.metric
+        # what is there is compared before anything of it runs
+        now = evolve(known, inputs=inputs_of(source))
+        if known.data is not None and known.data.files:
+            now = evolve(now, data=data_of(str(self.dataset), known.data.options, None))
+        if metric is not None:
+            assert self.metric_file is not None
+            digest, data = digest_of_file(self.metric_file), metric.data
+            if data.files:
+                data = data_of(str(self.validation_dataset), data.options, None)
+            now = evolve(now, metric=Metric(metric.function, metric.file, digest, data))
+        before = known.differences(now)
+        if before:
+            return None, before
+        witnesses = self._witnesses()
+        output = folder / Path(known.output).name
+        pipeline.run(
+            _without_folders(known.config),
+            source,
+            dataset=witnesses.dataset,
+            validation=witnesses.validation,
+            output=output,
+            progress=default_progress(),
+        )
+        if known.data is not None and not known.data.files:
+            now = evolve(now, data=witnesses.data(folder))
+        if now.metric is not None and not now.metric.data.files:
+            seen = witnesses.metric(folder)
+            assert seen is not None
+            now = evolve(now, metric=evolve(now.metric, data=seen.data))
+        outputs, versions = digests_and_versions(output, known.config)
+        now = evolve(now, outputs=outputs, versions=versions)
+        changed = [f"{name} has other bytes" for name in known.outputs if outputs.get(name) != known.outputs[name]]
+        return now, [*known.differences(now), *changed]
+
+    def _witnesses(self) -> Witnesses:
+        options = _options(self.known.data)
+        dataset = dataset_of(self.dataset, options, self.model)
+        metric = None
+        if self.known.metric is not None:
+            assert self.metric_file is not None
+            assert self.validation_dataset is not None
+            function, own = self.known.metric.function, _options(self.known.metric.data)
+            # a module a.b lies in a folder a
+            home = self.metric_file.absolute().parents[function.partition(":")[0].count(".")]
+            metric = UserMetric.of(function, self.validation_dataset, own, self.model, home)
+        return Witnesses.of(dataset, metric, {"dataset": self.dataset, "dataset_options": options})
+
+
+def _options(data: Data | None) -> list[str]:
+    return [] if data is None else [f"{name}={value}" for name, value in data.options.items()]
+
+
+def _source(data: Data | None, folder: Path, given: str | None, option: str) -> str | None:
+    """Where data of a run lie now.
+
+    :raises ParameterNotSupportedError: when it had none, and some are given.
+    :raises InvalidPathError: when they are not there.
+    """
+    from nncf_core.errors import InvalidPathError, ParameterNotSupportedError
+
+    if data is None:
+        if given is not None:
+            raise ParameterNotSupportedError(
+                f"{option} {given}: the run of the lock file had no such data; leave out {option}."
+            )
+        return None
+    if not data.files:
+        return given or data.source
+    place = folder / data.source if given is None else Path(given)
+    if not place.exists():
+        raise InvalidPathError(f"There is no dataset {place}; give its place with {option}.")
+    return str(place)
+
+
+def _check_output(output: Path, run: _Run, lock: Path) -> None:
+    """Refuse to write a model over what it is made from.
+
+    :raises InvalidPathError: when it would be.
+    """
+    from nncf_core.errors import InvalidPathError
+    from nncf_core.registry import registry
+    from nncf_core.staging import files_of
+
+    taken = dict.fromkeys(files_of(registry().backend_for(run.model).builder, run.model), "the original model")
+    taken |= {lock: "the lock file"}
+    for source in (run.dataset, run.validation_dataset):
+        if source is not None and Path(source).exists():
+            taken[Path(source)] = "the dataset"
+    if run.metric_file is not None:
+        taken[run.metric_file] = "the metric's function"
+    names = [output.name, *(f"{output.stem}{suffix}" for suffix in {Path(n).suffix for n in run.known.outputs})]
+    written = {output.with_name(name).resolve() for name in names}
+    for path, what in taken.items():
+        if path.resolve() in written:
+            raise InvalidPathError(
+                f"Cannot write {output}: it would replace {what} {path}, which the run is made from. Name another file."
+            )
+
+
+def _without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that leaves no models and reports of what is tried on the way."""
+    sections = config.get("compression", [])
+    found = [sections] if isinstance(sections, Mapping) else list(sections)
+    return {**config, "compression": [_without_folder(section) for section in found]}
+
+
+def _without_folder(section: Any) -> Any:
+    own = section.get("advanced_parameters") if isinstance(section, Mapping) else None
+    if not isinstance(own, Mapping):
+        return section
+    return {**section, "advanced_parameters": {name: v for name, v in own.items() if name not in _FOLDERS}}
+
+
+_FOLDERS = ("intermediate_model_dir", "sensitivity_report_dir")
 
 
 def _keep(written: Path, output: Path, names: Mapping[str, str]) -> None:

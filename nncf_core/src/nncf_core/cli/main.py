@@ -23,16 +23,35 @@ from nncf_core.cli.plugins import plugins
 from nncf_core.cli.quantize import quantize
 from nncf_core.process import own
 
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+"""Exit codes, see the help."""
+
 _GARBAGE = 400_000
 """New objects between two searches for cycles; Python's own number is 700. Modules and a language model's graph are
 three hundred thousand, none of them garbage, and one search among them takes as long as describing the model."""
+
+
+def _exit_code(error: Exception) -> int:
+    """What a command that ends with an error of ours exits with."""
+    from nncf_core import errors
+
+    failed = (
+        errors.BufferFullError,
+        errors.InstallationError,
+        errors.InternalError,
+        errors.ModuleNotFoundError,
+        errors.PluginError,
+        errors.ValidationFunctionError,
+        errors.VerificationError,
+    )
+    return FAILED if isinstance(error, failed) else WRONG
 
 
 class _Group(click.Group):
     """Turns the framework's own errors into one line, and Ctrl-C into a quiet end."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from nncf_core.errors import NNCFError, VerificationError
+        from nncf_core.errors import NNCFError
 
         try:
             return super().invoke(ctx)
@@ -40,18 +59,17 @@ class _Group(click.Group):
             if logging.getLogger("nncf").isEnabledFor(logging.DEBUG):
                 raise
             click.echo(f"nncf: error: {error}", err=True)
-            ctx.exit(3 if isinstance(error, VerificationError) else 1)
+            ctx.exit(_exit_code(error))
         except KeyboardInterrupt:
             click.echo("nncf: interrupted; no file was changed", err=True)
-            ctx.exit(130)
+            ctx.exit(INTERRUPTED)
 
 
 _EXITS = """\b
 Exit codes:
-  0    all is well
-  1    an error, which the last line tells
-  2    wrong use of a command
-  3    a model failed its verification, or a run was not reproduced
+  0    done
+  1    the work failed, or its result is not accepted: verification, reproduction, comparison
+  2    the command, its arguments, or the config or files that they name are wrong
   130  interrupted; 128 and the number of another signal that ended it
 """
 
@@ -76,7 +94,7 @@ def main(verbose: bool) -> None:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
 
-for command in (
+for _command in (
     compress_weights,
     quantize,
     run,
@@ -87,7 +105,8 @@ for command in (
     new_plugin,
     completion,
 ):
-    main.add_command(command)
+    _command.epilog = _EXITS
+    main.add_command(_command)
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
@@ -116,7 +135,7 @@ def entry() -> NoReturn:
             raise
         code = leaving.code or 0
     except OSError as error:  # of the standard output, for instance: files have errors of their own
-        code = 1
+        code = FAILED
         with suppress(OSError):
             sys.stderr.write(f"nncf: error: {error}\n")
     with suppress(OSError):  # nobody may be reading any more

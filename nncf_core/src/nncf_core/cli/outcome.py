@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from attrs import define
+from attrs import frozen
 
 if TYPE_CHECKING:
+    from nncf_core.cli.witnesses import Witnesses
     from nncf_core.dataset import Dataset
     from nncf_core.observing import Observation
     from nncf_core.progress import Progress
@@ -47,81 +48,193 @@ def outcome_options(function: _F) -> _F:
     return function
 
 
-def check_report(path: Path | None) -> None:
-    """Say what is wrong with the name of a report before the work.
+@frozen
+class Places:
+    """Where the files of a run go.
 
-    :raises InvalidPathError: when it is not one of a page or of data, or its folder is missing.
+    :param model: what is compressed.
+    :param output: the result; ``None``: none is written.
+    :param report: its report, likewise.
+    :param lock: its lock file, likewise.
     """
-    from nncf_core.errors import InvalidPathError
 
-    if path is not None and path.suffix.lower() not in (".html", ".json"):
-        raise InvalidPathError(f"Cannot write the report {path}: its name must end in .html or .json.")
-    if path is not None and not path.parent.is_dir():
-        raise InvalidPathError(f"Cannot write the report {path}: the folder {path.parent} does not exist.")
+    model: Path
+    output: Path | None
+    report: Path | None
+    lock: Path | None
+
+    @classmethod
+    def of(cls, model: Path, output: Path | None, options: Mapping[str, Any]) -> Places:
+        """Those that options name.
+
+        :param options: those of :func:`outcome_options`.
+        :raises InvalidPathError: when a folder is missing, a name does not say what is to be written, or two files
+            would have one place.
+        """
+        from nncf_core.errors import InvalidPathError
+
+        report: Path | None = options["report_file"]
+        lock = lock_path(output) if output is not None and options["lock"] else None
+        if report is not None and report.suffix.lower() not in (".html", ".json"):
+            raise InvalidPathError(f"Cannot write the report {report}: its name must end in .html or .json.")
+        for path, what in ((output, ""), (report, "the report ")):
+            if path is not None and not path.parent.is_dir():
+                raise InvalidPathError(
+                    f"Cannot write {what}{path}: the folder {path.parent} does not exist; make it, or name another."
+                )
+        if report is not None:
+            taken = {"lock file": lock, "model": output, "original model": model}
+            for name, other in taken.items():
+                if other is not None and report.absolute() == other.absolute():
+                    raise InvalidPathError(f"The report would replace the {name} {other}: choose another name.")
+        return cls(model, output, report, lock)
+
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        """Within the block all files are written aside; they take their places together when it ends without an error.
+
+        :raises InvalidPathError: when one of them cannot be written.
+        """
+        from nncf_core.files import replacing
+        from nncf_core.registry import registry
+        from nncf_core.staging import staged
+
+        with ExitStack() as stack:
+            # the model is the first to take its place
+            report = None if self.report is None else stack.enter_context(replacing(self.report))
+            lock = None if self.lock is None else stack.enter_context(replacing(self.lock))
+            model = None
+            if self.output is not None:
+                builder = registry().backend_for(self.model).builder
+                model = stack.enter_context(staged(builder, self.model, self.output))
+            yield Held(self, model, report, lock)
+
+
+@frozen
+class Held:
+    """Files of a run that wait for their places.
+
+    :param model: where the model is written.
+    :param report_file: where its report is.
+    :param lock_file: where its lock file is.
+    """
+
+    places: Places
+    model: Path | None
+    report_file: Path | None
+    lock_file: Path | None
+
+    def verified(self, notes: Observation, dataset: Dataset[Any, Any] | None, progress: Progress) -> Certificate | None:
+        """What verification finds in the model; ``None`` where it was not asked for.
+
+        :param notes: of the run.
+        :raises VerificationError: when the model does not do what it should.
+        """
+        if not notes.verifies:
+            return None
+        from nncf_core.verification import raise_faults, verify
+
+        assert self.model is not None
+        assert self.places.output is not None
+        certificate = verify(self.places.model, self.model, notes, dataset, progress)
+        notes.lap("verifying")
+        raise_faults(certificate, self.places.output)
+        return certificate
+
+    def lock(self, config: Mapping[str, Any], witnesses: Witnesses, certificate: Certificate | None) -> None:
+        """Write the lock file."""
+        from nncf_core.files import put_text
+        from nncf_core.locking import Lock, relative
+
+        output = self.places.output
+        assert self.model is not None
+        assert self.lock_file is not None
+        assert output is not None
+        folder, files, versions = output.parent, *digests_and_versions(self.model, config)
+        lock = Lock(
+            relative(self.places.model, folder),
+            inputs_of(self.places.model),
+            witnesses.data(folder),
+            config,
+            versions,
+            relative(output, folder),
+            files,
+            None if certificate is None else certificate.to_json(),
+            witnesses.metric(folder),
+        )
+        put_text(self.lock_file, lock.text(), lock_path(output))
+
+    def report(
+        self,
+        report: Report,
+        config: Mapping[str, Any],
+        notes: Observation,
+        command: str,
+        certificate: Certificate | None,
+    ) -> None:
+        """Write the report, where one was asked for.
+
+        :param command: what runs the config.
+        """
+        path, model = self.places.report, self.places.model
+        if path is None or self.report_file is None:
+            return
+        from nncf_core.files import put_text
+        from nncf_core.registry import registry
+        from nncf_core.report_page import Account, Table
+        from nncf_core.versions import versions_of
+
+        known = registry()
+        versions = versions_of(known, known.backend_for(model).framework, algorithms_of(config))
+        words = {True: "yes", False: "no", None: "not checked"}
+        checks = [] if certificate is None else [(c.name, words[c.passed], c.text) for c in certificate.checks]
+        tables = [Table("Verification", ("check", "passed", "what was found"), checks)] if checks else []
+        title, seen = f"{model.name}, compressed", (notes.damages, config, notes.seconds, versions)
+        account = Account(title, report, *seen, command, notes.ranges, tables)
+        put_text(self.report_file, account.text(path.suffix), path)
 
 
 @contextmanager
-def written(
-    model: Path, output: Path, notes: Observation, dataset: Dataset[Any, Any] | None, progress: Progress
-) -> Iterator[Writing]:
-    """Within the block a model is written; it stays where it turns out to do what it should.
+def best_model_kept(model: Path, output: Path) -> Iterator[None]:
+    """Where a validation function fails within the block, the best model so far is written beside the output.
 
-    :param notes: of the run; where they do not verify, the model is written as it comes.
-    :raises VerificationError: when it does not.
+    :raises ValidationFunctionError: with the name of the file.
     """
+    from nncf_core.errors import ValidationFunctionError
     from nncf_core.registry import registry
-    from nncf_core.staging import staged
 
-    if not notes.verifies:
-        yield Writing(output)
-        return
-    with staged(registry().backend_for(model).builder, model, output) as path:
-        from nncf_core.verification import raise_faults, verify
-
-        writing = Writing(path)
-        yield writing
-        writing.certificate = verify(model, path, notes, dataset, progress)
-        notes.lap("verifying")
-        raise_faults(writing.certificate, output)
+    try:
+        yield
+    except ValidationFunctionError as error:
+        if error.best_model is None:
+            raise
+        path = output.with_name(f"{output.stem}.best{output.suffix}")
+        registry().backend_for(model).builder.save(error.best_model, path)
+        message = str(error).replace("is in error.best_model", f"was written to {path}")
+        raise ValidationFunctionError(message, error.best_model, error.best_metric) from error
 
 
-@define
-class Writing:
-    """A model that is being written.
-
-    :param path: where to write it.
-    :param certificate: what verification found, once it has been written.
-    """
-
-    path: Path
-    certificate: Certificate | None = None
+def lock_path(output: Path) -> Path:
+    """Where the lock file of a model lies."""
+    return output.with_name(f"{output.name}.lock.json")
 
 
-def write_report(
-    path: Path,
-    model: Path,
-    report: Report,
-    config: Mapping[str, Any],
-    notes: Observation,
-    command: str,
-    certificate: Certificate | None,
-) -> None:
-    """Write the report of a run.
-
-    :param command: what runs the config.
-    """
+def digests_and_versions(output: Path, config: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Digests of what was written, and versions of what wrote it."""
     from nncf_core.registry import registry
-    from nncf_core.report_page import Account, Table
     from nncf_core.versions import versions_of
 
     known = registry()
-    framework = known.backend_for(model).framework
-    versions = versions_of(known, framework, algorithms_of(config))
-    words = {True: "yes", False: "no", None: "not checked"}
-    checks = [] if certificate is None else [(c.name, words[c.passed], c.text) for c in certificate.checks]
-    tables = [Table("Verification", ("check", "passed", "what was found"), checks)] if checks else []
-    title, seen = f"{model.name}, compressed", (notes.damages, config, notes.seconds, versions)
-    Account(title, report, *seen, command, notes.ranges, tables).write(path)
+    return inputs_of(output), versions_of(known, known.backend_for(output).framework, algorithms_of(config))
+
+
+def inputs_of(model: Path) -> dict[str, str]:
+    """Digests of a model's files."""
+    from nncf_core.locking import digests_of
+    from nncf_core.registry import registry
+    from nncf_core.staging import files_of
+
+    return digests_of(files_of(registry().backend_for(model).builder, model))
 
 
 def algorithms_of(config: Mapping[str, Any]) -> list[str]:

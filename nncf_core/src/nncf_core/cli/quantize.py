@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nncf_core.cli.compress import execute, named_as_options, shared_options
 from nncf_core.cli.data import dataset_of, dataset_options
+from nncf_core.cli.running import execute, named_as_options, scope_of, scope_options, shared_options
+from nncf_core.cli.witnesses import UserMetric
 from nncf_core.parameters import DropType, ModelType, QuantizationPreset, TargetDevice
 
 
@@ -65,9 +63,7 @@ from nncf_core.parameters import DropType, ModelType, QuantizationPreset, Target
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the model that is all quantized, and for the best so far where the metric fails.",
 )
-@click.option("--ignore", multiple=True, metavar="NAME", help="Leave out the node of this name.")
-@click.option("--ignore-pattern", multiple=True, metavar="REGEX", help="Leave out nodes whose names match.")
-@click.option("--ignore-type", multiple=True, metavar="TYPE", help="Leave out nodes of this type.")
+@scope_options
 @shared_options
 def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> None:
     """Quantize weights and activations of MODEL to 8 bits.
@@ -80,21 +76,14 @@ def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> No
     from nncf_core.accuracy import accuracy_control_config
     from nncf_core.advanced import AdvancedAccuracyRestorerParameters
     from nncf_core.api import quantize_config
-    from nncf_core.controlling import Validation
-    from nncf_core.scopes import IgnoredScope
 
-    scope = IgnoredScope(
-        names=list(options["ignore"]),
-        patterns=list(options["ignore_pattern"]),
-        types=list(options["ignore_type"]),
-    )
     common: dict[str, Any] = {
         "preset": options["preset"],
         "target_device": TargetDevice(options["target_device"]),
         "model_type": options["model_type"],
         "subset_size": options["subset_size"],
         "fast_bias_correction": not options["accurate_bias_correction"],
-        "ignored_scope": None if scope == IgnoredScope() else scope,
+        "ignored_scope": scope_of(options),
     }
     if options["dataset"] is None:
         raise click.UsageError("Missing option '--dataset': ranges of activations come from samples.")
@@ -105,12 +94,10 @@ def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> No
     if not controlled and options["validation"] is not None:
         raise click.UsageError("--validation needs --max-drop, or --sensitivity-report.")
     with named_as_options():
-        validation = None
+        metric = None
         if controlled:
             source = options["validation_dataset"] or options["dataset"]
-            samples = dataset_of(source, options["dataset_options"], model)
-            assert samples is not None
-            validation = Validation(_function(options["validation"]), samples)
+            metric = UserMetric.of(options["validation"], source, options["dataset_options"], model)
             config = accuracy_control_config(
                 max_drop=0.01 if options["max_drop"] is None else options["max_drop"],
                 drop_type=DropType(options["drop_type"]),
@@ -124,23 +111,8 @@ def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> No
             config = quantize_config(**common)
         settings = {**options, "work_dir": None}
         dataset = dataset_of(options["dataset"], options["dataset_options"], model)
-        execute(dict(config), model, dataset, backend_params, settings, validation)
+        execute(dict(config), model, dataset, backend_params, settings, metric)
 
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """A function by its module and name; modules of the current folder are found, too."""
-    module, separator, attribute = name.partition(":")
-    if not separator or not module or not attribute:
-        raise click.BadParameter(f"{name!r} is not of the form MODULE:FUNCTION", param_hint="--validation")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise click.BadParameter(f"{name!r} is not there: {error}", param_hint="--validation") from None
-    finally:
-        sys.path.pop(0)
-    return found  # type: ignore[no-any-return] # Validation says when it is no function

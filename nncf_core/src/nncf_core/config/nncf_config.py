@@ -46,25 +46,7 @@ class NNCFConfig(dict[str, Any]):
         :raises InvalidPathError: when the file cannot be read.
         :raises ValidationError: when it is not JSON, or not a valid config.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidPathError(f"Cannot read the config {path}: {error}.") from None
-        try:
-            data = json.loads(
-                text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite
-            )
-        except json.JSONDecodeError as error:
-            raise ValidationError(
-                f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-            ) from None
-        except ValueError as error:
-            raise ValidationError(f"{path}: {error}") from None
-        except RecursionError:
-            raise ValidationError(f"{path} is nested too deeply for a config.") from None
-        if not isinstance(data, dict):
-            raise ValidationError(f"{path} holds a {type(data).__name__}; a config is an object {{...}}.")
-        return cls.from_dict(data)
+        return cls.from_dict(read_json(path))
 
     def register_extra_structs(self, struct_list: list[Any]) -> None:
         """Attach structures that cannot be written as JSON.
@@ -130,17 +112,53 @@ class NNCFConfig(dict[str, Any]):
         """
         from nncf_core.config.schema import installed_fragments
         from nncf_core.config.validation import validate
+        from nncf_core.registry import registry
 
+        parameters = {name: algorithm.parameters for name, algorithm in registry().algorithms.items()}
         try:
-            validate(loaded_json, installed_fragments())
+            validate(loaded_json, installed_fragments(), parameters)
         except ValidationError:
             nncf_logger.debug("Invalid NNCF config: %s", loaded_json)
             raise
 
 
+def read_json(path: str | Path, what: str = "config") -> dict[str, Any]:
+    """The object in a JSON file.
+
+    :param what: what it should be.
+    :raises InvalidPathError: when the file cannot be read.
+    :raises ValidationError: when it is not JSON, or no object.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidPathError(f"Cannot read the {what} {path}: {_reason(error)}.") from None
+    try:
+        data = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise ValidationError(
+            f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except ValueError as error:
+        raise ValidationError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ValidationError(f"{path} is nested too deeply for a {what}.") from None
+    if not isinstance(data, dict):
+        raise ValidationError(f"{path} holds a {type(data).__name__}; a {what} is an object {{...}}.")
+    return data
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    return error.strerror or str(error)
+
+
 def _id(struct: Any) -> str:
     if not hasattr(struct, "get_id"):
-        raise ValidationError(f"{struct!r} is no extra structure: it has no get_id().")
+        raise ValidationError(
+            f"{struct!r} is no extra structure: it has no get_id(); derive its class from ExtraStruct."
+        )
     return str(struct.get_id())
 
 

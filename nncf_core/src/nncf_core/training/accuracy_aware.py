@@ -75,7 +75,7 @@ class TrainingLoop:
         if section.get("mode") != self.mode:
             raise ValidationError(
                 f'The config has no section "accuracy_aware_training" of the mode {self.mode!r}; it says '
-                f"{section.get('mode')!r}."
+                f"{section.get('mode')!r}. Add it, or take the loop of that mode."
             )
         self._params: Any = structure(section["params"], self.parameters, "accuracy_aware_training.params")
         self._controller = compression_controller
@@ -137,7 +137,7 @@ class TrainingLoop:
         """
         chosen = self._chosen
         if chosen is None:
-            raise ValidationError("The loop has not run.")
+            raise ValidationError("The loop has not run, so that there are no statistics: call run() first.")
         lost = self._before - chosen.accuracy
         relative = 100 * lost / self._before if self._before else 0.0
         return TrainingLoopStatistics(self._before, chosen.rate, chosen.accuracy, lost, relative, chosen.budget)

@@ -107,7 +107,8 @@ def _check_state(state: Mapping[str, Any], steps: Iterable[Step]) -> None:
     for name in state[CONTROLLER_STATE]:
         if name not in training:
             raise ValidationError(
-                f"The compression state is of a config with a section for {name!r}, which this config does not have."
+                f"The compression state is of a config with a section for {name!r}, which this config does not "
+                "have: go on with that config."
             )
     for name in sorted(training.difference(state[CONTROLLER_STATE])):
         raise ValidationError(

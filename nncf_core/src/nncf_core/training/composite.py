@@ -87,7 +87,9 @@ class CompositeController(CompressionAlgorithmController):
         """
         rated = self._rated()
         if rated is None:
-            raise ParameterNotSupportedError("None of the algorithms has a compression rate that can be set.")
+            raise ParameterNotSupportedError(
+                "None of the algorithms has a compression rate that can be set: leave it as it is."
+            )
         rated.compression_rate = value
 
     @property

@@ -1,0 +1,163 @@
+"""Every command ends with the codes that the help tells of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from nncf_core.cli import main
+from tests.cli.models import onnx_model, rows, weights
+
+pytest.importorskip("nncf_weight_compression")
+
+
+def nncf(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What commands are called on."""
+    monkeypatch.chdir(tmp_path)
+    onnx_model(tmp_path / "model.onnx")
+    arrays = weights()
+    arrays[0][0, 0] = np.nan
+    onnx_model(tmp_path / "nan.onnx", arrays)
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    np.savez(tmp_path / "data.npz", x=rows(8))
+    config = {"compression": {"algorithm": "weight_compression"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "unknown.json").write_text(json.dumps({"compression": {"algorithm": "no_such_algorithm"}}))
+    (tmp_path / "code_metrics.py").write_text("def fails(model, items):\n    raise RuntimeError('boom')\n")
+    assert nncf("compress-weights", "model.onnx", "-o", "done.onnx", "-q").exit_code == 0
+    lock = json.loads((tmp_path / "done.onnx.lock.json").read_text())
+    lock["outputs"] = {"done.onnx": "0" * 64}
+    (tmp_path / "other.lock.json").write_text(json.dumps(lock))
+    return tmp_path
+
+
+QUANTIZE = "quantize model.onnx -o small.onnx --dataset data.npz"
+
+DONE = [
+    "compress-weights model.onnx -o small.onnx",
+    "run config.json model.onnx -o small.onnx",
+    QUANTIZE,
+    "inspect model.onnx",
+    "compare model.onnx model.onnx --runs 0",
+    "reproduce done.onnx.lock.json",
+    "plugins",
+    "new-plugin algorithm my-own-algo",
+    "completion bash",
+]
+
+FAILED = [
+    # NaN cannot be rounded to codes by anything; a metric, bytes and outputs that are not accepted
+    f"{QUANTIZE} --max-drop 1 --validation code_metrics:fails",
+    "reproduce other.lock.json",
+    "compare model.onnx nan.onnx",
+]
+
+WRONG = [
+    "",
+    "no-such-command",
+    "--no-such-option",
+    "compress-weights",
+    "compress-weights model.onnx",
+    "compress-weights model.onnx -o small.onnx --mode int5",
+    "compress-weights model.onnx -o small.onnx --ratio much",
+    "compress-weights model.onnx -o small.onnx --mode int4_sym --ratio 3",
+    "compress-weights model.onnx -o small.onnx --mode codebook --codebook a,b",
+    "compress-weights model.onnx -o small.onnx --backend-param weight_format",
+    "compress-weights model.onnx -o small.onnx --backend-param no_such=1",
+    "compress-weights model.onnx -o small.onnx --dataset-option scale=1",
+    "compress-weights model.onnx -o small.onnx --dataset none.npz",
+    "compress-weights model.onnx -o missing/small.onnx",
+    "compress-weights none.onnx -o small.onnx",
+    "compress-weights broken.onnx -o small.onnx",
+    "run config.json",
+    "run none.json model.onnx -o small.onnx",
+    "run unknown.json model.onnx -o small.onnx",
+    "run model.onnx model.onnx -o small.onnx",
+    "quantize model.onnx -o small.onnx",
+    f"{QUANTIZE} --max-drop 1",
+    f"{QUANTIZE} --max-drop 1 --validation code_metrics",
+    f"{QUANTIZE} --max-drop 1 --validation code_metrics:none",
+    f"{QUANTIZE} --max-drop 1 --validation no_such_module:none",
+    "inspect",
+    "inspect none.onnx",
+    "inspect broken.onnx",
+    "inspect config.json",
+    "compare model.onnx",
+    "compare model.onnx none.onnx",
+    "compare model.onnx model.onnx --items 0",
+    "compare model.onnx model.onnx --dataset config.json",
+    "reproduce none.lock.json",
+    "reproduce config.json",
+    "reproduce done.onnx.lock.json -o model.onnx",
+    "reproduce done.onnx.lock.json --dataset data.npz",
+    "reproduce done.onnx.lock.json -o missing/again.onnx",
+    "plugins --no-such-option",
+    "new-plugin algorithm",
+    "new-plugin algorithm My_Algo",
+    "new-plugin model my-algo",
+    "completion tcsh",
+]
+
+
+@pytest.mark.needs("onnx", "nncf_onnx", "nncf_post_training_quantization", "nncf_accuracy_control")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [*((command, 0) for command in DONE), *((command, 1) for command in FAILED), *((command, 2) for command in WRONG)],
+)
+def test_every_command(folder: Path, command: str, code: int) -> None:
+    before = {path.name for path in folder.iterdir()}
+    result = nncf(*command.split())
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    if code:
+        assert result.stderr
+        assert "Traceback" not in result.stderr
+        left = {path.name for path in folder.iterdir()} - before - {"__pycache__"}
+        assert left <= {"small.best.onnx"}
+
+
+def test_every_command_is_here() -> None:
+    for table in (DONE, WRONG):
+        assert {command.split()[0] for command in table if command} >= set(main.commands)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_the_help_tells(name: str) -> None:
+    text = nncf(name, "--help").stdout
+    for line in ("0    done", "1    the work failed", "2    the command, its arguments", "130  interrupted"):
+        assert line in text
+
+
+@pytest.mark.parametrize("command", ["compress-weights model.onnx -o small.onnx", "compare model.onnx model.onnx"])
+def test_interrupted(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("nncf_core.pipeline.run", "nncf_core.comparison.compare"):
+        monkeypatch.setattr(name, interrupt)
+    before = {path.name for path in folder.iterdir()}
+    result = nncf(*command.split())
+    assert result.exit_code == 130
+    assert "interrupted; no file was changed" in result.stderr
+    assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "kind", sorted({kind.__name__ for kind in __import__("nncf_core.errors").errors.NNCFError.__subclasses__()})
+)
+def test_every_kind_of_error_has_a_code(kind: str) -> None:
+    from nncf_core import errors
+    from nncf_core.cli.main import _exit_code
+
+    found: Callable[..., Exception] = getattr(errors, kind)
+    assert _exit_code(found("what")) in (1, 2)
