@@ -218,4 +218,4 @@ def watched_run(
         with watch.watching():
             return run_module(module, call)
     except Exception as error:
-        raise UnsupportedModelError(f"The model does not run on its input: {error}") from error
+        raise UnsupportedModelError(f"The model does not run on its input: {str(error).rstrip('.')}.") from error
