@@ -84,14 +84,16 @@ class Dataset(Generic[DataItem, ModelInput]):
 
 
 def check_dataset(dataset: object) -> None:
-    """Whether an argument is a dataset.
+    """Whether an argument is a dataset with items.
 
-    :raises UnsupportedDatasetError: when it is something else, such as the data itself.
+    :raises UnsupportedDatasetError: when it is something else, such as the data itself, or says that it is empty.
     """
     if not isinstance(dataset, Dataset):
         raise UnsupportedDatasetError(
             f"The dataset is a {type(dataset).__name__}; wrap the data: nncf.Dataset(data, transform_func)."
         )
+    if dataset.get_length() == 0:
+        raise UnsupportedDatasetError("The dataset has no items: give at least one, or leave the dataset out.")
 
 
 class _Replayed(Generic[DataItem]):
