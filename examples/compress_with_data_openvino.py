@@ -14,7 +14,6 @@ METHODS = {
     "without data": {},
     "AWQ, scale estimation": {"awq": True, "scale_estimation": True},
     "GPTQ": {"gptq": True},
-    "low-rank correction": {"lora_correction": True},
 }
 
 

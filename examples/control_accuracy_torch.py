@@ -30,7 +30,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, Row]:
 
     controlled = nncf.quantize_with_accuracy_control(
         model,
-        calibration_dataset=nncf.Dataset(items(data, 128, images=True)),
+        calibration_dataset=nncf.Dataset(items(data, 64, images=True)),
         validation_dataset=nncf.Dataset(pairs, lambda pair: pair[0]),
         validation_fn=validate,
         max_drop=options.max_drop,

@@ -55,7 +55,7 @@ def megabytes(path: Path) -> float:
     return sum(each.stat().st_size for each in (path, *beside)) / 1e6
 
 
-def latencies(runs: Sequence[Callable[[], Any]], count: int = 40) -> list[float]:
+def latencies(runs: Sequence[Callable[[], Any]], count: int = 30) -> list[float]:
     """Median milliseconds of each; they take turns, so that all see the same machine."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(count + 3):

@@ -16,7 +16,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, Row]:
     options = parsed(arguments(__doc__), given)
     data = Digits()
     model = convolutions(data, epochs=3 if options.small else 12)
-    calibration = nncf.Dataset(items(data, 128, images=True))
+    calibration = nncf.Dataset(items(data, 64, images=True))
 
     quantized = nncf.quantize(model, calibration)
 

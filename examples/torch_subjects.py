@@ -26,7 +26,8 @@ class Digits:
 
     def __init__(self) -> None:
         arrays = (torch.from_numpy(array) for array in digits_split())
-        self.train, self.test, self.train_labels, self.test_labels = arrays
+        self.train, held_out, self.train_labels, labels = arrays
+        self.test, self.test_labels = held_out[:270], labels[:270]
 
     @staticmethod
     def image(tokens: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ def subject(name: str) -> Subject:
     if name == "language":
         return _language()
     data = Digits()
-    return Subject("accuracy", transformer(), items(data, 64), data.test[:32], data.accuracy)
+    return Subject("accuracy", transformer(), items(data, 32), data.test[:32], data.accuracy)
 
 
 def _language() -> Subject:
@@ -159,7 +160,7 @@ def stored_megabytes(model: nn.Module) -> float:
 def pictures(data: Digits, model: nn.Module) -> Subject:
     """A network that takes images."""
     inputs = data.image(data.test[:32])
-    return Subject("accuracy", model, items(data, 128, images=True), inputs, lambda m: data.accuracy(m, images=True))
+    return Subject("accuracy", model, items(data, 64, images=True), inputs, lambda m: data.accuracy(m, images=True))
 
 
 def items(data: Digits, count: int, *, images: bool = False) -> list[Tensor]:

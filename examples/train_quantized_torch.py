@@ -19,7 +19,7 @@ CONFIG = {
         "algorithm": "quantization",
         "weights": {"bits": 4, "mode": "symmetric", "per_channel": True},
         "activations": {"bits": 8, "mode": "asymmetric"},
-        "initializer": {"range": {"num_init_samples": 128}},
+        "initializer": {"range": {"num_init_samples": 64}},
     },
 }
 
@@ -30,7 +30,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, Row]:
     data = Digits()
     model = convolutions(data, epochs=3 if options.small else 12)
     config = nncf.NNCFConfig.from_dict(CONFIG)
-    nncf.torch.register_default_init_args(config, items(data, 128, images=True))
+    nncf.torch.register_default_init_args(config, items(data, 64, images=True))
     controller, trained = nncf.torch.create_compressed_model(model, config)
     models = {"float32": model, "4 bits, untrained": nncf.strip(copy.deepcopy(trained))}
 

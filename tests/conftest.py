@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import HealthCheck, settings
 
 from nncf_core.hardware import LeastSize
+
+# the same examples in each run, however slow the machine
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 _ALGORITHM = "nncf_weight_compression"
 _DIGITS = ("nncf_torch", "nncf_onnx", "nncf_openvino", "onnx", "onnxscript", "openvino", "sklearn", "torch")

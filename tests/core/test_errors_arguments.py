@@ -29,14 +29,14 @@ from nncf_core.testing.numpy_backend import samples
 from nncf_core.training.accuracy_aware import EarlyExitCompressionTrainingLoop
 from nncf_core.training.assembling import assemble
 from nncf_core.training.composite import CompositeController
+from nncf_core.training.control import share_of
 from nncf_core.training.pruning import batch_norm_adaptation, prune, section_for
 from nncf_core.training.pruning_schedulers import (
     ExponentialMagnitudePruningScheduler,
     MultiStepMagnitudePruningScheduler,
     RBLoss,
 )
-from nncf_core.training.sparsity import checked_level
-from nncf_core.training.sparsity_schedules import SparsitySchedule, SparsityScheduler
+from nncf_core.training.sparsity_schedules import SparsitySchedule
 from nncf_core.transformations import PointKind, TargetPoint
 from tests.core.pipeline_doubles import Recorder, Scale, module
 from tests.core.test_training import FULL, Controller
@@ -111,7 +111,10 @@ ROWS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: write_plugin("model", "my-algo", None), errors.ValidationError,  # type: ignore[arg-type]
         ["no kind of plugin 'model'", "algorithm", "backend"],
     ),
-    "a level": (lambda: checked_level(1.0), errors.ValidationError, ["sparsity level is 1.0", "from 0 to below 1"]),
+    "a level": (
+        lambda: share_of("sparsity_level", 1.0), errors.ValidationError,
+        ["sparsity_level is 1.0", "from 0 to below 1"],
+    ),
     "levels": (
         lambda: SparsitySchedule(schedule="multistep", multistep_steps=[1, 2]), errors.ValidationError,
         ["multistep_sparsity_levels has 2 levels for 2 epochs", "one more"],
@@ -121,7 +124,7 @@ ROWS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["multistep_steps is [2, 1]", "ascending order; sort them"],
     ),
     "the beginning": (
-        lambda: SparsityScheduler(None, SparsitySchedule(sparsity_target=0.3), "polynomial", 0.4),  # type: ignore[arg-type]
+        lambda: SparsitySchedule(sparsity_target=0.3).check_initial(0.4),
         errors.ValidationError, ["sparsity_init is 0.4", "sparsity_target 0.3: lower it, or raise that"],
     ),
     "a mode": (
@@ -129,11 +132,11 @@ ROWS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     ),
     "no ratio": (
         lambda: prune(model(), nncf.PruneMode.UNSTRUCTURED_MAGNITUDE_LOCAL), errors.ValidationError,
-        ["ratio is None", "needs a share of zeros, from 0 to below 1"],
+        ["ratio is None", "a number from 0 to below 1"],
     ),
     "items": (
         lambda: batch_norm_adaptation(model(), Dataset([1]), num_iterations=0), errors.ValidationError,
-        ["num_iterations is 0", "1 or more"],
+        ["num_iterations is 0", "an integer from 1"],
     ),
     "a loop": (
         lambda: EarlyExitCompressionTrainingLoop({}, None, 0.5),  # type: ignore[arg-type]
@@ -172,7 +175,7 @@ TRAINED: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     ),
     "no first epoch": (
         lambda: MultiStepMagnitudePruningScheduler(model(), mode=LOCAL, steps={1: 0.1}),
-        errors.InternalError, ["steps is {1: 0.1}", "must begin with 0"],
+        errors.InternalError, ["steps is {1: 0.1}", "0 among them"],
     ),
     "a ratio": (
         lambda: MultiStepMagnitudePruningScheduler(model(), mode=LOCAL, steps={0: 1.0}),
@@ -188,7 +191,7 @@ TRAINED: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: ExponentialMagnitudePruningScheduler(
             model(), mode=LOCAL, initial_ratio=0.1, target_ratio=0.2, target_epoch=0
         ),
-        errors.InternalError, ["target_epoch is 0", "1 or more"],
+        errors.InternalError, ["target_epoch is 0", "an integer from 1"],
     ),
     "a loss": (
         lambda: RBLoss(model(), 2.0), errors.InternalError, ["target_ratio is 2.0", "from 0 to below 1"],

@@ -17,7 +17,7 @@ from nncf_core.testing.numpy_backend.builder import NumpyGraphBuilder
 from nncf_core.transformations import PointKind, TargetPoint
 from tests.core.pipeline_doubles import CASE
 
-EXACT = ("min", "max", "abs_max", "tensors")
+EXACT = ("min", "max", "abs_max", "tensors", "each_min", "each_max")
 SHARE = 0.1
 
 
@@ -72,6 +72,10 @@ def wanted(kind, arrays, axis):
                 return aggregation(np.stack(values))
         if kind == kind_of(name, "raw"):
             return aggregation(rows_of(arrays, axis).astype(np.float64))
+    if kind.startswith("each_"):
+        reduce = {"min": np.min, "max": np.max}[kind.removeprefix("each_")]
+        kept = [array if axis is None else np.moveaxis(array, axis, 0) for array in arrays]
+        return np.stack([reduce(a.reshape(*([] if axis is None else a.shape[:1]), -1), axis=-1) for a in kept])
     if kind == "tensors":
         return np.concatenate([array.reshape(-1) for array in arrays])
     if kind == "mean_mean_square":
@@ -192,7 +196,7 @@ def test_a_restored_state_goes_on_equally(kind, stream):
     "kind",
     sorted(
         kind
-        for kind in {*AGGREGATORS} - {"tensors"}
+        for kind in {*AGGREGATORS} - {"tensors", "each_min", "each_max"}
         if "median" not in kind and "outliers" not in kind and not kind.startswith("quantile")
     ),
 )
@@ -260,7 +264,7 @@ def test_tensors_without_elements_count_for_nothing(kind):
 
 
 @settings(max_examples=200, deadline=None)
-@given(kind=any_kind, stream=streams(), batched=st.booleans())
+@given(kind=any_kind.filter(lambda kind: not kind.startswith("each_")), stream=streams(), batched=st.booleans())
 def test_a_batch_is_its_samples(kind, stream, batched):
     arrays, axis = stream
     arrays = [array[None] for array in arrays]  # a batch of one

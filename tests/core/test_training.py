@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -113,6 +114,52 @@ def test_masks_are_frozen_from_an_epoch_on() -> None:
     for _ in range(4):
         scheduler.epoch_step()
     assert (len(target.asked), target.frozen) == (2, 2)
+
+
+@pytest.mark.parametrize("begun", [None, 7])
+def test_the_level_of_the_epoch_that_freezes_is_asked_for(begun: int | None) -> None:
+    target = Levels()
+    schedule = SparsitySchedule(sparsity_target=0.5, sparsity_target_epoch=2, sparsity_freeze_epoch=2)
+    scheduler = SparsityScheduler(target, schedule, "polynomial", 0.1)
+    for _ in range(4):
+        scheduler.epoch_step(begun)
+    assert target.asked[-1] == 0.5
+    assert len(target.asked) == (3 if begun is None else 1)
+    assert target.frozen
+
+
+@pytest.mark.parametrize("number", [-5, -1, "3", 1.5, True, None.__class__])
+def test_numbers_of_steps_and_epochs_are_checked(number: Any) -> None:
+    scheduler = CompressionScheduler()
+    for name, call in (("next_epoch", scheduler.epoch_step), ("next_step", scheduler.step)):
+        with pytest.raises(ValidationError, match=rf"{name} is .*; it must be an integer from 0"):
+            call(number)
+    assert (scheduler.current_epoch, scheduler.current_step) == (-1, -1)
+    scheduler.epoch_step(np.int64(3))
+    assert scheduler.current_epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("params", "initial", "lag", "part"),
+    [
+        ({"sparsity_freeze_epoch": 10}, 0.0, 0, "sparsity_freeze_epoch"),
+        ({"sparsity_target_epoch": 5, "sparsity_freeze_epoch": 5}, 0.0, 1, "frozen in epoch 5, before .* to 0.5"),
+        ({"sparsity_target": 0.0}, 0.0, 0, "no zeros are asked for"),
+        ({"schedule": "multistep", "multistep_sparsity_levels": [0.5, 0.1]}, 0.0, 0, "fall"),
+        ({"schedule": "multistep"}, 0.3, 0, "sparsity_init 0.3 means nothing"),
+        ({"schedule": "multistep", "multistep_steps": [200.0]}, 0.1, 0, "frozen in epoch 100"),
+        ({"sparsity_target_epoch": 5, "sparsity_freeze_epoch": 5}, 0.0, 0, None),
+        ({"schedule": "multistep"}, 0.1, 0, None),
+        ({"schedule": "adaptive", "sparsity_freeze_epoch": 3}, 0.0, 1, None),
+        ({}, 0.5, 0, None),
+        ({}, 0.0, 1, None),
+    ],
+)
+def test_schedules_that_lead_nowhere_are_told(params: dict, initial: float, lag: int, part: str | None) -> None:
+    told = SparsitySchedule(**params).idle("polynomial", initial, lag)
+    assert len(told) == (part is not None)
+    if part is not None:
+        assert re.search(part, told[0])
 
 
 def test_a_schedule_goes_on_from_its_state() -> None:

@@ -34,9 +34,10 @@ def test_the_readme_opens_with_the_two_commands() -> None:
 def test_the_python_blocks_run(story: Story, tmp_path: Path) -> None:
     for name in story.needs:
         pytest.importorskip(name)
-    (tmp_path / "models").symlink_to(ROOT / "models")
+    # copies: blocks write models, too, and through a link they would replace the repository's own
+    shutil.copytree(ROOT / "models", tmp_path / "models")
     for name in ("model.onnx", "digits.onnx"):
-        shutil.copyfile(ROOT / "models/digits_transformer.onnx", tmp_path / name)  # which blocks may overwrite
+        shutil.copy(ROOT / "models/digits_transformer.onnx", tmp_path / name)
     (tmp_path / "story.py").write_text(story.script)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-W", "error", "story.py"]

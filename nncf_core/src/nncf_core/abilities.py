@@ -102,6 +102,18 @@ class PreparingInserter(Protocol):
 
 
 @runtime_checkable
+class FinishingInserter(Protocol):
+    """What a target-point inserter has besides when quantized models can be written in a form that runs faster."""
+
+    def finish(self, model: Model, device: str, options: Mapping[str, Any]) -> Model:
+        """Change a working model that all edits were carried out on, but not what it computes.
+
+        :param device: where it will run, value of a ``TargetDevice``.
+        :param options: the backend's own options (``backend_params``), by which steps can be switched off.
+        """
+
+
+@runtime_checkable
 class SamplingInserter(Protocol):
     """What a target-point inserter has besides when there is a faster way to run a model on many samples."""
 

@@ -229,7 +229,8 @@ class AdvancedAccuracyRestorerParameters:
         is all quantized; 0: none.
     :param tune_hyperparams: try other parameters of quantization before anything is reverted.
     :param ranking_subset_size: how many items of the validation dataset groups of quantizers are ranked on; ``None``:
-        ``subset_size``, or 64 where outputs are compared.
+        ``subset_size``, or 64 where outputs are compared. With all of them, or more, the validation function is never
+        called with a part.
     :param num_ranking_workers: how many threads rank, and call the validation function; ``None``: it is called by one.
     :param intermediate_model_dir: folder for the model that is all quantized, and for the best one where a run fails.
     :param restore_mode: what is reverted.

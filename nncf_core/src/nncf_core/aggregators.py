@@ -130,6 +130,32 @@ class _Mean(_PerSample):
 
 
 @define
+class _Each(_PerSample):
+    """What is looked at in each sample, sample by sample: ``[samples, ...]``; the state grows with the samples."""
+
+    _values: list[np.ndarray] = Factory(list)
+
+    def merge(self, other: _Each) -> None:
+        self._values += other._values
+
+    def _take(self, value: np.ndarray) -> None:
+        self._values.append(np.array(value))
+
+    @property
+    def state(self) -> Mapping[str, np.ndarray]:
+        return {"values": np.stack(self._values)} if self._values else {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._values = list(state["values"]) if state else []
+
+    @property
+    def value(self) -> np.ndarray:
+        if not self._values:
+            raise _unseen()
+        return np.stack(self._values)
+
+
+@define
 class Moment(_Mean):
     """Running mean of ``x**power`` over all elements."""
 
@@ -282,6 +308,8 @@ def _kinds() -> Iterator[tuple[str, Callable[..., Aggregator]]]:
     for reduction, function in MATRIX_REDUCTIONS.items():
         yield f"mean_{reduction}", partial(_Mean, function)
     yield "mean_mean_square", partial(_Mean, _mean_square)
+    for reduction in ("min", "max"):
+        yield f"each_{reduction}", partial(_Each, REDUCTIONS[reduction])
     yield "gram", Gram
     yield "cross_gram", CrossGram
     yield "tensors", Tensors
@@ -300,7 +328,7 @@ def has_probability(kind: str) -> bool:
 
 _PER_SAMPLE = {kind_of(aggregation, reduction) for aggregation in _AGGREGATIONS for reduction in REDUCTIONS}
 _PER_SAMPLE -= {"min", "max", "abs_max"}
-_PER_SAMPLE |= {"mean_mean_square", *(f"mean_{reduction}" for reduction in MATRIX_REDUCTIONS)}
+_PER_SAMPLE |= {"mean_mean_square", "each_min", "each_max", *(f"mean_{reduction}" for reduction in MATRIX_REDUCTIONS)}
 
 
 def is_per_sample(kind: str) -> bool:

@@ -167,6 +167,17 @@ class ChannelScaling:
         rest = self._passed_on(activations[0].tensor, behind)
         return None if rest is None else (own, *rest)
 
+    def divided(self, tensor: str, behind: int) -> tuple[str, ...]:
+        """The tensors that :meth:`before` divides, a tensor and those between it and the constants."""
+        found = [tensor]
+        while (node := self.graph.producer(found[-1])) is not None:
+            activations = [port.tensor for port in node.inputs if port.tensor and port.constant is None]
+            passes = node.kind in (OpKind.RELU, OpKind.ADD, OpKind.SUBTRACT)
+            if not passes and not (node.kind in (OpKind.MAX_POOL, OpKind.AVERAGE_POOL) and behind):
+                break
+            found.append(activations[0])
+        return tuple(found)
+
     def _one_of(self, factors: list[Port], behind: int) -> tuple[Share, ...] | None:
         """What divides the first factor of a product that something can divide; a square has no such one."""
         if factors[0].tensor == factors[1].tensor:

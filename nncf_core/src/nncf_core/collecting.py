@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from attrs import frozen
 
 from nncf_core.dataset import RESET_STATE
 from nncf_core.digests import Digest, DigestRequest, digest_of, update
@@ -18,6 +19,30 @@ from nncf_core.transformations import TargetPoint, tensor_at
 
 WORKERS = 4
 """Items that a model runs on at the same time, at most: each holds all requested tensors."""
+
+
+@frozen(eq=False)
+class Rest:
+    """Items of a dataset behind some that were looked at before.
+
+    :param first: number of the first, from 0.
+    """
+
+    items: Iterable[Any]
+    first: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
+def first_of(inputs: Iterable[Any]) -> int:
+    """The number of the first of some items."""
+    return inputs.first if isinstance(inputs, Rest) else 0
+
+
+def mapped(function: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterable[Any]:
+    """What a function makes of items, which keep their numbers."""
+    return Rest(map(function, inputs), first_of(inputs))
 
 
 def workers() -> tuple[int, int]:
@@ -105,7 +130,8 @@ def collect_items(
     named = [(request, str(points.get(request.target, request.target))) for request in requests]
     statistics = Statistics()
     count = 1 if stateful else workers()[0]
-    calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful)))
+    first = first_of(inputs)
+    calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful, first), first))
     # the calling thread works, too
     with ThreadPoolExecutor(max(count - 1, 1)) as executor:
         for found in in_order(executor if count > 1 else None, calls, 2 * count):
@@ -117,8 +143,10 @@ def collect_items(
     return statistics
 
 
-def _feeds(inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool) -> Iterator[dict[str, np.ndarray]]:
-    for count, item in enumerate(inputs):
+def _feeds(
+    inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool, first: int
+) -> Iterator[dict[str, np.ndarray]]:
+    for count, item in enumerate(inputs, first):
         if item is None:
             raise UnsupportedDatasetError(
                 f"Item {count} of the dataset is None; the model's inputs are {dict(expected)}."

@@ -18,6 +18,7 @@ from attrs import field, frozen
 from nncf_core.abilities import BiasInserter as BiasInserter
 from nncf_core.abilities import CurvatureInserter as CurvatureInserter
 from nncf_core.abilities import DividingInserter as DividingInserter
+from nncf_core.abilities import FinishingInserter as FinishingInserter
 from nncf_core.abilities import LowRankInserter as LowRankInserter
 from nncf_core.abilities import Model as Model
 from nncf_core.abilities import PreparingInserter as PreparingInserter
@@ -230,8 +231,11 @@ class Context:
     :param trial: see :meth:`ShrinkingInserter.trial`.
     :param mask_refusal: why a constant cannot have a mask, see
         :meth:`~nncf_core.training.contracts.TrainableInserter.mask_refusal`; ``None`` when it can.
-    :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them; those
-        refining what the next section does to weights need not be collected then.
+    :param carry: takes statistics of the model behind the edits of a round, where an algorithm knows them. They need
+        not be collected then for what refines the next section, and for the next section where it quantizes and all
+        that it asks for is :attr:`ahead`; then it sees the items behind those that they are of.
+    :param ahead: what the next section would ask for, were there no edits, where it quantizes; nothing where what
+        could be carried to it would be of no use.
     :param kept: what the algorithm itself leaves here in one call of a round is there in the next.
     :param hessian_traces: of constants by names, see :meth:`CurvatureInserter.hessian_traces`.
     """
@@ -255,6 +259,7 @@ class Context:
     hessian_traces: Callable[[Sequence[str], int, int, float], Mapping[str, float]] = _no_traces
     mask_refusal: Callable[[str], str | None] = lambda _constant: "the backend trains no models"
     carry: Callable[[Statistics], None] = lambda _statistics: None
+    ahead: tuple[StatisticsRequest, ...] = ()
     kept: dict[str, Any] = field(factory=dict, eq=False, repr=False)
 
 
@@ -265,7 +270,8 @@ class Algorithm(Protocol):
     One that inserts quantizers has an attribute ``quantizes`` that is true. Then its model is prepared for them first,
     see :class:`PreparingInserter`. One whose statistics may come of activations in bfloat16, since they are means of
     many, has an attribute ``tolerates_rounding`` that is true. Then they are collected with
-    :class:`SamplingInserter`'s runner where there is one; those of a :class:`RefiningAlgorithm` always are.
+    :class:`SamplingInserter`'s runner where there is one; those of a :class:`RefiningAlgorithm` always are. One that
+    makes use of :attr:`Context.ahead` has an attribute ``looks_ahead`` that is true.
     """
 
     @property

@@ -20,6 +20,8 @@ _EXTREMA = {"min": ("min",), "max": ("max",), "abs_max": ("min", "max")}
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     **{kind_of(how, what): parts for what, parts in _EXTREMA.items() for how in ("min", "max", "mean")},
+    "each_min": ("min",),
+    "each_max": ("max",),
     "mean": ("mean",),
     "mean_square": ("mean_square",),
 }

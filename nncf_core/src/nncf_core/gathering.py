@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
+from nncf_core.collecting import Rest
 from nncf_core.contracts import DividingInserter, Model, SamplingInserter, traces
 from nncf_core.cuts import parts_of
 from nncf_core.dataset import Dataset
@@ -56,6 +57,7 @@ class Gathering:
     """What statistics of a run come from.
 
     :param note: tells the user something, see :class:`~nncf_core.contracts.Context`.
+    :param training: whether the model is to be trained, for messages.
     """
 
     backend: Backend
@@ -63,6 +65,7 @@ class Gathering:
     dataset: Dataset[Any, Any] | None
     progress: Progress
     note: Callable[[str], None]
+    training: bool = False
 
     def statistics(
         self, asking: Round, model: Model, graph: Graph, requests: tuple[StatisticsRequest, ...]
@@ -90,7 +93,8 @@ class Gathering:
         :raises UnsupportedBackendError: when nothing collects statistics of such models.
         """
         if self.dataset is None:
-            raise UnsupportedDatasetError(f"Algorithm {name!r} needs calibration data; pass a dataset.")
+            given = "attach a loader with nncf.torch.register_default_init_args" if self.training else "pass a dataset"
+            raise UnsupportedDatasetError(f"Algorithm {name!r} needs calibration data; {given}.")
         if self.backend.aggregator is None:
             raise UnsupportedBackendError(
                 f"Algorithm {name!r} needs statistics of activations with these settings, and no installed plugin "
@@ -119,6 +123,35 @@ class Gathering:
         statistics = self.backend.aggregator.collect(model, graph, requests, shown)
         statistics.items = items.count
         return self.reached(statistics, requests)
+
+    def rest(
+        self,
+        asking: Round,
+        model: Model,
+        graph: Graph,
+        requests: tuple[StatisticsRequest, ...],
+        seen: Statistics,
+    ) -> Statistics:
+        """The statistics of all items, of which the first were seen before.
+
+        :param seen: statistics of the requests; it is changed.
+        """
+        self.check(asking.name)
+        assert self.dataset is not None
+        assert self.backend.aggregator is not None
+        length = self.length(asking)
+        # by their numbers items that are passed over are not made into inputs
+        numbers = None if self.dataset.get_length() is None else list(range(seen.items, length or 0))
+        start = seen.items if numbers is None else 0
+        stop = None if asking.samples is None or numbers is not None else asking.samples
+        later = iter(islice(self.dataset.get_inference_data(numbers), start, stop))
+        for item in later:
+            items = Counted(chain([item], later))
+            shown = self.progress.track(items, "Collecting statistics", None if length is None else length - seen.items)
+            found = self.backend.aggregator.collect(model, graph, requests, Rest(shown, seen.items))
+            found.items = items.count
+            seen.merge(found)
+        return self.reached(seen, requests)
 
     def reached(self, statistics: Statistics, requests: Sequence[StatisticsRequest]) -> Statistics:
         """Statistics without those of tensors that no item reaches, such as what experts take; a note tells of them."""

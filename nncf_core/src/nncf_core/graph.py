@@ -214,7 +214,8 @@ class Node:
     :param attributes: plain values that algorithms may need (``axis``, ``epsilon`` …). Of a convolution ``padded``:
         whether zeros are put around its input; not there when that is not known. Of a split ``equal_parts``: whether
         it makes a number of equal parts, whatever the size is. ``activation_bits`` where the runtime rounds its input
-        to so many bits before it computes. ``feed`` of an input: the name that it is fed by.
+        to so many bits before it computes. ``feed`` of an input: the name that it is fed by. ``former_name``: another
+        name that users may know it by.
     :param axes: axes that the operator looks across, counted from 0: of a concatenation and a split the axis, of
         reductions, softmax, layer normalization and pooling the axes, of quantization and PReLU the axis of what has
         a scale or slope for each channel; ``None`` when not known, or there are none.
@@ -232,6 +233,12 @@ class Node:
     axes: tuple[int, ...] | None = None
     moves: tuple[Move, ...] | None = None
     strides: tuple[int, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that users may know it by."""
+        former = self.attributes.get("former_name")
+        return frozenset({self.name} if former is None else {self.name, str(former)})
 
     @property
     def traits(self) -> frozenset[Trait]:

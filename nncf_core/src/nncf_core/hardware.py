@@ -75,6 +75,23 @@ class LeastSize:
 
 
 @frozen
+class KernelWidth:
+    """How many output channels a runtime's kernels of convolutions compute at a time, whether there are so many or not.
+
+    :param lanes: so many.
+    :param moved: of kernels of integers, which first bring the elements of each window together: as long as that takes
+        for each element, in products.
+    :param gain: how many times fewer products, those of channels that are none among them, are worth another form.
+    :param saved: products that have to be saved for each byte of the result, which has to be moved.
+    """
+
+    lanes: int
+    moved: int
+    gain: float
+    saved: int
+
+
+@frozen
 class OperatorSetup:
     """How a runtime computes operators of one type with integers.
 
@@ -120,6 +137,7 @@ class QuantizationSetup:
     :param integer_biases: whether biases become 32-bit integers, with the product of the scales of operand and weight.
     :param attention_output: whether the product of attention's probabilities and values is worth quantizers, too.
     :param float8: the operators that compute with 8-bit floats, by number format (``f8e4m3``, ``f8e5m2``).
+    :param width: of the kernels of convolutions, where it pays to fill them; ``None``: nowhere.
     """
 
     operators: Mapping[str, OperatorSetup] = field(factory=dict)
@@ -134,6 +152,7 @@ class QuantizationSetup:
     integer_biases: bool = False
     attention_output: bool = False
     float8: Mapping[str, Mapping[str, OperatorSetup]] = field(factory=dict)
+    width: KernelWidth | None = None
 
     def of(self, node: Node) -> OperatorSetup | None:
         """How an operator is computed with integers; ``None`` when it is not."""

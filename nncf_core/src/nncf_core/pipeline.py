@@ -19,6 +19,7 @@ from attrs import fields_dict, frozen
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
     DescribingAlgorithm,
+    FinishingInserter,
     GraphBuilder,
     Model,
     Recorder,
@@ -36,6 +37,7 @@ from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
 from nncf_core.numerics.work import available_cores
 from nncf_core.observing import Observation
+from nncf_core.parameters import TargetDevice
 from nncf_core.plan import Plan, PlanEntry, describe
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
@@ -112,6 +114,7 @@ def run(
 
         with _streaming(builder, working, output):
             working, first = _executed(this, steps, model, working, consume, validation)
+            working = _finished(this, steps, working, entries)
             _record(builder, working, steps, entries, dataset is not None)
             if output is not None:
                 builder.save(working, output)
@@ -137,6 +140,17 @@ def _executed(
     from nncf_core.trials import decided  # most runs keep all edits
 
     return decided(this, source, editing, control, validation).carried_out(working, consume)
+
+
+def _finished(this: Run, steps: Iterable[Step], model: Model, entries: Iterable[PlanEntry]) -> Model:
+    """A quantized model in the form that runs fastest, where the backend knows one."""
+    inserter, changed = this.backend.inserter, {entry.algorithm for entry in entries}
+    if isinstance(inserter, FinishingInserter):
+        for step in steps:
+            if quantizes(step.algorithm) and step.algorithm.name in changed:
+                device = str(getattr(step.params, "target_device", TargetDevice.ANY))
+                return inserter.finish(model, device, this.options)
+    return model
 
 
 def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -77,6 +77,7 @@ class Run:
     notes: dict[str, None] = field(factory=dict)
     work_dir: Path | None = None
     training: bool = False
+    looks_ahead: ClassVar[bool] = True
 
     def execute(
         self,
@@ -94,7 +95,9 @@ class Run:
         before = before or first
         fresh, used_data = True, False
         carried = Statistics()
-        for step, refining in refined_steps(steps):
+        sections = refined_steps(steps)
+        following = [*(step for step, _ in sections[1:]), None]
+        for (step, refining), after in zip(sections, following, strict=True):
             if not fresh:
                 graph, fresh = self.backend.builder.build(model), True
             statistics, known, carried = Statistics(), carried, Statistics()
@@ -103,7 +106,9 @@ class Run:
                     graph = self.backend.builder.build(model)
                 carrying = list[Statistics]()
                 context = evolve(self._context(step, model, graph, before), carry=carrying.append)
-                statistics = statistics.renewed(self._statistics(step, model, graph, context, index))
+                if self.looks_ahead and after is not None:
+                    context = evolve(context, ahead=self._ahead(step, after, model, graph, before))
+                statistics = statistics.renewed(self._statistics(step, model, graph, context, index, known))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
                 edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
@@ -258,10 +263,46 @@ class Run:
         run = self.backend.inserter.runner(self.backend.inserter.extract(model, inputs, outputs))
         return run if traces(self.backend.builder) else partial(_run_fed, run, frozenset(map(str, inputs)))
 
-    def _statistics(self, step: Step, model: Model, graph: Graph, context: Context, index: int) -> Statistics:
+    def _statistics(
+        self,
+        step: Step,
+        model: Model,
+        graph: Graph,
+        context: Context,
+        index: int,
+        carried: Statistics | None = None,
+    ) -> Statistics:
+        """What a round asks for.
+
+        :param carried: what the step before it knows of its model.
+        """
         name = step.algorithm.name
         requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
-        return self._collected(step, requests, model, graph, context, index) if requests else Statistics()
+        if not requests:
+            return Statistics()
+        useful = carried is not None and bool(carried.items) and quantizes(step.algorithm) and not index
+        if useful and carried is not None and all(request in carried for request in requests):
+            seen = carried.of(frozenset(requests))
+            return self._gathering.rest(self._asking(step, index), model, graph, requests, seen)
+        return self._collected(step, requests, model, graph, context, index)
+
+    def _ahead(
+        self, step: Step, after: Step, model: Model, graph: Graph, before: Graph
+    ) -> tuple[StatisticsRequest, ...]:
+        """What the next step would ask for now, where the first items that it sees are those that this one sees."""
+        if not getattr(step.algorithm, "looks_ahead", False) or not quantizes(after.algorithm):
+            return ()
+        # files hold what a step alone asks for
+        if self.dataset is None or step.statistics_path is not None or after.statistics_path is not None:
+            return ()
+        if rounds_of(step, graph) > 1 or rounds_of(after, graph) > 1:
+            return ()
+        now, then = (self._asking(each, 0).samples for each in (step, after))
+        if now is None or (then is not None and then < now):
+            return ()
+        context = evolve(self._context(after, model, graph, before), note=lambda _text: None)
+        requests = after.algorithm.requests(graph, after.params, context, 0)
+        return checked_requests(after.algorithm.name, requests)
 
     def _collected(
         self,
@@ -273,16 +314,17 @@ class Run:
         index: int,
     ) -> Statistics:
         """Read what an earlier run left, or run the model on the dataset."""
-        name = step.algorithm.name
+        return self._gathering.statistics(self._asking(step, index), model, graph, requests)
+
+    def _asking(self, step: Step, index: int) -> Round:
         size = samples(step.algorithm, step.params, index)
         if size is not None and self.dataset is not None and getattr(step.params, "batches_count", False):
             size = -(-size // (self.dataset.get_batch_size() or 1))
-        asking = Round(name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
-        return self._gathering.statistics(asking, model, graph, requests)
+        return Round(step.algorithm.name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
 
     @property
     def _gathering(self) -> Gathering:
-        return Gathering(self.backend, self.options, self.dataset, self.progress, self._note)
+        return Gathering(self.backend, self.options, self.dataset, self.progress, self._note, self.training)
 
     def _refusal(self, graph: Graph) -> Callable[[Constant, CompressionRequest], str | None]:
         def ask(constant: Constant, request: CompressionRequest) -> str | None:

@@ -91,7 +91,7 @@ def ignored_names(graph: Graph, scope: IgnoredScope, what: str = "The ignored sc
     """
     if evolve(scope, validate=True) == IgnoredScope():
         return frozenset()
-    names = {node.name for node in graph} | set(graph.constants)
+    known = {name: node.name for node in graph for name in node.names} | {name: name for name in graph.constants}
     types = {node.op_type for node in graph}
     found: set[str] = set()
     unmatched: list[str] = []
@@ -103,10 +103,10 @@ def ignored_names(graph: Graph, scope: IgnoredScope, what: str = "The ignored sc
             unmatched.append(rule + (_hint(wanted, among) if len(unmatched) < _HINTED else ""))
 
     for name in scope.names:
-        take(f"name {name!r}", {name} & names, [name], names)
+        take(f"name {name!r}", {known[name]} if name in known else (), [name], known)
     for pattern in scope.patterns:
         expression = _compile(pattern)
-        take(f"pattern {pattern!r}", (name for name in names if expression.match(name)))
+        take(f"pattern {pattern!r}", (own for name, own in known.items() if expression.match(name)))
     for op_type in scope.types:
         take(f"type {op_type!r}", (n.name for n in graph if n.op_type == op_type), [op_type], types)
     for subgraph in scope.subgraphs:

@@ -10,6 +10,7 @@ from attrs import fields_dict, frozen, has
 
 from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.nncf_config import NNCFConfig
+from nncf_core.config.schema import SCOPING_KEYS
 from nncf_core.contracts import Algorithm, PlanningAlgorithm, refines
 from nncf_core.controlling import controls
 from nncf_core.errors import PluginError, ValidationError
@@ -21,8 +22,6 @@ from nncf_core.training.contracts import DelegatingAlgorithm
 
 REDEFINABLE = ("compression_lr_multiplier", "target_device")
 """Keys of a config that sections redefine, where their algorithms have such parameters."""
-
-_SCOPING = ("algorithm", "ignored_scope", "ignored_scopes", "target_scopes", "validate_scopes", "statistics_path")
 
 
 @frozen
@@ -66,7 +65,7 @@ def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
     for section in sections:
         name = section["algorithm"]
         algorithm = known.algorithms[name]
-        fields = {k: v for k, v in section.items() if k not in _SCOPING}
+        fields = {k: v for k, v in section.items() if k not in SCOPING_KEYS}
         for key in REDEFINABLE:
             if key in config and key in fields_dict(algorithm.parameters):
                 fields.setdefault(key, config[key])

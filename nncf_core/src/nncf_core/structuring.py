@@ -102,9 +102,9 @@ def structure(data: Any, cls: type[T], where: str = "") -> T:
     except BaseValidationError as error:
         problems = transform_error(error, path=where or cls.__name__, format_exception=_describe)
         parts = (problem.rpartition(" @ ") for problem in problems)
-        raise ValidationError("; ".join(f"{path}: {what}" for what, _, path in parts) + ".") from None
+        raise ValidationError("; ".join(f"{path}: {what.rstrip('.')}" for what, _, path in parts) + ".") from None
     except (TypeError, ValueError) as error:
-        raise ValidationError(f"{where or cls.__name__}: {error}") from None
+        raise ValidationError(f"{where or cls.__name__}: {str(error).rstrip('.')}.") from None
 
 
 def _describe(error: BaseException, cls: type | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -57,6 +57,7 @@ class _Sharing(Run):
     :param others: parameters that later runs will have, by algorithm; what they ask for is collected along.
     """
 
+    looks_ahead: ClassVar[bool] = False
     known: dict[tuple[Any, ...], Statistics] = field(factory=dict)
     sections: tuple[Step, ...] = ()
     others: dict[str, tuple[Any, ...]] = field(factory=dict)

@@ -49,7 +49,7 @@ def test_outputs_for_each_item() -> None:
         (float("nan"), "metric nan"),
         (float("-inf"), "metric -inf"),
         ((0.5, [1.0, 2.0]), "2 values beside the metric for 3 items"),
-        ((0.5, [1.0, float("nan"), 0.0]), "nan as the metric of an item"),
+        ((0.5, [1.0, float("nan"), 0.0]), "nan as the metric of item 1; give finite numbers"),
         ((0.5, 7), "must be a list"),
         ((0.5, ["a", "b", "c"]), "for an item"),
     ],

@@ -84,21 +84,42 @@ def test_functions_that_become_random_while_groups_are_ranked() -> None:
         controlled("onnx", function, 1, inputs=False)
 
 
-def test_functions_that_take_nothing_but_all_items() -> None:
-    accuracy = Accuracy()
+class Whole(Accuracy):
+    """Takes nothing but all items."""
 
-    def function(model, items):
+    def __call__(self, model, items):
         items = list(items)
         if len(items) < ITEMS:
             raise ValueError("too few items for this metric")
+        return super().__call__(model, items)
+
+
+def test_functions_that_take_nothing_but_all_items(tmp_path) -> None:
+    part = rf"validation_fn fails: ValueError: too few items for this metric \(on 5 of {ITEMS} items\)\. .*"
+    with pytest.raises(nncf.ValidationFunctionError, match=part + f"ranking_subset_size .* to {ITEMS}") as caught:
+        controlled("onnx", Whole(), 1, restorer={"intermediate_model_dir": str(tmp_path)})
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert metric(caught.value.best_model) == caught.value.best_metric == metric(onnx.load(tmp_path / "best.onnx"))
+    wanted = metric(in_framework(digits(1), "onnx")) - 0.01
+    for inputs in (True, False):
+        accuracy = Whole()
+        result = controlled("onnx", accuracy, 1, inputs=inputs, restorer={"ranking_subset_size": ITEMS})
+        assert metric(result) >= wanted
+    # where nothing is ranked, there is nothing to ask about a few items
+    controlled("onnx", Whole(), max_drop=0.5)
+
+
+def test_functions_that_fail_while_groups_are_ranked() -> None:
+    accuracy = Accuracy(True)
+
+    def function(model, items):
+        if len(accuracy.calls) == 8:
+            raise RuntimeError("device lost")
         return accuracy(model, items)
 
-    result = controlled("onnx", function, 1)
-    assert metric(result) >= metric(in_framework(digits(1), "onnx")) - 0.01
-    assert accuracy.full == 3
-    # nothing but the function tells models apart
-    result = controlled("onnx", function, 1, inputs=False)
-    assert metric(result) >= metric(in_framework(digits(1), "onnx")) - 0.01
+    with pytest.raises(nncf.ValidationFunctionError, match="fails: RuntimeError: device lost") as caught:
+        controlled("onnx", function, 1, inputs=False)
+    assert metric(caught.value.best_model) == caught.value.best_metric
 
 
 @pytest.mark.parametrize("framework", ["onnx", "torch"])

@@ -17,7 +17,12 @@ from nncf.torch.function_hook.pruning.magnitude.schedulers import (
 )
 from nncf.torch.function_hook.pruning.rb.losses import RBLoss
 from nncf.torch.function_hook.pruning.rb.schedulers import ExponentialRBPruningScheduler, MultiStepRBPruningScheduler
-from nncf_core.errors import InternalError, ParameterNotSupportedError, ValidationError
+from nncf_core.errors import (
+    InternalError,
+    ParameterNotSupportedError,
+    UnsupportedDatasetError,
+    ValidationError,
+)
 from tests.backends.digits import converted, convolutions, images
 
 pytestmark = pytest.mark.needs("nncf_magnitude_sparsity", "nncf_rb_sparsity", "sklearn")
@@ -113,17 +118,37 @@ def test_normalization_sees_data() -> None:
     assert all(module.training for module in model.modules())
     nncf.batch_norm_adaptation(model.eval(), given)
     assert not any(module.training for module in model.modules())
-    with pytest.raises(ValidationError, match="1 or more"):
-        nncf.batch_norm_adaptation(model, given, num_iterations=0)
+    for number in (0, -1, "3", 1.5):
+        with pytest.raises(ValidationError, match=r"num_iterations is .*; it must be an integer from 1"):
+            nncf.batch_norm_adaptation(model, given, num_iterations=number)
+    with pytest.raises(UnsupportedDatasetError, match=r"is a list; wrap the data: nncf\.Dataset"):
+        nncf.batch_norm_adaptation(model, list(batches))
 
 
 def test_what_is_no_ratio_is_refused() -> None:
-    for ratio in (None, 1.0, -0.1):
-        with pytest.raises(ValidationError, match="ratio"):
+    for ratio in (None, 1.0, -0.1, "0.5", True, float("nan")):
+        with pytest.raises(ValidationError, match=r"^ratio is .*; it must be a number from 0 to below 1"):
             nncf.prune(convolutions(), LOCAL, ratio=ratio)
+    with pytest.raises(ValidationError, match="mode is 'some'; it must be one of"):
+        nncf.prune(convolutions(), "some", ratio=0.5)
     model = nncf.prune(convolutions(), LOCAL, ratio=0.1)
-    with pytest.raises(InternalError, match="begin with 0"):
-        MultiStepMagnitudePruningScheduler(model, mode=LOCAL, steps={1: 0.5})
+    for steps in ({1: 0.5}, {"0": 0.5}, [0.5], None):
+        with pytest.raises(InternalError, match="give ratios by the epochs from which they hold, 0 among them"):
+            MultiStepMagnitudePruningScheduler(model, mode=LOCAL, steps=steps)
+    for steps, part in (
+        ({0: 0.1, "1": 0.5}, "epoch of steps is '1'"),
+        ({0: 0.1, -1: 0.5}, "epoch of steps is -1"),
+        ({0: "0.1"}, r"steps\[0\] is '0.1'; it must be a number from 0"),
+    ):
+        with pytest.raises(InternalError, match=part):
+            MultiStepMagnitudePruningScheduler(model, mode=LOCAL, steps=steps)
+    for epoch in (0, 1.5, "3"):
+        with pytest.raises(InternalError, match=r"target_epoch is .*; it must be an integer from 1"):
+            ExponentialMagnitudePruningScheduler(
+                model, mode=LOCAL, initial_ratio=0.1, target_ratio=0.5, target_epoch=epoch
+            )
+    with pytest.raises(ValidationError, match="epoch is -5"):
+        MultiStepMagnitudePruningScheduler(model, mode=LOCAL, steps={0: 0.5}).step(-5)
     with pytest.raises(InternalError, match="below target_ratio"):
         ExponentialMagnitudePruningScheduler(model, mode=LOCAL, initial_ratio=0.5, target_ratio=0.5, target_epoch=1)
     with pytest.raises(InternalError, match="no masks that are trained"):

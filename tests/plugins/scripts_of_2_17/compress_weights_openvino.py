@@ -5,6 +5,11 @@ import openvino as ov
 
 import nncf
 from nncf import CompressWeightsMode, SensitivityMetric
+from nncf.quantization.advanced_parameters import (
+    AdvancedAWQParameters,
+    AdvancedCompressionParameters,
+    AdvancedScaleEstimationParameters,
+)
 
 tokens = np.load("tokens.npz")["tokens"]
 core = ov.Core()
@@ -32,4 +37,8 @@ def compressed(**arguments):
 
 
 kinds, error = compressed()
-kinds_awq, error_awq = compressed(awq=True, scale_estimation=True)
+advanced = AdvancedCompressionParameters(
+    awq_params=AdvancedAWQParameters(32, 0.01, 0.0, 1.0, 20),
+    scale_estimation_params=AdvancedScaleEstimationParameters(subset_size=32, initial_steps=3, scale_steps=3),
+)
+kinds_awq, error_awq = compressed(awq=True, scale_estimation=True, advanced_parameters=advanced)

@@ -54,7 +54,7 @@ with open("config.json", "w") as file:
     json.dump(
         {
             "input_info": {"sample_size": [1, 1, 8, 8]},
-            "log_dir": "logs",
+            "target_device": "TRIAL",
             "compression": [
                 {
                     "algorithm": "quantization",

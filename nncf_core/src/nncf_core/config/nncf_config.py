@@ -112,9 +112,11 @@ class NNCFConfig(dict[str, Any]):
         """
         from nncf_core.config.schema import installed_fragments
         from nncf_core.config.validation import validate
+        from nncf_core.registry import registry
 
+        parameters = {name: algorithm.parameters for name, algorithm in registry().algorithms.items()}
         try:
-            validate(loaded_json, installed_fragments())
+            validate(loaded_json, installed_fragments(), parameters)
         except ValidationError:
             nncf_logger.debug("Invalid NNCF config: %s", loaded_json)
             raise

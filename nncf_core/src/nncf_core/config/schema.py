@@ -53,6 +53,9 @@ SCOPING: Mapping[str, Any] = {
 }
 """Properties that every algorithm's section may have."""
 
+SCOPING_KEYS = ("algorithm", *SCOPING)
+"""Keys of a section that are no parameters of its algorithm."""
+
 _NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
 
 _INPUT: dict[str, Any] = {

@@ -12,11 +12,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.conformity import conforms
-from nncf_core.config.schema import ACCURACY_AWARE, TOP_LEVEL, section_schema
+from nncf_core.config.schema import ACCURACY_AWARE, SCOPING_KEYS, TOP_LEVEL, section_schema
 from nncf_core.errors import ValidationError
 from nncf_core.log import nncf_logger
 from nncf_core.registry import registry
@@ -24,15 +25,20 @@ from nncf_core.registry import registry
 _SHOWN = 5
 
 
-def validate(config: Mapping[str, Any], fragments: Mapping[str, Mapping[str, Any]]) -> None:
+def validate(
+    config: Mapping[str, Any],
+    fragments: Mapping[str, Mapping[str, Any]],
+    parameters: Mapping[str, type] = MappingProxyType({}),
+) -> None:
     """Check a config.
 
     :param fragments: schema fragment of each installed algorithm, by its name.
+    :param parameters: classes of their parameters, which know of contradictions that a schema cannot tell.
     :raises ValidationError: listing what is wrong, at most five things.
     """
     if not isinstance(config, Mapping):
         raise ValidationError(f"A config is a dict, not a {type(config).__name__}.")
-    problems = list(_problems(config, fragments))
+    problems = list(_problems(config, fragments)) or list(_contradictions(config, parameters))
     if problems:
         more = f"\n(and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         raise ValidationError("The config is not valid. " + "\n".join(problems[:_SHOWN]) + more)
@@ -105,6 +111,27 @@ def _section(
         yield f"{where}.algorithm: {_unknown(name, fragments)}"
     else:
         yield from _check(section, section_schema(name, fragments[name]), path)
+
+
+def _contradictions(config: Mapping[str, Any], parameters: Mapping[str, type]) -> Iterator[str]:
+    """What the schema allows, and the classes of parameters do not."""
+    from nncf_core.structuring import structure  # it brings cattrs
+
+    compression = config.get("compression", [])
+    sections = (
+        {"compression": compression}
+        if isinstance(compression, Mapping)
+        else {f"compression[{index}]": section for index, section in enumerate(compression)}
+    )
+    for where, section in sections.items():
+        given = {key: value for key, value in section.items() if key not in SCOPING_KEYS}
+        try:
+            if section["algorithm"] in parameters:
+                structure(given, parameters[section["algorithm"]], where)
+        except ValidationError as error:
+            yield str(error)
+        except Exception as error:  # the run that reads parameters tells whose fault it is
+            nncf_logger.debug("%s was not read: %s", where, error)
 
 
 def _unknown(name: str, fragments: Mapping[str, Any]) -> str:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from numbers import Real
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nncf_core.errors import InternalError
+from nncf_core.errors import InternalError, ParameterNotSupportedError, ValidationError
+from nncf_core.log import nncf_logger
 from nncf_core.parameters import StripFormat
 
 if TYPE_CHECKING:
@@ -48,6 +51,33 @@ class CompressionLoss:
         """Go on from a state."""
 
 
+def counted(name: str, number: Any, first: int = 0) -> int:
+    """A number of steps, epochs or items.
+
+    :param name: of the argument, for the message.
+    :param first: the least that it may be.
+    :raises ValidationError: when it is less, or no integer.
+    """
+    try:
+        found = first - 1 if isinstance(number, bool) else index(number)
+    except TypeError:
+        found = first - 1
+    if found < first:
+        raise ValidationError(f"{name} is {number!r}; it must be an integer from {first}.")
+    return found
+
+
+def share_of(name: str, share: Any) -> float:
+    """A share of what is compressed.
+
+    :param name: of the argument, for the message.
+    :raises ValidationError: when it is no number from 0 to below 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= float(share) < 1:
+        raise ValidationError(f"{name} is {share!r}; it must be a number from 0 to below 1.")
+    return float(share)
+
+
 class CompressionScheduler:
     """Counts steps and epochs of a training, and changes the compression as they pass.
 
@@ -63,11 +93,11 @@ class CompressionScheduler:
 
     def step(self, next_step: int | None = None) -> None:
         """A step begins; ``next_step`` sets its number."""
-        self.current_step = self.current_step + 1 if next_step is None else next_step
+        self.current_step = self.current_step + 1 if next_step is None else counted("next_step", next_step)
 
     def epoch_step(self, next_epoch: int | None = None) -> None:
         """An epoch begins; ``next_epoch`` sets its number."""
-        self.current_epoch = self.current_epoch + 1 if next_epoch is None else next_epoch
+        self.current_epoch = self.current_epoch + 1 if next_epoch is None else counted("next_epoch", next_epoch)
 
     def get_state(self) -> dict[str, Any]:
         """What :meth:`load_state` restores; plain JSON data."""
@@ -92,6 +122,14 @@ class CompressionAlgorithmController:
         self._model = target_model
         self._trained: TrainedModel | None = None
 
+    def warn(self, trained: TrainedModel, idle: Sequence[str]) -> None:
+        """Tell once, when a training begins, of settings that are allowed and lead nowhere.
+
+        :param idle: what leads nowhere, and what to do instead.
+        """
+        if trained.is_new and idle:
+            nncf_logger.warning("%s: %s.", self.name, "; ".join(idle))
+
     @property
     def model(self) -> Any:
         """The compressed model."""
@@ -114,8 +152,13 @@ class CompressionAlgorithmController:
 
     @compression_rate.setter
     def compression_rate(self, value: float) -> None:
-        """Ask for another rate; algorithms without one refuse."""
-        raise NotImplementedError
+        """Ask for another rate.
+
+        :raises ParameterNotSupportedError: where :attr:`has_rate` is false.
+        """
+        raise ParameterNotSupportedError(
+            f"compression_rate: {self.name} has none that can be set (has_rate); its config section says what it does."
+        )
 
     @property
     def has_rate(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from attrs import frozen
 
-from nncf_core.dataset import Dataset
+from nncf_core.dataset import Dataset, check_dataset
 from nncf_core.errors import ParameterNotSupportedError, UnsupportedBackendError, ValidationError
 from nncf_core.graph import Constant
 from nncf_core.log import nncf_logger
@@ -23,6 +23,7 @@ from nncf_core.scopes import IgnoredScope
 from nncf_core.structuring import unstructure
 from nncf_core.training.assembling import assemble
 from nncf_core.training.contracts import TrainableInserter, TrainedModel
+from nncf_core.training.control import counted, share_of
 from nncf_core.training.statistics import table
 
 TModel = TypeVar("TModel")
@@ -74,9 +75,7 @@ def prune(
     trained = mode == PruneMode.UNSTRUCTURED_REGULARIZATION_BASED
     if trained and ratio is not None:
         nncf_logger.warning("ratio has no meaning for %s: the loss leads to its target_ratio.", mode)
-    if not trained and (ratio is None or not 0 <= ratio < 1):
-        raise ValidationError(f"ratio is {ratio!r}; {mode} needs a share of zeros, from 0 to below 1.")
-    section = section_for(mode, 0.0 if ratio is None or trained else float(ratio))
+    section = section_for(mode, 0.0 if trained else share_of("ratio", ratio))
     if ignored_scope is not None:
         section["ignored_scope"] = unstructure(ignored_scope)
     config = {"compression": section}
@@ -162,13 +161,13 @@ def batch_norm_adaptation(
     :param model: a model of a framework that trains; it is changed, and returned.
     :param calibration_dataset: items are inputs of the model.
     :param num_iterations: number of items; ``None``: all.
-    :raises ValidationError: for a number below 1.
+    :raises UnsupportedDatasetError: when the data is no :class:`nncf.Dataset`.
+    :raises ValidationError: for a number of items that is no integer from 1.
     :raises UnsupportedBackendError: for models that are not trained.
     """
-    if num_iterations is not None and num_iterations < 1:
-        raise ValidationError(f"num_iterations is {num_iterations}; it must be 1 or more.")
+    check_dataset(calibration_dataset)
     batch = calibration_dataset.get_batch_size() or 1
-    samples = None if num_iterations is None else num_iterations * batch
+    samples = None if num_iterations is None else counted("num_iterations", num_iterations, 1) * batch
     trained_model(model, calibration_dataset).adapt_batch_norm(samples)
     return model
 

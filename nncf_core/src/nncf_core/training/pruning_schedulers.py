@@ -5,19 +5,21 @@ Names and checks are those of NNCF 3's ``nncf.torch.function_hook.pruning``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
-from nncf_core.errors import InternalError, UnsupportedModelError
+from nncf_core.errors import InternalError, UnsupportedModelError, ValidationError
 from nncf_core.parameters import PruneMode
 from nncf_core.registry import registry
 from nncf_core.sections import steps_of
 from nncf_core.statistics import Statistics
 from nncf_core.training.contracts import TrainingAlgorithm
-from nncf_core.training.control import CompressionLoss
+from nncf_core.training.control import CompressionLoss, counted, share_of
 from nncf_core.training.pruning import section_for, trained_model
 from nncf_core.training.regularization import P, SparsityLoss, groups_of
 from nncf_core.transformations import MaskKind
+
+T = TypeVar("T")
 
 
 class RBLoss(CompressionLoss):
@@ -48,6 +50,7 @@ class RBLoss(CompressionLoss):
     @target_ratio.setter
     def target_ratio(self, ratio: float) -> None:
         """Lead to another share from now on."""
+        _check_ratio("target_ratio", ratio)
         self._loss.target = ratio
 
     @property
@@ -76,7 +79,7 @@ class _Scheduler:
 
     def step(self, epoch: int | None = None) -> None:
         """An epoch begins; ``epoch`` is its number."""
-        self.current_epoch = self.current_epoch + 1 if epoch is None else epoch
+        self.current_epoch = self.current_epoch + 1 if epoch is None else counted("epoch", epoch)
         self.current_ratio = self.get_pruning_ratio(self.current_epoch)
         self._set(self.current_ratio)
 
@@ -198,15 +201,23 @@ def _magnitude_controller(model: Any, mode: PruneMode) -> Leveled:
     return cast(Leveled, step.algorithm.controller(trained, graph, Statistics(), step.params))
 
 
+def _checked(check: Callable[[], T]) -> T:
+    """What a check gives, its error an InternalError, as NNCF has it here."""
+    try:
+        return check()
+    except ValidationError as error:
+        raise InternalError(str(error)) from None
+
+
 def _check_ratio(name: str, ratio: float) -> None:
-    if not 0 <= ratio < 1:
-        raise InternalError(f"{name} is {ratio!r}; it must be from 0 to below 1.")
+    _checked(lambda: share_of(name, ratio))
 
 
 def _checked_steps(steps: Mapping[int, float]) -> dict[int, float]:
-    if 0 not in steps or min(steps) < 0:
-        raise InternalError(f"steps is {dict(steps)}; its epochs must begin with 0.")
+    if not isinstance(steps, Mapping) or 0 not in steps:
+        raise InternalError(f"steps is {steps!r}; give ratios by the epochs from which they hold, 0 among them.")
     for epoch, ratio in steps.items():
+        _checked(lambda: counted("An epoch of steps", epoch))  # noqa: B023 called at once
         _check_ratio(f"steps[{epoch}]", ratio)
     return dict(steps)
 
@@ -216,6 +227,4 @@ def _checked_ends(initial: float, target: float, target_epoch: int) -> tuple[flo
     _check_ratio("target_ratio", target)
     if initial >= target:
         raise InternalError(f"initial_ratio is {initial}; it must be below target_ratio, {target}.")
-    if target_epoch <= 0:
-        raise InternalError(f"target_epoch is {target_epoch}; it must be 1 or more.")
-    return initial, target, target_epoch
+    return initial, target, _checked(lambda: counted("target_epoch", target_epoch, 1))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 
 from nncf_core.contracts import Context, is_excluded
-from nncf_core.errors import ValidationError
 from nncf_core.graph import Constant, Graph, OpKind
 from nncf_core.numerics.arrays import space_of
 from nncf_core.report import weight_constants
 from nncf_core.training.contracts import MaskHandle, TrainedModel
 from nncf_core.training.control import CompressionAlgorithmController, CompressionScheduler, CompressionStage
-from nncf_core.training.sparsity_schedules import ConstantScheduler, SparsityScheduler
+from nncf_core.training.sparsity_schedules import TOLERANCE, ConstantScheduler, SparsityScheduler
 from nncf_core.training.statistics import SparsifiedLayerSummary, SparsifiedModelStatistics
+from nncf_core.transformations import MaskKind
 
 KINDS = (OpKind.CONV, OpKind.CONV_TRANSPOSE, OpKind.MATMUL, OpKind.EMBEDDING)
 """Operators whose weights may get zeros."""
@@ -26,7 +26,8 @@ EXCLUSIVE = ("magnitude_sparsity", "rb_sparsity", "const_sparsity", "movement_sp
 
 def excluded_by_mask(name: str) -> dict[str, str]:
     """What an algorithm that masks weights cannot be in the same config with."""
-    return {other: "both mask weights, and a weight has one mask" for other in EXCLUSIVE if other != name}
+    reason = "both mask weights, and a weight has one mask; keep one of the sections"
+    return {other: reason for other in EXCLUSIVE if other != name}
 
 
 @frozen
@@ -112,15 +113,22 @@ class SparsityController(CompressionAlgorithmController):
 
     :param trained: the model in training.
     :param graph: of the model before.
-    :param masks: those of the algorithm.
+    :param kind: of the algorithm's masks.
     """
 
-    def __init__(self, trained: TrainedModel, graph: Graph, masks: Mapping[str, MaskHandle]) -> None:
+    nothing = "no weight gets zeros: ignored_scopes, target_scopes, or its kinds of layers, leave all of them out"
+    """What is told where there is no mask."""
+
+    def __init__(self, trained: TrainedModel, graph: Graph, kind: MaskKind) -> None:
         super().__init__(trained.model)
-        self._masks = dict(masks)
+        self._masks = {name: mask for name, mask in trained.masks().items() if mask.kind is kind}
         self._elements = sum(constant.size for constant in weight_constants(graph))
         self._scheduler: CompressionScheduler = ConstantScheduler()
         self._frozen = False
+
+    def warn(self, trained: TrainedModel, idle: Sequence[str] = ()) -> None:
+        """Tell of settings that lead nowhere; without any mask, of that."""
+        super().warn(trained, idle if self._masks else [self.nothing])
 
     @property
     def scheduler(self) -> CompressionScheduler:
@@ -167,15 +175,15 @@ class SparsityController(CompressionAlgorithmController):
         self._scheduler.current_step, self._scheduler.current_epoch = old.current_step, old.current_epoch
 
     def compression_stage(self) -> CompressionStage:
-        """Fully compressed once the schedule asks for its target."""
-        scheduler = self._scheduler
+        """Fully compressed once the schedule asks for its target, and the model holds it."""
+        scheduler, held = self._scheduler, self.held_sparsity()
+        if held == 0:
+            return CompressionStage.UNCOMPRESSED
         if not isinstance(scheduler, SparsityScheduler):
-            level = self.held_sparsity()
-            return CompressionStage.FULLY_COMPRESSED if level > 0 else CompressionStage.UNCOMPRESSED
-        if scheduler.current_sparsity_level >= scheduler.target_level:
             return CompressionStage.FULLY_COMPRESSED
-        begun = scheduler.current_sparsity_level > 0
-        return CompressionStage.PARTIALLY_COMPRESSED if begun else CompressionStage.UNCOMPRESSED
+        asked = scheduler.current_sparsity_level >= scheduler.target_level
+        holds = held + TOLERANCE >= scheduler.target_level
+        return CompressionStage.FULLY_COMPRESSED if asked and holds else CompressionStage.PARTIALLY_COMPRESSED
 
     def model_statistics(self) -> SparsifiedModelStatistics:
         """Shares of zeros."""
@@ -208,14 +216,28 @@ class SparsityController(CompressionAlgorithmController):
         return getattr(self._scheduler, "current_sparsity_level", None)
 
 
-def checked_level(level: float) -> float:
-    """A share of zeros.
+class TrainedMaskController(SparsityController):
+    """A controller of masks whose parameters are trained, with a term of the loss.
 
-    :raises ValidationError: when it is not from 0 to below 1.
+    :param multiplier: gradients of the parameters are multiplied by it; ``None``: they are left as they are.
     """
-    if not 0 <= level < 1:
-        raise ValidationError(f"The sparsity level is {level!r}; it must be from 0 to below 1.")
-    return float(level)
+
+    def __init__(self, trained: TrainedModel, graph: Graph, kind: MaskKind, multiplier: float | None) -> None:
+        super().__init__(trained, graph, kind)
+        for mask in self._masks.values():
+            mask.scale_gradients(1.0 if multiplier is None else multiplier)
+
+    def freeze(self) -> None:
+        """From now on masks are those of evaluation, and there is no term of the loss."""
+        if self.frozen:
+            return
+        super().freeze()
+        self._end_loss()
+        for mask in self._masks.values():
+            mask.freeze()
+
+    def _end_loss(self) -> None:
+        raise NotImplementedError
 
 
 def _size(mask: MaskHandle) -> int:

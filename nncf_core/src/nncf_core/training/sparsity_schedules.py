@@ -13,8 +13,8 @@ from attrs import field, frozen
 from nncf_core.errors import ValidationError
 from nncf_core.training.control import CompressionScheduler
 
-ADAPTIVE_STEP, ADAPTIVE_TOLERANCE = 0.05, 0.03
-"""By how much the adaptive schedule goes on, and how far below the target the model's sparsity may be for that."""
+ADAPTIVE_STEP, TOLERANCE = 0.05, 0.03
+"""By how much the adaptive schedule goes on, and how far below a level a model's sparsity may be that holds it."""
 
 
 @frozen
@@ -65,6 +65,63 @@ class SparsitySchedule:
     def final(self) -> float:
         """The sparsity in the end."""
         return self.multistep_sparsity_levels[-1] if self.schedule == "multistep" else self.sparsity_target
+
+    def first(self, initial: float) -> float:
+        """The sparsity to begin with.
+
+        :param initial: ``sparsity_init``, which has no meaning with levels.
+        """
+        return self.multistep_sparsity_levels[0] if self.schedule == "multistep" else initial
+
+    def level(self, kind: str, initial: float, epoch: float) -> float:
+        """The sparsity that is asked for at an epoch, of schedules that look at nothing else.
+
+        :param kind: the schedule.
+        :param initial: the sparsity to begin with.
+        """
+        if kind == "multistep":
+            return self.multistep_sparsity_levels[sum(epoch >= step for step in self.multistep_steps)]
+        progress = epoch / self.sparsity_target_epoch if self.sparsity_target_epoch else 1.0
+        if kind == "exponential":
+            return exponential(initial, self.sparsity_target, progress)
+        return polynomial(initial, self.sparsity_target, progress, self.power, self.concave)
+
+    def check_initial(self, initial: float) -> None:
+        """Refuse to begin above what is to be reached.
+
+        :param initial: ``sparsity_init``.
+        :raises ValidationError: naming both.
+        """
+        if self.schedule != "multistep" and initial > self.final:
+            raise ValidationError(
+                f"sparsity_init is {initial}, above what is to be reached, sparsity_target {self.final}: lower it, or "
+                "raise that."
+            )
+
+    def idle(self, default: str, initial: float, lag: int = 0) -> list[str]:
+        """What is allowed, and leads nowhere.
+
+        :param default: schedule where none is given.
+        :param initial: ``sparsity_init``.
+        :param lag: epochs that it takes the model to follow.
+        """
+        kind, freeze, levels = self.schedule or default, self.sparsity_freeze_epoch, self.multistep_sparsity_levels
+        told = []
+        if kind == "multistep" and initial not in (0, levels[0]):
+            told.append(
+                f"sparsity_init {initial:g} means nothing where multistep_sparsity_levels begin with {levels[0]:g}"
+            )
+        if kind == "multistep" and sorted(levels) != list(levels):
+            told.append(f"multistep_sparsity_levels {levels} fall, and what was zero comes back: put them in order")
+        begin, end = self.first(initial), self.final
+        if begin == end == 0:
+            return [*told, "no zeros are asked for: give a sparsity_target"]
+        if kind != "adaptive" and self.level(kind, begin, max(freeze - lag, 0)) < end:
+            told.append(
+                f"masks are frozen in epoch {freeze:g}, before the schedule has come to {end:g}: raise "
+                "sparsity_freeze_epoch, or let the schedule end earlier"
+            )
+        return told
 
 
 def _level(description: str, default: float | None = None) -> dict[str, Any]:
@@ -165,17 +222,12 @@ class SparsityScheduler(CompressionScheduler):
     def __init__(self, controller: Sparsified, schedule: SparsitySchedule, default: str, initial: float) -> None:
         super().__init__()
         self._controller, self._schedule, self._kind = controller, schedule, schedule.schedule or default
-        self._initial = schedule.multistep_sparsity_levels[0] if self._kind == "multistep" else initial
+        self._initial = schedule.first(initial)
         self.target_level = schedule.final
         self.current_sparsity_level = self._initial
         self._steps_per_epoch = schedule.steps_per_epoch
         self._steps_in_epoch = 0
         self._held_epochs = 0
-        if self._kind != "multistep" and initial > self.target_level:
-            raise ValidationError(
-                f"sparsity_init is {initial}, above what is to be reached, sparsity_target {self.target_level}: "
-                "lower it, or raise that."
-            )
 
     def step(self, next_step: int | None = None) -> None:
         """A step begins; where the schedule goes on with steps, more sparsity is asked for."""
@@ -187,18 +239,27 @@ class SparsityScheduler(CompressionScheduler):
             self._ask(self._at(done))
 
     def epoch_step(self, next_epoch: int | None = None) -> None:
-        """An epoch begins; more sparsity is asked for."""
-        if self._steps_per_epoch is None and self._steps_in_epoch:
-            self._steps_per_epoch = self._steps_in_epoch
-        self._steps_in_epoch = 0
+        """An epoch begins; more sparsity is asked for, in the one that freezes masks only where it is more."""
+        was_frozen, counted_steps = self._frozen, self._steps_in_epoch
         super().epoch_step(next_epoch)
+        if self._steps_per_epoch is None and counted_steps:
+            self._steps_per_epoch = counted_steps
+        self._steps_in_epoch = 0
+        if self._kind == "adaptive":
+            if not self._frozen:
+                self._ask(self._adapted())
+        elif not was_frozen and not self._waits:
+            level = self._at(min(self.current_epoch, self._schedule.sparsity_freeze_epoch))
+            if not self._frozen or level != self.current_sparsity_level:
+                self._ask(level)
         if self._frozen:
             self._controller.freeze()
-            return
-        if self._kind == "adaptive":
-            self._ask(self._adapted())
-        elif not (self._schedule.update_per_optimizer_step and self._kind == "polynomial" and self.current_epoch == 0):
-            self._ask(self._at(self.current_epoch))
+
+    @property
+    def _waits(self) -> bool:
+        """Whether it goes on with steps, and their number is to be counted in the first epoch."""
+        schedule = self._schedule
+        return schedule.update_per_optimizer_step and self._kind == "polynomial" and self.current_epoch == 0
 
     @property
     def _frozen(self) -> bool:
@@ -209,20 +270,13 @@ class SparsityScheduler(CompressionScheduler):
         self._controller.set_sparsity_level(level)
 
     def _at(self, epoch: float) -> float:
-        schedule = self._schedule
-        if self._kind == "multistep":
-            passed = sum(epoch >= step for step in schedule.multistep_steps)
-            return schedule.multistep_sparsity_levels[passed]
-        progress = epoch / schedule.sparsity_target_epoch if schedule.sparsity_target_epoch else 1.0
-        if self._kind == "exponential":
-            return exponential(self._initial, self.target_level, progress)
-        return polynomial(self._initial, self.target_level, progress, schedule.power, schedule.concave)
+        return self._schedule.level(self._kind, self._initial, epoch)
 
     def _adapted(self) -> float:
         level = self.current_sparsity_level
         if self.current_epoch == 0:
             return level
-        self._held_epochs += self._controller.held_sparsity() + ADAPTIVE_TOLERANCE >= level
+        self._held_epochs += self._controller.held_sparsity() + TOLERANCE >= level
         if self._held_epochs < self._schedule.patience:
             return level
         self._held_epochs = 0

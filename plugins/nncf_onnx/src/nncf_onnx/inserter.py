@@ -70,6 +70,20 @@ class OnnxTargetPointInserter:
 
         return prepare(model, options)
 
+    def finish(self, model: ir.Model, device: str, options: Mapping[str, Any]) -> ir.Model:
+        """Let convolutions of few output channels fill the kernels of the device, in place.
+
+        :raises ValidationError: for unknown options.
+        """
+        from nncf_onnx.options import prepare_options
+        from nncf_onnx.quantization_setup import setup_for
+        from nncf_onnx.wide_convolutions import widen
+
+        width = setup_for(device).width
+        if width is not None and prepare_options(options).widen_convolutions:
+            widen(model, width)
+        return model
+
     def shaped(self, model: ir.Model, graph: Graph) -> Graph:
         """With shapes that onnx infers."""
         from nncf_onnx.shapes import shaped

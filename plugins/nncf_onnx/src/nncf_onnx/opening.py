@@ -82,7 +82,7 @@ def _read(path: Path) -> tuple[onnx.ModelProto, MappedFile]:
         raise InvalidPathError(f"There is no model file {path}." if not path.exists() else f"{path} is not a file.")
     file = MappedFile(path)
     if file.size == 0:
-        raise UnsupportedModelError(f"{path} is empty.")
+        raise UnsupportedModelError(f"{path} is empty; copy or export the model again.")
     try:
         return onnx.ModelProto.FromString(skeleton(file.view(0, file.size))), file
     except UnsupportedModelError as error:
@@ -112,7 +112,9 @@ def _prepared(model: ir.Model, what: str, folder: Path, itself: MappedFile | Non
         try:
             model.graph.sort()  # and the bodies with it, which alone could not be: they use what the graph produces
         except ValueError:
-            raise UnsupportedModelError(f"Cannot read {what}: its graph has a cycle.") from None
+            raise UnsupportedModelError(
+                f"Cannot read {what}: its graph has a cycle; a node takes what depends on it."
+            ) from None
     map_tensors(model, folder, itself)
     if model.graph.opset_imports[""] < OLDEST_OPSET:
         from nncf_onnx.old_opsets import converted
@@ -128,7 +130,9 @@ def _check_versions(model: ir.Model, what: str) -> None:
     opset = model.graph.opset_imports.get("")
     newest = onnx.defs.onnx_opset_version()
     if opset is None:
-        raise UnsupportedVersionError(f"{what} imports no opset of the default domain.")
+        raise UnsupportedVersionError(
+            f"{what} imports no opset of the default domain; add one: onnx.helper.make_opsetid('', {newest})."
+        )
     # what a newer format adds would be lost when the model is written
     for title, version, known in (("opset", opset, newest), ("IR version", model.ir_version, onnx.IR_VERSION)):
         if version > known:

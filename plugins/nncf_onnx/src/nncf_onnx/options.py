@@ -10,7 +10,7 @@ from attrs import frozen
 from nncf_core.errors import ValidationError
 
 _FORMATS = ("auto", "dequantize_linear", "matmul_nbits")
-_STEPS = ("fold_constants", "fold_batch_norm", "fold_scales", "fuse_hard_swish")
+_STEPS = ("fold_constants", "fold_batch_norm", "fold_scales", "fuse_hard_swish", "widen_convolutions")
 _KNOWN = ("weight_format", "accuracy_level", "external_data_dir", "compress_weights", *_STEPS)
 
 
@@ -32,18 +32,20 @@ class WriteOptions:
 
 @frozen
 class PrepareOptions:
-    """What is done to a model before it is quantized; each step can be switched off.
+    """What is done to a model before it is quantized, and afterwards; each step can be switched off.
 
     :param fold_constants: compute what depends on constants alone.
     :param fold_batch_norm: make normalization part of the layers beside it.
     :param fold_scales: the same for products, sums, differences and quotients with constants.
     :param fuse_hard_swish: write hard swish with two operators.
+    :param widen_convolutions: once it is quantized, let convolutions of few channels compute several positions at once.
     """
 
     fold_constants: bool = True
     fold_batch_norm: bool = True
     fold_scales: bool = True
     fuse_hard_swish: bool = True
+    widen_convolutions: bool = True
 
 
 def prepare_options(options: Mapping[str, Any]) -> PrepareOptions:

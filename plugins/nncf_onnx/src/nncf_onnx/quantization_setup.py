@@ -19,7 +19,7 @@ and what is not between quantizers runs on the CPU.
 from __future__ import annotations
 
 from nncf_core.errors import ParameterNotSupportedError
-from nncf_core.hardware import LeastSize, OperatorSetup, QuantizationSetup
+from nncf_core.hardware import KernelWidth, LeastSize, OperatorSetup, QuantizationSetup
 
 _ANY = OperatorSetup()
 _LAYER = OperatorSetup(needs_weight=True)
@@ -66,6 +66,7 @@ _CPU = QuantizationSetup(
     signed=False,
     integer_biases=True,
     float8={"f8e4m3": _FLOAT8, "f8e5m2": _FLOAT8},
+    width=KernelWidth(lanes=16, moved=16, gain=1.5, saved=40),
 )
 
 _GPU = QuantizationSetup(

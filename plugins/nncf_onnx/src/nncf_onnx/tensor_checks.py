@@ -22,13 +22,18 @@ def check_tensor(tensor: onnx.TensorProto, name: str, what: str) -> None:
     """
     if tensor.data_type not in _KNOWN:
         raise UnsupportedModelError(
-            f"In {what} the tensor {name!r} has the element type {tensor.data_type}, which is not known."
+            f"In {what} the tensor {name!r} has the element type {tensor.data_type}, which is not known; update onnx, "
+            "or export the model again."
         )
     if any(dim < 0 for dim in tensor.dims):
-        raise UnsupportedModelError(f"In {what} the tensor {name!r} has the shape {list(tensor.dims)}.")
+        raise UnsupportedModelError(
+            f"In {what} the tensor {name!r} has the shape {list(tensor.dims)}; sizes are 0 or more."
+        )
     in_bytes = tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.HasField("raw_data")
     if in_bytes and tensor.data_type == onnx.TensorProto.STRING:
-        raise UnsupportedModelError(f"In {what} the strings of tensor {name!r} are given as bytes.")
+        raise UnsupportedModelError(
+            f"In {what} the strings of tensor {name!r} are given as bytes; ONNX has them in string_data."
+        )
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         _check_reference(tensor, name, what)
         return
@@ -51,7 +56,9 @@ def _check_reference(tensor: onnx.TensorProto, name: str, what: str) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if not location:
-        raise UnsupportedModelError(f"In {what} the external data of tensor {name!r} has no location.")
+        raise UnsupportedModelError(
+            f"In {what} the external data of tensor {name!r} has no location; save the model again (onnx.save_model)."
+        )
     for key in ("offset", "length"):
         value = entries.get(key, "0")
         if not (value.isascii() and value.isdigit()):

@@ -32,7 +32,9 @@ def weights_path(path: Path) -> Path:
     if found.is_symlink():
         target = found.resolve()
         if target.parent not in (path.parent.resolve(), path.resolve().parent):
-            raise InvalidPathError(f"{found} leads to {target}, outside of the model's folder.")
+            raise InvalidPathError(
+                f"{found} leads to {target}, outside of the model's folder; copy both files to one folder."
+            )
     return found
 
 
@@ -83,10 +85,13 @@ class _Scanner:
 
     def _check_root(self, tag: str, attributes: dict[str, str]) -> None:
         if tag != "net":
-            raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its root element is {tag!r}, not 'net'.")
+            raise UnsupportedModelError(
+                f"{self._path} is no OpenVINO model: its root element is {tag!r}, not 'net'; give the .xml file that "
+                "openvino.save_model wrote."
+            )
         version = attributes.get("version", "")
         if not version.isdigit():
-            raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its version is {version!r}.")
+            raise UnsupportedModelError(f"{self._path} is no OpenVINO model: its version is {version!r}, not a number.")
         if int(version) < _OLDEST:
             raise UnsupportedVersionError(
                 f"{self._path} has IR version {version}; {_OLDEST} or later is needed. Convert the model again."
@@ -96,7 +101,8 @@ class _Scanner:
         text = attributes.get(key, "")
         if not text.isdigit():
             raise UnsupportedModelError(
-                f"In {self._path} the constant {self._constant!r} has the {key} {text!r}, which is no number of bytes."
+                f"In {self._path} the constant {self._constant!r} has the {key} {text!r}, which is no number of bytes; "
+                "convert the model again."
             )
         return int(text)
 

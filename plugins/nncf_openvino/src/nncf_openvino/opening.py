@@ -31,7 +31,7 @@ def open_path(path: Path) -> WorkingModel:
     if end == 0 and not weights.exists():
         return WorkingModel(_read(path, None), Spool())
     if not weights.is_file():
-        raise InvalidPathError(f"{path} needs its weights {weights}, which do not exist.")
+        raise InvalidPathError(f"{path} needs its weights {weights}, which do not exist; copy them beside it.")
     size = weights.stat().st_size
     if end > size:
         beyond = max(stored, key=lambda constant: constant.offset + constant.size)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nncf_core.collecting import collect_items, digests_of, points_of, workers
+from nncf_core.collecting import collect_items, digests_of, mapped, points_of, workers
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
 
@@ -34,9 +34,11 @@ class OpenVINOStatisticsAggregator:
         from nncf_openvino.extraction import extract
         from nncf_openvino.opening import reason_of
         from nncf_openvino.running import session_for
+        from nncf_openvino.wide_convolutions import widen
 
         points = points_of(graph, requests)
         part = extract(model, (), list(dict.fromkeys(points.values())))
+        widen(part.model)
         part, told = digesting(part, digests_of(requests, points, partial(rank_at, part)))
         session = session_for(part, workers()[0])
         failures = (RuntimeError, TypeError, ValueError)
@@ -44,7 +46,7 @@ class OpenVINOStatisticsAggregator:
         def run(feed: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
             return told_by(session.views(feed), told)
 
-        items = map(session.named, inputs)
+        items = mapped(session.named, inputs)
         return collect_items(
             requests, items, run, session.expected, failures, points, reason_of, stateful=session.stateful
         )

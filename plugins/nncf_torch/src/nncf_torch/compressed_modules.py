@@ -4,15 +4,16 @@ A module gets the tensors of :mod:`nncf_torch.stored` as buffers in place of the
 own that has a property of the parameter's name, which decompresses. So everything that reads ``module.weight`` works
 as before: the module's own ``forward``, and code elsewhere that takes the weight of another module. Weights that are
 trained (:mod:`nncf_torch.trained_weights`) stay parameters; there the property rounds. Where there is a mask
-(:mod:`nncf_torch.masks`), the property multiplies by it, before it rounds.
+(:mod:`nncf_torch.masks`), the property multiplies by it, before it rounds. The class of a module whose activations are
+quantized (:mod:`nncf_torch.quantizers`) has a ``__call__`` that starts and ends that, whatever happens in between.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -35,6 +36,29 @@ from nncf_torch.trained_weights import (
 
 _WEIGHTS = "_compressed_weights"
 """Attribute of a module: :class:`~nncf_torch.stored.Stored` by name of the weight."""
+
+_SURROUNDING = "_surrounding"
+"""Attribute of a module: what surrounds its calls."""
+
+
+class Surrounding(Protocol):
+    """Gives what is entered when a module is called, and left whatever happens."""
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """For a call with these arguments."""
+
+
+def surrounding_of(module: nn.Module) -> Surrounding | None:
+    """What surrounds the calls of a module."""
+    return module.__dict__.get(_SURROUNDING)
+
+
+def put_surrounding(module: nn.Module, surrounding: Surrounding) -> None:
+    """Let the calls of a module be surrounded from now on."""
+    module.__dict__[_SURROUNDING] = surrounding
+    _reclass(module)
 
 
 def weights_of(module: nn.Module) -> Mapping[str, Stored]:
@@ -122,15 +146,21 @@ def _make_plain(module: nn.Module, name: str) -> None:
 def _reclass(module: nn.Module) -> None:
     """Give a module the class for the weights that it holds."""
     base, weights, trained = uncompressed_class(module), weights_of(module), trainings_of(module)
-    masks = masks_of(module)
+    masks, surrounded = masks_of(module), surrounding_of(module) is not None
     if weights or trained or masks:
         forget_list(module)
-        module.__class__ = compressed_class(base, tuple(weights), tuple(trained), tuple(masks))
+        module.__class__ = compressed_class(base, tuple(weights), tuple(trained), tuple(masks), surrounded)
         return
     for kind in (_WEIGHTS, TRAINED, MASKS):
         module.__dict__.pop(kind, None)
-    module.__class__ = base
+    module.__class__ = weightless_class(module)
     make_list(module)
+
+
+def weightless_class(module: nn.Module) -> type[nn.Module]:
+    """The class that a module has when its weights are neither compressed nor masked nor trained."""
+    base = uncompressed_class(module)
+    return base if surrounding_of(module) is None else compressed_class(base, (), surrounded=True)
 
 
 def uncompressed_class(module: nn.Module) -> type[nn.Module]:
@@ -151,7 +181,7 @@ class CompressedModule(nn.Module):
         # the class is made at run time: pickle is told how
         state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
         names = tuple(weights_of(self)), tuple(trainings_of(self)), tuple(masks_of(self))
-        return _made_anew, (self._uncompressed_class, *names), state
+        return _made_anew, (self._uncompressed_class, *names, surrounding_of(self) is not None), state
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         # .half() and the like mean the weight, not what it is stored in
@@ -198,41 +228,63 @@ def _taken(name: str) -> AttributeError:
 
 
 def compressed_class(
-    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = (), masked: tuple[str, ...] = ()
+    base: type[nn.Module],
+    names: tuple[str, ...],
+    trained: tuple[str, ...] = (),
+    masked: tuple[str, ...] = (),
+    surrounded: bool = False,
 ) -> type[nn.Module]:
     """A class that is ``base``, but that its weights are decompressed when they are read, masked or rounded.
 
     :param names: of the weights that are decompressed.
     :param trained: of those that are rounded.
     :param masked: of those that have a mask.
+    :param surrounded: whether calls are, see :func:`put_surrounding`.
     """
-    key = base, names, trained, masked
+    key = base, names, trained, masked, surrounded
     if key not in _CLASSES:
         _CLASSES[key] = _made_class(*key)
     return _CLASSES[key]
 
 
-_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...], tuple[str, ...], tuple[str, ...]], type[nn.Module]] = {}
+_CLASSES: dict[tuple[Any, ...], type[nn.Module]] = {}
 
 
 def _made_class(
-    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...], masked: tuple[str, ...]
+    base: type[nn.Module],
+    names: tuple[str, ...],
+    trained: tuple[str, ...],
+    masked: tuple[str, ...],
+    surrounded: bool,
 ) -> type[nn.Module]:
-    members: dict[str, Any] = {name: _property(name) for name in names} | members_of(base)
+    members: dict[str, Any] = {name: _property(name) for name in names}
+    members |= members_of(base) if names or trained or masked else {}
     members |= {name: _masked_property(name) for name in masked}
     members |= {name: _trained_property(name, name in masked) for name in trained}
     members |= {"_uncompressed_class": base, "__module__": base.__module__, "__doc__": base.__doc__}
     if issubclass(base, nn.Embedding) and base.forward is nn.Embedding.forward and "weight" in names + trained:
         members["forward"] = _look_up if names else _look_up_trained
-    title = "Compressed" if names else "Trained" if trained else "Masked"
+    if surrounded:
+        members["__call__"] = _surrounded_call
+    title = "Compressed" if names else "Trained" if trained else "Masked" if masked else ""
     return type(f"{title}{base.__name__}", (CompressedModule, base), members)
 
 
 def _made_anew(
-    base: type[nn.Module], names: tuple[str, ...], trained: tuple[str, ...] = (), masked: tuple[str, ...] = ()
+    base: type[nn.Module],
+    names: tuple[str, ...],
+    trained: tuple[str, ...] = (),
+    masked: tuple[str, ...] = (),
+    surrounded: bool = False,
 ) -> nn.Module:
-    cls = compressed_class(base, names, trained, masked)
+    cls = compressed_class(base, names, trained, masked, surrounded)
     return cls.__new__(cls)
+
+
+def _surrounded_call(self: CompressedModule, *args: Any, **kwargs: Any) -> Any:
+    """Call the module."""
+    with self.__dict__[_SURROUNDING](self, args, kwargs):
+        return self._uncompressed_class.__call__(self, *args, **kwargs)
 
 
 def _look_up(self: nn.Embedding, input: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ def _example(
         return _captured(model, dummy_forward_fn)
     info = config.get("input_info")
     if info is not None:
-        return _described([info] if isinstance(info, Mapping) else list(info))
+        return _fitting(model, _described([info] if isinstance(info, Mapping) else list(info)))
     if loader is not None:
         for item in loader:
             args, kwargs = loader.get_inputs(item)
@@ -91,6 +92,20 @@ def _described(inputs: list[Mapping[str, Any]]) -> Any:
     return {str(name): tensor for name, tensor in zip(names, made, strict=True)}
 
 
+def _fitting(model: nn.Module, example: Any) -> Any:
+    """An input that ``input_info`` tells of, as one of a model."""
+    signature = inspect.signature(model.forward)
+    args, kwargs = ((), example) if isinstance(example, Mapping) else (example, {})
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValidationError(
+            f"input_info does not fit the model: {error}. It has forward{signature}: give an entry for each input, in "
+            "order, or each with the argument's name as 'keyword'."
+        ) from None
+    return example
+
+
 class _CapturedError(Exception):
     """Ends a run of which only the arguments are wanted."""
 
@@ -113,7 +128,5 @@ def _captured(model: nn.Module, run: Callable[[nn.Module], Any]) -> Any:
         raise ValidationError("dummy_forward_fn did not call the model that it was given.")
     args, kwargs = found[0]
     if args and kwargs:
-        import inspect
-
         return dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
     return kwargs or tuple(args)

@@ -13,6 +13,7 @@ from nncf_torch import graph_describing, hook_tracing, module_tracing, structure
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.hook_tracing import Probe
 from nncf_torch.module_model import ModuleModel
+from nncf_torch.naming import with_former_names
 from nncf_torch.places import places
 
 
@@ -22,7 +23,7 @@ def build(model: ModuleModel | GraphModel | Probe) -> Graph:
         return graph_describing.build(model)
     if isinstance(model, Probe):
         return build(model.model)
-    graph = _module_graph(model)
+    graph = with_former_names(_module_graph(model), model.module)
     if not any(isinstance(part, fx.GraphModule) for part in model.module.modules()):
         return graph
     # a GraphModule makes itself anew from its graph and plain attributes: it cannot hold compressed weights itself

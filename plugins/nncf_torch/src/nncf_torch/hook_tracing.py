@@ -24,7 +24,7 @@ from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_of, kind_with, layout_of
-from nncf_torch.compressed_modules import CompressedModule, uncompressed_class, weights_of
+from nncf_torch.compressed_modules import CompressedModule, weightless_class, weights_of
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.geometry import geometry_of
 from nncf_torch.inputs import Call, bound, flat_names
@@ -363,7 +363,7 @@ def _plain_weights(module: nn.Module, values: Mapping[tuple[int, str], torch.Ten
     classes: list[type[nn.Module]] = [type(owner) for owner in changed]
     for owner in changed:
         names = [*weights_of(owner), *trainings_of(owner), *masks_of(owner)]
-        owner.__class__ = uncompressed_class(owner)
+        owner.__class__ = weightless_class(owner)
         for name in names:
             owner.__dict__[name] = values[id(owner), name]
         make_list(owner)
@@ -390,7 +390,7 @@ def _watched_run(
         with watch.watching():
             return run_module(module, call)
     except Exception as error:
-        raise UnsupportedModelError(f"The model does not run on its input: {error}") from error
+        raise UnsupportedModelError(f"The model does not run on its input: {str(error).rstrip('.')}.") from error
 
 
 @frozen(eq=False)

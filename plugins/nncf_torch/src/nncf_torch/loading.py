@@ -47,7 +47,10 @@ def load_state(
         if found
     ]
     if problems and is_resume:
-        raise ValidationError(f"The state is not one of this model; {'; '.join(problems)}.")
+        raise ValidationError(
+            f"The state is not one of this model; {'; '.join(problems)}. Give that of a model of the same config, or "
+            "leave is_resume out to load what fits."
+        )
     if problems:
         nncf_logger.warning("Of the state not all was loaded; %s.", "; ".join(problems))
     model.load_state_dict(fitting, strict=False)

@@ -17,7 +17,10 @@ from nncf_torch.module_model import ModuleModel
 def prepare(model: ModuleModel | GraphModel, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
     """Change a model in place, see :meth:`nncf_core.contracts.PreparingInserter.prepare`."""
     if isinstance(model, ModuleModel) and model.example is None:
-        raise UnsupportedDatasetError("The dataset has no items; the model must be run on one to quantize activations.")
+        raise UnsupportedDatasetError(
+            "To quantize activations the model must be run, and there is nothing to run it on: pass a dataset, and one "
+            "that has items."
+        )
     if isinstance(model, ModuleModel) and way_of(model) == "structure":
         raise ValidationError(
             "backend_params: trace is 'structure', which knows of weights only; 'hooks' and 'export' see activations."

@@ -1,6 +1,6 @@
-"""Quantizers of activations in a module: where they stand, and the hooks that let them act while it runs.
+"""Quantizers of activations in a module: where they stand, and what lets them act while it runs.
 
-The module's class and its ``forward`` stay as they are. The hooks of the module that was quantized start and end a
+The module's ``forward`` stays as it is. Calls of the module that was quantized are surrounded by a
 :class:`~nncf_torch.quantizing_mode.QuantizingMode`, in which the functions that ``forward`` calls get and give
 quantized tensors; so points inside of a ``forward`` are reached, and modules that run several times have quantizers of
 their own for each time. Scale and zero point are parameters of the module that calls the function.
@@ -8,20 +8,21 @@ their own for each time. Scale and zero point are parameters of the module that 
 
 from __future__ import annotations
 
-import threading
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from attrs import frozen
 from torch import fx, nn
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
+from torch.overrides import _pop_mode_temporarily
 from torch.utils import _pytree as pytree
 
 from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import TargetPoint
-from nncf_torch.compressed_modules import read_once
+from nncf_torch.compressed_modules import put_surrounding, read_once, surrounding_of
 from nncf_torch.rounded_weights import hold, tensors_of
 from nncf_torch.tensors import device_of
 
@@ -52,31 +53,45 @@ class PointQuantizer:
     active: bool = True
 
 
-class StartQuantizing:
-    """Forward pre-hook of a quantized module; holds its quantizers."""
+class Quantizing:
+    """What surrounds the calls of a quantized module; it holds the quantizers."""
 
     def __init__(self) -> None:
         self.quantizers: tuple[PointQuantizer, ...] = ()
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Enter the mode.
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """While it lasts, quantizers act.
 
         :raises UnsupportedModelError: when ``torch.compile`` compiles the module, which would miss quantizers.
         """
-        from nncf_torch.quantizing_mode import QuantizingMode
-
         # the first holds while it traces this, the second when it has given up and runs it
-        if torch.compiler.is_dynamo_compiling() or get_eval_frame_callback():
+        is_traced = torch.compiler.is_dynamo_compiling() or get_eval_frame_callback()
+        if is_traced or module._compiled_call_impl is not None:
             raise UnsupportedModelError(
                 "torch.compile does not see the quantizers of a module; compile what torch.export makes of it: "
                 "torch.compile(torch.export.export(model, args).module())."
             )
-        stack = ExitStack()
+        return self._acting(module, _samples_in((*args, *kwargs.values())))
+
+    @contextmanager
+    def _acting(self, module: nn.Module, samples: int) -> Iterator[None]:
+        from nncf_torch.quantizing_mode import QuantizingMode
+
         # the mode knows weights by the tensors that functions get
-        stack.enter_context(read_once(module))
-        samples = _samples_in((*args, *kwargs.values()))
-        stack.enter_context(QuantizingMode(module, self.quantizers, samples).watching())
-        _running().append(stack)
+        with read_once(module), QuantizingMode(module, self.quantizers, samples).watching():
+            yield
+
+
+@contextmanager
+def at_rest(module: nn.Module) -> Iterator[None]:
+    """While this lasts, quantizers of a module that is running do not act: on another model that runs inside of it."""
+    if not is_quantized(module):
+        yield
+        return
+    with _pop_mode_temporarily():
+        yield
 
 
 def _samples_in(values: Any) -> int:
@@ -87,41 +102,19 @@ def _samples_in(values: Any) -> int:
     return max(next((int(tensor.shape[0]) for tensor in found), 1), 1)
 
 
-class EndQuantizing:
-    """Forward hook of a quantized module."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Leave the mode."""
-        if _running():
-            _running().pop().close()
-
-
 def is_quantized(module: nn.Module) -> bool:
     """Whether weights of a module are rounded, and activations quantized, when it runs."""
-    return _hook(module) is not None
-
-
-class _Running(threading.local):
-    stacks: list[ExitStack]
-
-
-_RUNNING = _Running()
-
-
-def _running() -> list[ExitStack]:
-    if not hasattr(_RUNNING, "stacks"):
-        _RUNNING.stacks = []
-    return _RUNNING.stacks
+    return _quantizing(module) is not None
 
 
 def quantizers_of(module: nn.Module) -> tuple[PointQuantizer, ...]:
     """The quantizers of activations that act when this very module runs."""
-    hook = _hook(module)
-    return () if hook is None else hook.quantizers
+    found = _quantizing(module)
+    return () if found is None else found.quantizers
 
 
-def let_quantize(module: nn.Module) -> StartQuantizing:
-    """Give a module the hooks, if it has none.
+def let_quantize(module: nn.Module) -> Quantizing:
+    """Let quantizers act in the calls of a module, if they do not already.
 
     :raises ParameterNotSupportedError: for a graph of calls of modules, which forgets its hooks when it is copied.
     """
@@ -130,12 +123,11 @@ def let_quantize(module: nn.Module) -> StartQuantizing:
             "A GraphModule that calls modules cannot hold quantizers; give the module that it was made of, or export "
             "it and give the program (torch.export.export)."
         )
-    hook = _hook(module)
-    if hook is None:
-        hook = StartQuantizing()
-        module.register_forward_pre_hook(hook, with_kwargs=True)
-        module.register_forward_hook(EndQuantizing(), always_call=True)
-    return hook
+    found = _quantizing(module)
+    if found is None:
+        found = Quantizing()
+        put_surrounding(module, found)
+    return found
 
 
 def add_quantizer(root: nn.Module, name: str, point: TargetPoint, owner: str, quantizer: Quantizer) -> None:
@@ -144,7 +136,7 @@ def add_quantizer(root: nn.Module, name: str, point: TargetPoint, owner: str, qu
     :param owner: path of the module that runs the point's node.
     :raises ParameterNotSupportedError: see :func:`let_quantize`.
     """
-    hook = let_quantize(root)
+    quantizing = let_quantize(root)
     module = root.get_submodule(owner)
     # the name of the function and its number, or the last parts of what an edit was to be called
     prefix = "_".join([*point.node.split("/")[-2:], point.kind.value, str(point.port)])
@@ -153,8 +145,9 @@ def add_quantizer(root: nn.Module, name: str, point: TargetPoint, owner: str, qu
     device = device_of(root)
     hold(module, prefix, *tensors_of(quantizer, device))
     made = PointQuantizer(name, point, owner, prefix, quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
-    hook.quantizers = (*hook.quantizers, made)
+    quantizing.quantizers = (*quantizing.quantizers, made)
 
 
-def _hook(module: nn.Module) -> StartQuantizing | None:
-    return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, StartQuantizing)), None)
+def _quantizing(module: nn.Module) -> Quantizing | None:
+    found = surrounding_of(module)
+    return found if isinstance(found, Quantizing) else None

@@ -37,7 +37,10 @@ def shared_copy(module: nn.Module) -> nn.Module:
     try:
         made: nn.Module = copy.deepcopy(module, memo)
     except Exception as error:
-        raise UnsupportedModelError(f"The model cannot be copied (copy.deepcopy): {error}") from error
+        raise UnsupportedModelError(
+            f"The model cannot be copied: {str(error).rstrip('.')}. Compression leaves it as it is, and works on "
+            "copy.deepcopy(model), which must be possible."
+        ) from error
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nncf_core.collecting import first_of
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.graph import Graph
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -40,7 +41,7 @@ class TorchStatisticsAggregator:
         points = {request.target: _watched(graph, request.target) for request in requests}
         part = extract(model, (), list(dict.fromkeys(points.values())))
         statistics = Statistics()
-        count = 0
+        first = count = first_of(inputs)
         for item in inputs:
             check_item(item, count)
             try:
@@ -59,7 +60,7 @@ class TorchStatisticsAggregator:
                 if request.takes(count) and name in arrays:
                     statistics.aggregator(request).update(arrays[name])
             count += 1
-        if count == 0:
+        if count == first:
             raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
         return statistics
 

@@ -22,7 +22,7 @@ from nncf_torch.masks import MASKS, evaluated, evaluated_weight, mask_parts_of, 
 from nncf_torch.module_model import ModuleModel
 from nncf_torch.opening import is_aten, open_model
 from nncf_torch.places import Place, identity, places
-from nncf_torch.quantizers import PointQuantizer, let_quantize, quantizers_of
+from nncf_torch.quantizers import PointQuantizer, at_rest, let_quantize, quantizers_of
 from nncf_torch.rounded_weights import Rounding, held, put_active, quantizer_from
 from nncf_torch.running import on_device
 
@@ -170,8 +170,9 @@ class ActivationQuantizer:
 
     def enable(self, active: bool) -> None:
         """Let it act, or let tensors through."""
-        hook = let_quantize(self.root)
-        hook.quantizers = tuple(evolve(q, active=active) if q.name == self.name else q for q in hook.quantizers)
+        quantizing = let_quantize(self.root)
+        changed = [evolve(q, active=active) if q.name == self.name else q for q in quantizing.quantizers]
+        quantizing.quantizers = tuple(changed)
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply gradients of scale and zero point from now on."""
@@ -222,7 +223,7 @@ class RunTeacher:
         call = on_device(module, Call(args, kwargs))
         # the original may change its inputs, too
         args, kwargs = pytree.tree_map(_copied, (call.args, dict(call.kwargs)))
-        with torch.no_grad():
+        with at_rest(module), torch.no_grad():
             self._wanted = self._original(*args, **kwargs)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

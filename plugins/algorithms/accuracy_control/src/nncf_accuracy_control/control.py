@@ -98,16 +98,16 @@ class Control:
         self.original = self.evaluator.everything(self.trials.original())
         quantized = self.evaluator.everything(whole)
         self._know(Validated(whole, quantized.metric))
-        evidence = Evidence(self.original, quantized, self._takes_parts())
-        wants_report = self._report_folder() is not None
-        if self._is_enough(quantized.metric):
-            if wants_report:
-                self._rank(self._measure(whole, evidence))
+        advanced, wants_report = self.params.advanced_parameters, self._report_folder() is not None
+        is_enough = self._is_enough(quantized.metric)
+        ranks = wants_report or not (is_enough or advanced.max_num_iterations == 0)
+        self._check_function(ranks)
+        if not ranks:
             return
-        advanced = self.params.advanced_parameters
-        if advanced.max_num_iterations == 0 and not wants_report:
+        measure = self._measure(whole, Evidence(self.original, quantized))
+        if is_enough:
+            self._rank(measure)
             return
-        measure = self._measure(whole, evidence)
         if advanced.tune_hyperparams and self._tune(measure):
             if wants_report:
                 self._rank(measure)
@@ -119,25 +119,33 @@ class Control:
         given = self.params.advanced_parameters.ranking_subset_size
         return measure_for(self.trials, whole, evidence, self.evaluator, self.params.subset_size, given)
 
-    def _takes_parts(self) -> bool:
-        """Whether the function can be asked about a few items; it is asked twice.
+    def _check_function(self, ranks: bool) -> None:
+        """Ask about a few items twice, or, where all of them are to be ranked on, once more about all.
 
-        :raises BadFunctionError: when it does not say the same.
+        :param ranks: whether the function has to take a few, for groups will be ranked.
+        :raises BadFunctionError: when it does not, or does not say the same.
         """
         assert self.original is not None
-        number = min(max(self.evaluator.items // 20, 1), _PROBED)
+        given, items = self.params.advanced_parameters.ranking_subset_size or 0, self.evaluator.items
+        number = items if given >= items else min(max(items // 20, 1), _PROBED)
         indices, deployed = range(number), self.trials.original().deployed()
         try:
-            first = self.evaluator.some(deployed, indices)
+            first = self.original if number == items else self.evaluator.some(deployed, indices)
+            again = self.evaluator.some(deployed, indices)
         except BadFunctionError as error:
-            nncf_logger.info("Groups are ranked without the validation function, which %s on a few items.", error)
-            return False
-        again = self.evaluator.some(deployed, indices)
-        self._same("a few items", first.metric, again.metric)
+            if number == items:
+                raise
+            if not ranks:
+                return
+            raise BadFunctionError(
+                f"{str(error).rstrip('.')} (on {number} of {items} items). Quantizers are ranked on few items: let it "
+                "take any number of them, or set ranking_subset_size of the advanced_accuracy_restorer_parameters to "
+                f"{items}, with which it always gets all."
+            ) from error.__cause__
+        self._same(f"{number} items", first.metric, again.metric)
         if self.original.values is not None and again.values is not None:
             for index, (a, b) in enumerate(zip(self.original.values, again.values, strict=False)):
                 self._same(f"item {index}", float(a), float(b))
-        return True
 
     def _same(self, what: str, first: float, again: float) -> None:
         tolerance = max(1e-5 * max(abs(first), abs(again)), 0.1 * self.params.max_drop)

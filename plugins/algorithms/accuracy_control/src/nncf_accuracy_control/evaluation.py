@@ -71,7 +71,7 @@ class Evaluator:
         try:
             found = self.trials.validation.function(deployed, items)
         except Exception as error:
-            raise BadFunctionError(f"fails: {type(error).__name__}: {error}") from error
+            raise BadFunctionError(f"fails: {type(error).__name__}: {str(error).rstrip('.')}.") from error
         return outcome_of(found, number)
 
 
@@ -98,7 +98,7 @@ def outcome_of(found: Any, items: int) -> Outcome:
     if isinstance(found, tuple):
         if len(found) != 2:
             raise BadFunctionError(
-                f"gives a tuple of {len(found)}; it must give a number, or a tuple of one and a list."
+                f"gives a tuple of {len(found)}; it must give a number, or a tuple of one and a list for its items."
             )
         metric, per_item = found
     number = _number(metric)
@@ -122,7 +122,10 @@ def outcome_of(found: Any, items: int) -> Outcome:
     if all(value is not None for value in numbers):
         array = np.array(numbers, np.float64)
         if not np.isfinite(array).all():
-            raise BadFunctionError(f"gives {array[~np.isfinite(array)][0]} as the metric of an item.")
+            index = int(np.argmin(np.isfinite(array)))
+            raise BadFunctionError(
+                f"gives {array[index]} as the metric of item {index}; give finite numbers, or None for all of them."
+            )
         return Outcome(number, values=array)
     return Outcome(number, outputs=tuple(_outputs(value) for value in values))
 

@@ -91,7 +91,9 @@ class GivenOutputsMeasure:
         def measured() -> float:
             outputs = self.evaluator.some(deployed, self.indices).outputs
             if outputs is None:
-                raise BadFunctionError("gives outputs of some models and none of others.")
+                raise BadFunctionError(
+                    "gives outputs of some models and none of others; give a list beside the metric always, or never."
+                )
             return -float(np.mean(_errors(self.references, outputs)))
 
         return measured
@@ -123,12 +125,10 @@ class Evidence:
 
     :param original: what the function says of the original model.
     :param quantized: of the one that has all edits.
-    :param takes_parts: whether the function can be asked about some of the items.
     """
 
     original: Outcome
     quantized: Outcome
-    takes_parts: bool
 
 
 def measure_for(
@@ -142,24 +142,24 @@ def measure_for(
     :param given: how many the user wants; ``None``: as many as are needed.
     """
     first, second = evidence.original, evidence.quantized
-    if first.outputs is not None and second.outputs is not None and evidence.takes_parts:
+    if first.outputs is not None and second.outputs is not None:
         indices = _largest(_errors(first.outputs, second.outputs), given or min(size, _COMPARED))
         return GivenOutputsMeasure(evaluator, indices, [first.outputs[index] for index in indices])
-    has_values = first.values is not None and second.values is not None and evidence.takes_parts
+    has_values = first.values is not None and second.values is not None
     if not has_values or _is_coarse(first, second):
         try:
             return _by_outputs(trials, quantized, evaluator.items, given or min(size, _COMPARED))
         except (UnsupportedDatasetError, UnsupportedBackendError) as error:
             # items are no inputs, as where they are pairs of one and a label
             nncf_logger.debug("Outputs are not compared: %s", error)
-    if first.values is not None and second.values is not None and evidence.takes_parts:
+    if first.values is not None and second.values is not None:
         indices = _largest(first.values - second.values, given or size)
         # where the metric is the items' mean, it is known on any of them
         known = np.isclose(first.values.mean(), first.metric) and np.isclose(second.values.mean(), second.metric)
         metric = float(first.values[indices].mean()) if known else _metric(trials, evaluator, indices)
         return MetricMeasure(evaluator, indices, metric)
-    step = max(evaluator.items // (given or size), 1) if evidence.takes_parts else 1
-    spread = range(0, evaluator.items, step)[: (given or size) if evidence.takes_parts else evaluator.items]
+    step = max(evaluator.items // (given or size), 1)
+    spread = range(0, evaluator.items, step)[: given or size]
     return MetricMeasure(evaluator, spread, _metric(trials, evaluator, spread))
 
 

@@ -15,10 +15,11 @@ class ConstSparsityController(SparsityController):
     """Masks that stay."""
 
     name = "const_sparsity"
+    nothing = "no weight has zeros to keep, or ignored_scopes and target_scopes leave those that have out"
 
     def __init__(self, trained: TrainedModel, graph: Graph) -> None:
-        masks = {name: mask for name, mask in trained.masks().items() if mask.kind is MaskKind.FIXED}
-        super().__init__(trained, graph, masks)
+        super().__init__(trained, graph, MaskKind.FIXED)
+        self.warn(trained)
 
     @property
     def has_rate(self) -> bool:

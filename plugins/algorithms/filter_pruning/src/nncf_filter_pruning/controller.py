@@ -13,7 +13,12 @@ from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.numerics.arrays import to_host
 from nncf_core.training.contracts import MaskHandle, TrainedModel
-from nncf_core.training.control import CompressionAlgorithmController, CompressionScheduler, CompressionStage
+from nncf_core.training.control import (
+    CompressionAlgorithmController,
+    CompressionScheduler,
+    CompressionStage,
+    share_of,
+)
 from nncf_core.training.statistics import FilterPruningStatistics, NNCFStatistics
 from nncf_core.transformations import FoldMask
 from nncf_filter_pruning import legr
@@ -47,11 +52,21 @@ class FilterPruningController(CompressionAlgorithmController):
         self._frozen = False
         self._coefficients = loaded(self._coupling, self._params)
         self._scheduler: CompressionScheduler = PruningScheduler(self, self._params, params.pruning_init)
+        self.warn(trained, self._idle())
         if trained.is_new:
             if self._params.learned and self._coefficients is None:
                 self._coefficients = self._learned(trained)
             self.set_pruning_level(params.pruning_init)
             params.initializer.run(trained)
+
+    def _idle(self) -> list[str]:
+        """What is allowed, and leads nowhere."""
+        if not self._coupling.clusters:
+            return [
+                "no filter can be pruned: ignored_scopes, target_scopes, prune_first_conv or prune_downsample_convs "
+                "leave all layers out"
+            ]
+        return [] if self._params.target else ["nothing is to be pruned: give a pruning_target"]
 
     @property
     def scheduler(self) -> CompressionScheduler:
@@ -68,10 +83,9 @@ class FilterPruningController(CompressionAlgorithmController):
 
         :raises ValidationError: when it is out of range.
         """
-        if not 0 <= pruning_level < 1:
-            raise ValidationError(f"The pruning level is {pruning_level!r}; it must be from 0 to below 1.")
+        level = share_of("pruning_level", pruning_level)
         if not self._frozen:
-            self._put(chosen(self._coupling, self._params, self._weight, pruning_level, self._coefficients))
+            self._put(chosen(self._coupling, self._params, self._weight, level, self._coefficients))
 
     def freeze(self) -> None:
         """Leave masks as they are from now on."""

@@ -92,6 +92,8 @@ class KnowledgeDistillationController(CompressionAlgorithmController):
         super().__init__(trained.model)
         self._loss = DistillationLoss(trained.teacher(), params.type, params.scale, params.temperature)
         self._scheduler = CompressionScheduler()
+        if params.scale == 0:
+            self.warn(trained, ["scale is 0, and so is the term of the loss: raise it, or leave the section out"])
 
     @property
     def loss(self) -> DistillationLoss:

@@ -13,6 +13,7 @@ import numpy as np
 
 from nncf_core.contracts import Context
 from nncf_core.graph import Graph
+from nncf_core.log import nncf_logger
 from nncf_core.numerics.arrays import space_of
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.training.contracts import TrainedModel
@@ -54,6 +55,8 @@ class MagnitudeSparsity:
                 ones = np.ones(constant.shape, np.bool_)
                 yield InsertMask(constant.name, ones, MaskKind.FIXED, "kept by magnitude")
             return
+        if not found:
+            nncf_logger.warning("%s: %s.", self.name, MagnitudeSparsityController.nothing)
         schedule = params.params
         importance, of_all = IMPORTANCE[schedule.weight_importance], schedule.sparsity_level_setting_mode == "global"
         readers = {constant.name: constant.array for constant in found}

@@ -7,7 +7,8 @@ from typing import Any
 
 from nncf_core.graph import Graph
 from nncf_core.training.contracts import TrainedModel
-from nncf_core.training.sparsity import SparsityController, checked_level
+from nncf_core.training.control import share_of
+from nncf_core.training.sparsity import SparsityController
 from nncf_core.training.sparsity_schedules import SparsityScheduler
 from nncf_core.training.statistics import LayerThreshold, MagnitudeSparsityStatistics, NNCFStatistics
 from nncf_core.transformations import MaskKind
@@ -21,12 +22,12 @@ class MagnitudeSparsityController(SparsityController):
     name = "magnitude_sparsity"
 
     def __init__(self, trained: TrainedModel, graph: Graph, params: MagnitudeSettings) -> None:
-        masks = {name: mask for name, mask in trained.masks().items() if mask.kind is MaskKind.FIXED}
-        super().__init__(trained, graph, masks)
+        super().__init__(trained, graph, MaskKind.FIXED)
         self._params = params.params
-        self._thresholds: dict[str, float] = dict.fromkeys(masks, -1.0)
+        self._thresholds: dict[str, float] = dict.fromkeys(self._masks, -1.0)
         scheduler = SparsityScheduler(self, params.params, SCHEDULE, params.sparsity_init)
         self._scheduler = scheduler
+        self.warn(trained, params.params.idle(SCHEDULE, params.sparsity_init))
         if trained.is_new:
             self.set_sparsity_level(scheduler.current_sparsity_level)
             params.initializer.run(trained)
@@ -40,7 +41,7 @@ class MagnitudeSparsityController(SparsityController):
         """Make the least important share of elements zero; frozen masks stay as they are."""
         if self.frozen:
             return
-        level, importance = checked_level(sparsity_level), IMPORTANCE[self._params.weight_importance]
+        level, importance = share_of("sparsity_level", sparsity_level), IMPORTANCE[self._params.weight_importance]
         of_all = self._params.sparsity_level_setting_mode == "global"
         weights = {name: mask.weight for name, mask in self._masks.items()}
         self._thresholds = thresholds(weights, level, importance, of_all=of_all)

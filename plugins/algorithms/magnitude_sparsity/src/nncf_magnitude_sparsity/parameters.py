@@ -38,6 +38,9 @@ class MagnitudeSettings:
     initializer: Initializer = field(factory=Initializer)
     params: MagnitudeSchedule = field(factory=MagnitudeSchedule)
 
+    def __attrs_post_init__(self) -> None:
+        self.params.check_initial(self.sparsity_init)
+
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object",

@@ -11,7 +11,7 @@ from nncf_core.log import nncf_logger
 from nncf_core.numerics.arrays import Array, space_of
 from nncf_core.training.contracts import MaskHandle, TrainedModel
 from nncf_core.training.control import CompressionStage
-from nncf_core.training.sparsity import SparsityController
+from nncf_core.training.sparsity import TrainedMaskController
 from nncf_core.training.statistics import MovementSparsityStatistics, NNCFStatistics
 from nncf_core.transformations import MaskKind
 from nncf_movement_sparsity.groups import Group, groups_in
@@ -26,23 +26,20 @@ _NONE = -3.0e38
 """A threshold that all scores exceed."""
 
 
-class MovementSparsityController(SparsityController):
+class MovementSparsityController(TrainedMaskController):
     """Raises the threshold that scores have to exceed; in the end heads and channels are removed as a whole."""
 
     name = "movement_sparsity"
 
     def __init__(self, trained: TrainedModel, graph: Graph, params: MovementSettings) -> None:
-        masks = {name: mask for name, mask in trained.masks().items() if mask.kind is MaskKind.SCORED}
-        super().__init__(trained, graph, masks)
+        super().__init__(trained, graph, MaskKind.SCORED, params.compression_lr_multiplier)
         self._params, self._graph = params.params, graph
-        self._loss = ImportanceLoss(list(masks.values()))
+        self._loss = ImportanceLoss(list(self._masks.values()))
         self._threshold = _NONE
-        self._movement = MovementScheduler(self, params.params)
-        self._scheduler = self._movement
-        for mask in masks.values():
-            mask.scale_gradients(1.0 if params.compression_lr_multiplier is None else params.compression_lr_multiplier)
-            if trained.is_new:
-                mask.threshold(_NONE)
+        self._scheduler = MovementScheduler(self, params.params)
+        for mask in self._masks.values() if trained.is_new else ():
+            mask.threshold(_NONE)
+        self.warn(trained)
 
     @property
     def loss(self) -> ImportanceLoss:
@@ -90,13 +87,14 @@ class MovementSparsityController(SparsityController):
             for group in groups_in(self._graph, self._masks):
                 self._resolve(group)
         self.freeze()
+        if self._masks and self.held_sparsity() == 0:
+            nncf_logger.warning(
+                "movement_sparsity: the warm-up is over, and no weight has zeros: raise "
+                "importance_regularization_factor or final_importance_threshold, or the learning rate of scores."
+            )
 
-    def freeze(self) -> None:
-        """Train scores no longer."""
-        super().freeze()
+    def _end_loss(self) -> None:
         self._loss.factor = 0.0
-        for mask in self._masks.values():
-            mask.freeze()
 
     def _resolve(self, group: Group) -> None:
         """Keep units of which any weight keeps something, as a whole; remove the others from all weights."""
@@ -119,11 +117,10 @@ class MovementSparsityController(SparsityController):
             mask.assign(value)
 
     def compression_stage(self) -> CompressionStage:
-        """Partial in the warm-up, and full behind it."""
-        if self._movement.progress >= 1:
-            return CompressionStage.FULLY_COMPRESSED
-        begun = self._movement.current_epoch >= self._params.warmup_start_epoch
-        return CompressionStage.PARTIALLY_COMPRESSED if begun else CompressionStage.UNCOMPRESSED
+        """Fully compressed behind the warm-up, where the model has zeros then."""
+        if self.held_sparsity() == 0:
+            return CompressionStage.UNCOMPRESSED
+        return CompressionStage.FULLY_COMPRESSED if self.frozen else CompressionStage.PARTIALLY_COMPRESSED
 
     def statistics(self, quickly_collected_only: bool = False) -> NNCFStatistics:
         """Shares of zeros, threshold and factor."""
@@ -137,7 +134,6 @@ class MovementSparsityController(SparsityController):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         super().load_state(state)
-        self._loss.load_state(state["loss"])
         self._threshold = state["threshold"]
 
 

@@ -45,17 +45,11 @@ class MovementScheduler(CompressionScheduler):
 
     def epoch_step(self, next_epoch: int | None = None) -> None:
         """An epoch begins."""
+        super().epoch_step(next_epoch)
         if self._schedule.steps_per_epoch is None and self._steps_in_epoch:
             self._steps_per_epoch = self._steps_in_epoch
         self._steps_in_epoch = 0
-        super().epoch_step(next_epoch)
         self._set(self.current_epoch)
-
-    @property
-    def progress(self) -> float:
-        """How much of the warm-up has passed, 0 to 1; by whole epochs."""
-        start, end = self._schedule.warmup_start_epoch, self._schedule.warmup_end_epoch
-        return min(max((self.current_epoch - start) / (end - start), 0.0), 1.0)
 
     def _set(self, epoch: float) -> None:
         schedule = self._schedule

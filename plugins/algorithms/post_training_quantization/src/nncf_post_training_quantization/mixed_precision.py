@@ -59,7 +59,8 @@ def overrides(
     missing = [name for name in names if name not in traces]
     if missing:
         raise ValidationError(
-            f"There is no trace of {', '.join(map(repr, missing[:5]))}; these have one: {list(traces)}."
+            f"mixed_precision: there is no trace of {', '.join(map(repr, missing[:5]))}; these have one: "
+            f"{', '.join(map(repr, list(traces)[:5])) or 'none'}. Name weights as the model does, or leave traces out."
         )
     choices = [
         Choice(

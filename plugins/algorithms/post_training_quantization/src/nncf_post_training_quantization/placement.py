@@ -62,7 +62,7 @@ class QuantizedWeight:
     @property
     def names(self) -> frozenset[str]:
         """The names that overrides may know it by."""
-        return frozenset({self.constant.name, *(node.name for node, _ in self.users)})
+        return frozenset({self.constant.name}).union(*(node.names for node, _ in self.users))
 
     @property
     def layout(self) -> WeightLayout:

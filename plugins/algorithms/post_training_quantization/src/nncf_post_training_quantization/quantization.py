@@ -41,7 +41,7 @@ def requests(graph: Graph, settings: Settings, context: Context) -> Sequence[Sta
     wanted = [
         request
         for tensor in placement.tensors
-        for request in _own(settings, tensor).estimator.requests(point_of(graph, tensor.source), batched)
+        for request in _own(graph, settings, tensor).estimator.requests(point_of(graph, tensor.source), batched)
     ]
     if settings.correction is Correction.FAST:
         wanted += [bias.mean for bias in biases_of(graph, placement.nodes, context, settings.all_biases, shared=True)]
@@ -67,7 +67,10 @@ def transformations(
         wanted = settings.given.mixed_precision
         settings = settings.with_overrides(mixed_precision.overrides(graph, placement, settings, wanted, context))
     if not placement.nodes:
-        nncf_logger.warning("The model has no operator that its runtime would compute with integers.")
+        nncf_logger.warning(
+            "Nothing is quantized: the model has no operator that its runtime would compute with integers, or ignored "
+            "and target scopes of the quantization leave all of them out."
+        )
         return
     if settings.float8 is None and not settings.weights.estimator.symmetric and not setup.weight_zero_points:
         nncf_logger.warning(
@@ -77,7 +80,7 @@ def transformations(
     batched = _batched(settings, context)
     quantizers: dict[str, Quantizer] = {}
     for tensor in placement.tensors:
-        own = _own(settings, tensor)
+        own = _own(graph, settings, tensor)
         low, high = _ends(graph, statistics, own, tensor, batched)
         quantizer = quantizers[tensor.tensor] = _quantizer(low, high, own, tensor, setup)
         for target in tensor.points:
@@ -187,18 +190,18 @@ def _is_wanted(graph: Graph, settings: Settings, tensor: QuantizedTensor) -> boo
     """Whether the user does not want a tensor left in floating point."""
     if not settings.quantize_inputs and is_input(graph, tensor.source):
         return False
-    return settings.of("activations", _points_of(tensor)) is not None
+    return settings.of("activations", _points_of(graph, tensor)) is not None
 
 
-def _own(settings: Settings, tensor: QuantizedTensor) -> Settings:
+def _own(graph: Graph, settings: Settings, tensor: QuantizedTensor) -> Settings:
     """The settings of a tensor that is quantized."""
-    own = settings.of("activations", _points_of(tensor))
+    own = settings.of("activations", _points_of(graph, tensor))
     assert own is not None
     return own
 
 
-def _points_of(tensor: QuantizedTensor) -> set[str]:
-    return {name for point in tensor.points for name in (point.node, str(point))}
+def _points_of(graph: Graph, tensor: QuantizedTensor) -> set[str]:
+    return {name for point in tensor.points for name in (*graph.node(point.node).names, str(point))}
 
 
 def _batched(settings: Settings, context: Context) -> bool:

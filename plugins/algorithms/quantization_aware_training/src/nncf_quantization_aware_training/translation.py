@@ -38,7 +38,8 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
     return {
         "algorithm": ALGORITHM,
         "preset": params.preset,
-        "target_device": params.target_device,
+        # NNCF 2: a device that restricts nothing
+        "target_device": "ANY" if params.target_device == "TRIAL" else params.target_device,
         "subset_size": max(samples, default=RangeInit().num_init_samples),
         "batches_count": True,
         "quantize_inputs": params.quantize_inputs,
@@ -160,9 +161,13 @@ def _traces(path: Path) -> dict[str, float]:
     except OSError as error:
         raise InvalidPathError(f"Cannot read the traces {path}: {error}.") from None
     except ValueError as error:
-        raise ValidationError(f"{path} is not JSON: {error}.") from None
+        raise ValidationError(
+            f"{path} is not JSON: {error}; it must hold an object of names of weights and mean traces."
+        ) from None
     if not isinstance(found, dict) or not all(isinstance(value, (int, float)) for value in found.values()):
-        raise ValidationError(f"{path} holds no traces: a JSON object of names of weights and mean traces.")
+        raise ValidationError(
+            f"{path} holds no traces; it must hold a JSON object of names of weights and mean traces."
+        )
     return {name: float(value) for name, value in found.items()}
 
 

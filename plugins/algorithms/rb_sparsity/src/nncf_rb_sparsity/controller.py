@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
-from typing import Any
 
 from nncf_core.graph import Graph
 from nncf_core.training.contracts import TrainedModel
+from nncf_core.training.control import share_of
 from nncf_core.training.regularization import SparsityLoss, groups_of
-from nncf_core.training.sparsity import SparsityController, checked_level
+from nncf_core.training.sparsity import TrainedMaskController
 from nncf_core.training.sparsity_schedules import SparsityScheduler
 from nncf_core.training.statistics import NNCFStatistics, RBSparsityStatistics
 from nncf_core.transformations import MaskKind
 from nncf_rb_sparsity.parameters import SCHEDULE, RBSettings
 
 
-class RBSparsityController(SparsityController):
+class RBSparsityController(TrainedMaskController):
     """Lets the schedule set what the loss leads to."""
 
     name = "rb_sparsity"
 
     def __init__(self, trained: TrainedModel, graph: Graph, params: RBSettings) -> None:
-        masks = {name: mask for name, mask in trained.masks().items() if mask.kind is MaskKind.SAMPLED}
-        super().__init__(trained, graph, masks)
-        groups = groups_of(masks, of_all=params.params.sparsity_level_setting_mode == "global")
+        super().__init__(trained, graph, MaskKind.SAMPLED, params.compression_lr_multiplier)
+        groups = groups_of(self._masks, of_all=params.params.sparsity_level_setting_mode == "global")
         scheduler = SparsityScheduler(self, params.params, SCHEDULE, params.sparsity_init)
         self._loss = SparsityLoss(groups, scheduler.current_sparsity_level)
         self._scheduler = scheduler
-        for mask in masks.values():
-            mask.scale_gradients(1.0 if params.compression_lr_multiplier is None else params.compression_lr_multiplier)
+        self.warn(trained, params.params.idle(SCHEDULE, params.sparsity_init, lag=1))
 
     @property
     def loss(self) -> SparsityLoss:
@@ -38,19 +35,13 @@ class RBSparsityController(SparsityController):
 
     def set_sparsity_level(self, sparsity_level: float) -> None:
         """Let the loss lead to another share of zeros from now on."""
-        self._loss.target = checked_level(sparsity_level)
+        self._loss.target = share_of("sparsity_level", sparsity_level)
 
-    def freeze(self) -> None:
-        """From now on masks are those of evaluation, and the loss is zero."""
-        if self.frozen:
-            return
-        super().freeze()
+    def _end_loss(self) -> None:
         self._loss.enabled = False
-        for mask in self._masks.values():
-            mask.freeze()
 
     def statistics(self, quickly_collected_only: bool = False) -> NNCFStatistics:
-        """Shares of zeros, and the mean probability of an element to be one."""
+        """Shares of zeros, and the mean probability of an element to be zero."""
         zeros, elements = 0.0, 0
         for mask in self._masks.values():
             scores = mask.parameters().detach()
@@ -59,8 +50,3 @@ class RBSparsityController(SparsityController):
         probability = zeros / elements if elements else 0.0
         found = RBSparsityStatistics(self.model_statistics(), self.target_level, probability)
         return NNCFStatistics.of(self.name, found)
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        super().load_state(state)
-        self._loss.load_state(state["loss"])

@@ -26,6 +26,9 @@ class RBSettings:
     params: SparsitySchedule = field(factory=SparsitySchedule)
     compression_lr_multiplier: float | None = None
 
+    def __attrs_post_init__(self) -> None:
+        self.params.check_initial(self.sparsity_init)
+
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object",

@@ -37,6 +37,7 @@ class SmoothQuant:
 
     name: ClassVar[str] = "smooth_quant"
     parameters: ClassVar[type] = SmoothQuantSettings
+    looks_ahead: ClassVar[bool] = True
 
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
@@ -53,12 +54,17 @@ class SmoothQuant:
     def requests(
         self, graph: Graph, params: SmoothQuantSettings, context: Context, round_index: int
     ) -> Sequence[StatisticsRequest]:
-        """Range and mean square of each channel."""
-        return [
+        """Range and mean square of each channel, and what says what the next section asks for."""
+        from nncf_core.divided import needed
+
+        tensors = _scalable(graph, params, context)
+        own = [
             StatisticsRequest(point_of(graph, tensor.tensor), kind, tensor.axis)
-            for tensor in _scalable(graph, params, context)
+            for tensor in tensors
             for kind in _KINDS
         ]
+        # without these, there is nothing to look at
+        return [*own, *needed(context.ahead, graph, _axes(tensors))] if own else []
 
     def transformations(
         self,
@@ -73,12 +79,14 @@ class SmoothQuant:
         :raises ValidationError: when a range is not finite.
         """
         from nncf_core.channel_scaling import fits
+        from nncf_core.divided import behind
         from nncf_smooth_quant.choice import Ranges, choose
 
         factors: dict[str, list[np.ndarray]] = {}
         reasons: dict[str, list[str]] = {}
         inserted: list[InsertMultiply] = []
         evened: list[bool] = []  # whether it took a product
+        divided: dict[str, np.ndarray] = {}
         tensors = _scalable(graph, params, context)
         for tensor in context.progress.track(tensors, "Equalizing channels", len(tensors)):
             point = point_of(graph, tensor.tensor)
@@ -97,6 +105,8 @@ class SmoothQuant:
             shares = (*tensor.before, *tensor.after)
             if not all(share.constant.dtype in ("float32", "float64") for share in shares):
                 chosen = np.exp2(np.rint(np.log2(chosen)))  # few digits, which powers of two leave as they are
+            for name in tensor.divided:
+                divided[name] = divided.get(name, 1) * chosen
             for target in tensor.points:
                 factor = (1 / chosen).reshape(-1, *[1] * tensor.behind)
                 name = f"{target.node}/nncf_smooth_quant"
@@ -117,9 +127,16 @@ class SmoothQuant:
             yield ReplaceConstant(name, value, "evens out channels of " + ", ".join(reasons[name]))
             constant.release()
         yield from inserted
+        if not any(evened):  # operators that are new have statistics of their own
+            context.carry(behind(statistics, context.ahead, graph, _axes(tensors), divided))
         if evened:
             products = f", of {sum(evened)} by a product" if any(evened) else ""
             context.note(f"Channels of {len(evened)} tensors are evened out before quantization{products}.")
+
+
+def _axes(tensors: Sequence[Scalable]) -> dict[str, int]:
+    """Axes of the channels of tensors that constants divide."""
+    return {name: tensor.axis for tensor in tensors for name in tensor.divided}
 
 
 def _scalable(graph: Graph, params: SmoothQuantSettings, context: Context) -> list[Scalable]:

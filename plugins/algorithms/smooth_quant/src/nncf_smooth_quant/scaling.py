@@ -25,6 +25,7 @@ class Scalable:
     :param after: what undoes that; nothing where a product has to be inserted for it.
     :param points: where an operator of its own divides the tensor; none when constants do.
     :param behind: number of axes behind that of the channels.
+    :param divided: names of the tensors that are divided, where constants do: itself, and those between it and them.
     """
 
     tensor: str
@@ -34,6 +35,7 @@ class Scalable:
     after: tuple[Share, ...]
     points: tuple[TargetPoint, ...] = ()
     behind: int = 0
+    divided: tuple[str, ...] = ()
 
 
 def find(
@@ -57,7 +59,8 @@ def find(
             worth_it |= bool(after) or _is_quantized_result(graph, node, port, setup, gates)
         before = finder.before(port.tensor, behind) if worth_it else None
         if before and (after or context.takes_multiplication(point_of(graph, port.tensor))):
-            yield Scalable(port.tensor, kind, axis, before, after, behind=behind)
+            divided = finder.divided(port.tensor, behind)
+            yield Scalable(port.tensor, kind, axis, before, after, behind=behind, divided=divided)
         elif kind in inserting:
             points, after = finder.layers(port.tensor, behind, context)
             if points:

@@ -132,7 +132,10 @@ def histogram_of(
         block = view[units, :, columns].astype(np.float32)
         lo, hi = block.min(axis=1, keepdims=True), block.max(axis=1, keepdims=True)
         if not (np.all(lo >= -LARGEST) and np.all(hi <= LARGEST)):
-            raise ValidationError(f"The weight {name!r} holds an element that is not finite or larger than 2^126.")
+            raise ValidationError(
+                f"The weight {name!r} holds an element that is not finite or larger than 2^126; exclude it with "
+                "ignored_scope."
+            )
         extreme = np.where(-lo >= hi, lo, hi)
         counts = np.square(extreme, dtype=np.float64)
         if by_group is not None:
