@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from nncf_core.cli import main
 from tests.cli.models import MAKERS, onnx_model, openvino_model
 
+DIGITS = Path(__file__).parents[2] / "models/digits_transformer.onnx"
+
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name, f"nncf_{name}")) for name in MAKERS]
 
 
@@ -49,6 +51,15 @@ def test_the_result_is_shown(framework: str, tmp_path: Path) -> None:
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
     data = json.loads(nncf("compress-weights", model, "-o", tmp_path / f"small{suffix}", "--json").stdout)
     assert data["verification"]["passed"]
+
+
+@pytest.mark.needs("onnx", "nncf_onnx")
+@pytest.mark.parametrize("mode", ["int8_asym", "int4_sym", "nf4", "fp8_e4m3"])
+def test_tables_of_codes_pass(mode: str, tmp_path: Path) -> None:
+    """A Gather of codes gives codes, which are no rows of the table of floats."""
+    result = nncf("compress-weights", DIGITS, "-o", tmp_path / "small.onnx", "--mode", mode)
+    assert result.exit_code == 0, result.output
+    assert "layers: yes, " in result.stdout
 
 
 @pytest.mark.parametrize("before", [None, "another model"])

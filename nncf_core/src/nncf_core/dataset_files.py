@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from zipfile import BadZipFile
@@ -15,6 +15,7 @@ from nncf_core.dataset import Dataset
 from nncf_core.errors import (
     InstallationError,
     InvalidPathError,
+    NNCFError,
     UnsupportedDatasetError,
     ValidationError,
     sentence,
@@ -127,13 +128,16 @@ def _loaded(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         raise InvalidPathError(f"There is no dataset file {path}; correct its name.") from None
     except (OSError, EOFError, ValueError, AttributeError, BadZipFile) as error:
         writer = "savez" if path.suffix.lower() == ".npz" else "save"
+        # numpy's advice is to run code that the file may hold
+        why = "it holds objects, or is none." if "pickle" in str(error) else sentence(error)
         raise UnsupportedDatasetError(
-            f"{path} is not an {path.suffix.lower()} file of plain arrays: {sentence(error)} "
-            f"Write it by numpy.{writer}."
+            f"{path} is not an {path.suffix.lower()} file of plain arrays: {why} Write it by numpy.{writer}."
         ) from None
 
 
 def _samples(path: Path, arrays: Mapping[str, np.ndarray]) -> Data:
+    if not arrays:
+        raise UnsupportedDatasetError(f"{path} holds no arrays; write it by numpy.savez(path, name=array).")
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise UnsupportedDatasetError(
@@ -175,7 +179,9 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
             f"known; this one has {shapes}. Give arrays (.npz), or module:function."
         )
     height, width, channels, first = place
-    scale, mean, std = (_numbers(options, key, default) for key, default in zip(_IMAGE, (255.0, 0.0, 1.0), strict=True))
+    scale, mean, std = (
+        _of_channels(options, key, default, channels) for key, default in zip(_IMAGE, (255.0, 0.0, 1.0), strict=True)
+    )
     name, dtype = ports[0].name, ports[0].dtype or "float32"
 
     def item(file: Path) -> dict[str, np.ndarray]:
@@ -192,6 +198,19 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
         return {name: array[None].astype(dtype)}
 
     return Dataset(files, item)
+
+
+def _of_channels(options: Mapping[str, str], name: str, default: float, channels: int) -> np.ndarray:
+    """A number, or one for each channel; not zero, where pixels are divided by it."""
+    values = _numbers(options, name, default)
+    if values.size not in (1, channels):
+        raise ValidationError(
+            f"The option {name} has {values.size} numbers; the model's images have {channels} channels: give one "
+            "number, or one for each."
+        )
+    if not np.isfinite(values).all() or (name != "mean" and not np.all(values)):
+        raise ValidationError(f"The option {name} is {options[name]}; pixels cannot be divided by it: give others.")
+    return values
 
 
 def _image_place(shape: tuple[int | None, ...] | None) -> tuple[int, int, int, bool] | None:
@@ -268,18 +287,45 @@ def _from_function(source: str) -> Data:
     function = user_object(source, "The dataset")
     try:
         made = function() if callable(function) else function
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnsupportedDatasetError(
             f"The dataset {source}: the function fails with {error!r}; correct it. It is called without arguments."
         ) from error
     if isinstance(made, Dataset):
-        return made
+        return Dataset(_Guarded(source, made))
     if not isinstance(made, Iterable):
         raise UnsupportedDatasetError(
             f"The dataset {source} gave a {type(made).__name__}, not an iterable of samples; "
             "let it return or yield them."
         )
-    return Dataset(made)
+    return Dataset(_Guarded(source, Dataset(made)))
+
+
+class _Guarded:
+    """The inputs that a user's dataset gives; where its code fails, the item is named."""
+
+    def __init__(self, source: str, dataset: Data) -> None:
+        self._source, self._dataset = source, dataset
+        self.batch_size = dataset.get_batch_size()
+
+    def __iter__(self) -> Iterator[Any]:
+        count = 0
+        try:
+            for item in self._dataset.get_inference_data():
+                yield item
+                count += 1
+        except (Exception, SystemExit) as error:
+            if isinstance(error, NNCFError):
+                raise
+            raise UnsupportedDatasetError(
+                f"The dataset {self._source} fails at item {count} with {error!r}; correct it."
+            ) from error
+
+    def __len__(self) -> int:
+        length = self._dataset.get_length()
+        if length is None:
+            raise TypeError("the source has no length")
+        return length
 
 
 def _numbers(options: Mapping[str, str], name: str, default: float) -> np.ndarray:
@@ -291,7 +337,7 @@ def _numbers(options: Mapping[str, str], name: str, default: float) -> np.ndarra
         values = np.asarray([float(part) for part in text.split(",")], np.float32)
     except ValueError:
         raise ValidationError(
-            f"The option {name} is {text!r}; give a number, or one for each channel: 0.5,0.5,0.5"
+            f"The option {name} is {text!r}; give a number, or for images one for each channel: 0.5,0.5,0.5."
         ) from None
     return values[0] if values.size == 1 else values
 

@@ -18,6 +18,7 @@ from attrs import fields_dict, frozen
 
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
+    DescribingAlgorithm,
     FinishingInserter,
     GraphBuilder,
     Model,
@@ -114,7 +115,7 @@ def run(
         with _streaming(builder, working, output):
             working, first = _executed(this, steps, model, working, consume, validation)
             working = _finished(this, steps, working, entries)
-            _record(builder, working, steps, entries)
+            _record(builder, working, steps, entries, dataset is not None)
             if output is not None:
                 builder.save(working, output)
         noted.lap("saving")
@@ -162,12 +163,27 @@ def _streaming(builder: GraphBuilder, model: Model, output: Path | None) -> Abst
         return nullcontext()
 
 
-def _record(builder: GraphBuilder, model: Model, steps: Iterable[Step], entries: Sequence[PlanEntry]) -> None:
-    if isinstance(builder, Recorder):
-        changed = {entry.algorithm for entry in entries}
-        for step in steps:
-            if step.algorithm.name in changed:
-                builder.record(model, step.algorithm.name, step.described())
+_METHODS = ("awq", "scale_estimation", "gptq", "lora_correction")
+"""Algorithms that are arguments of :func:`nncf.compress_weights`, and recorded as such."""
+
+
+def _record(
+    builder: GraphBuilder, model: Model, steps: Sequence[Step], entries: Sequence[PlanEntry], has_data: bool
+) -> None:
+    if not isinstance(builder, Recorder):
+        return
+    changed = {entry.algorithm for entry in entries}
+    names = {step.algorithm.name for step in steps}
+    for step in steps:
+        algorithm = step.algorithm
+        if algorithm.name not in changed:
+            continue
+        parameters = step.described()
+        if isinstance(algorithm, DescribingAlgorithm):
+            parameters |= algorithm.effective(step.params, has_data or step.statistics_path is not None)
+        if algorithm.name == "weight_compression":
+            parameters |= {method: method in names for method in _METHODS}
+        builder.record(model, algorithm.name, parameters)
 
 
 def make_plan(

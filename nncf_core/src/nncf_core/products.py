@@ -37,7 +37,9 @@ def by_arithmetic(
         found = given.astype(np.float32, copy=False) @ matrix.astype(np.float32, copy=False) if fits else None
     else:
         return None
-    return found if found is not None and found.shape == arrays[TargetPoint(node.name)].shape else None
+    result = arrays[TargetPoint(node.name)]
+    # codes of 8 bits are no floats, which numpy's own types and those of others are told by
+    return found if found is not None and found.shape == result.shape and result.dtype.kind in "fV" else None
 
 
 def _axes(port: Port) -> tuple[int, int] | None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool, **sources: str | None) -> None:
     """Do the run of the file LOCK again, and compare the bytes.
 
-    Says what differs: versions, the model, the data, and bytes of the result. Ends with 0 where the bytes are the
-    same, with 1 where they are not. Without --output nothing is kept.
+    Says what differs: versions, the model, the data, bytes of the result, and of the file that lies beside LOCK. Ends
+    with 0 where the bytes are the same, with 1 where they are not. Without --output nothing is kept.
 
     \b
     Examples:
@@ -50,7 +50,8 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool
         prefix=".reproduce.", suffix=".tmp", dir=None if output is None else output.parent
     ) as folder:
         found, differences = run.again(Path(folder))
-        same = found is not None and dict(found.outputs) == dict(known.outputs)
+        differences = [*differences, *_beside(lock, known)]
+        same = found is not None and dict(found.outputs) == dict(known.outputs) and not _beside(lock, known)
         if output is not None and found is not None:
             _keep(Path(folder) / Path(known.output).name, output, found.outputs)
     if as_json:
@@ -60,7 +61,9 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool
         for line in differences:
             click.echo(f"differs: {line}")
         if same:
-            click.echo(f"The same bytes: {', '.join(known.outputs)}")
+            gone = [name for name in known.outputs if not (lock.parent / name).exists()]
+            note = f" ({', '.join(gone)} no longer beside {lock.name})" if gone else ""
+            click.echo(f"The same bytes: {', '.join(known.outputs)}{note}")
     if not same:
         reason = "; ".join(differences)
         raise VerificationError(
@@ -163,6 +166,18 @@ class _Run:
             home = self.metric_file.absolute().parents[function.partition(":")[0].count(".")]
             metric = UserMetric.of(function, self.validation_dataset, own, self.model, home)
         return Witnesses.of(dataset, metric, {"dataset": self.dataset, "dataset_options": options})
+
+
+def _beside(lock: Path, known: Lock) -> list[str]:
+    """What differs of the files that the run wrote, as far as they lie beside their lock file."""
+    from nncf_core.locking import digest_of_file
+
+    found = {name: lock.parent / name for name in known.outputs}
+    return [
+        f"{path} has other bytes than the run wrote"
+        for name, path in found.items()
+        if path.is_file() and digest_of_file(path) != known.outputs[name]
+    ]
 
 
 def _options(data: Data | None) -> list[str]:
