@@ -92,7 +92,7 @@ def test_images_need_an_input_for_images(tmp_path: Path) -> None:
     for name, text in (("scale", "0"), ("std", "0"), ("mean", "nan")):
         with pytest.raises(ValidationError, match=f"The option {name} is {text}; .*give others"):
             items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), **{name: text})
-    with pytest.raises(ValidationError, match="The option std has 2 numbers.*1 channels: give one number, or one for"):
+    with pytest.raises(ValidationError, match=r"The option std has 2 numbers.*1 channels: give one number, or one for"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), std="1,2")
     (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(UnsupportedDatasetError, match=r"b\.png is not an image"):
