@@ -84,6 +84,25 @@ def test_with_a_dataset(quantized: tuple[Path, Path]) -> None:
     assert nncf("reproduce", lock, "--dataset", elsewhere).exit_code == 0
 
 
+def test_data_of_another_name(quantized: tuple[Path, Path]) -> None:
+    lock, data = quantized
+    assert nncf("reproduce", lock, "--dataset", data.rename(data.with_name("moved.npz"))).exit_code == 0
+
+
+def test_a_result_that_was_changed_since(quantized: tuple[Path, Path]) -> None:
+    lock, _ = quantized
+    output = lock.with_name("small.onnx")
+    output.write_bytes(output.read_bytes() + b"x")
+    result = nncf("reproduce", lock)
+    assert result.exit_code == 1
+    assert f"differs: {output} has other bytes than the run wrote" in result.stdout
+    output.unlink()
+    assert (
+        "The same bytes: small.onnx (small.onnx no longer beside small.onnx.lock.json)"
+        in nncf("reproduce", lock).stdout
+    )
+
+
 def test_other_data_or_another_model(quantized: tuple[Path, Path], tmp_path: Path) -> None:
     lock, data = quantized
     np.savez(data, x=rows() * 2)

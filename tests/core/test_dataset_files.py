@@ -89,6 +89,11 @@ def test_images_need_an_input_for_images(tmp_path: Path) -> None:
         items(tmp_path, of(("x", "float32", (None, 64))))
     with pytest.raises(ValidationError, match="The option mean is 'grey'"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), mean="grey")
+    for name, text in (("scale", "0"), ("std", "0"), ("mean", "nan")):
+        with pytest.raises(ValidationError, match=f"The option {name} is {text}; .*give others"):
+            items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), **{name: text})
+    with pytest.raises(ValidationError, match=r"The option std has 2 numbers.*1 channels: give one number, or one for"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), std="1,2")
     (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(UnsupportedDatasetError, match=r"b\.png is not an image"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
@@ -131,7 +136,9 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
 def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = ["import nncf", "def rows():", "    yield from [1, 2]", "def whole():", "    return nncf.Dataset([3], str)"]
-    code += ["def broken():", "    raise RuntimeError('no such folder')"]
+    code += ["def broken():", "    raise RuntimeError('no such folder')", "def leaving():", "    raise SystemExit(5)"]
+    code += ["def short():", "    yield 1", "    raise OSError('disk gone')"]
+    code += ["def unfit():", "    return nncf.Dataset([{'a': 1}, {}], lambda item: item['a'])"]
     (tmp_path / "my_calibration_data.py").write_text("\n".join([*code, "number = 4"]))
     assert items("my_calibration_data:rows") == [1, 2]
     assert items("my_calibration_data:whole") == ["3"]
@@ -140,6 +147,9 @@ def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "my_calibration_data:columns": "has no 'columns'",
         "my_calibration_data:number": "gave a int",
         "my_calibration_data:broken": "fails with RuntimeError\\('no such folder'\\)",
+        "my_calibration_data:leaving": "fails with SystemExit\\(5\\)",
+        "my_calibration_data:short": "fails at item 1 with OSError\\('disk gone'\\); correct it",
+        "my_calibration_data:unfit": "fails at item 1 with KeyError\\('a'\\)",
         "not_a_module_at_all:rows": "there is no module",
     }.items():
         with pytest.raises((InvalidPathError, UnsupportedDatasetError), match=message):

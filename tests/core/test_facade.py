@@ -194,6 +194,8 @@ def test_what_no_installed_plugin_provides_says_so() -> None:
         nncf.strip(object(), strip_format="thin")
     with pytest.raises(nncf.UnsupportedDatasetError, match=r"nncf\.Dataset"):
         nncf.compress_weights(object(), dataset=[1])
+    with pytest.raises(nncf.UnsupportedDatasetError, match="has no items"):
+        nncf.compress_weights(object(), dataset=nncf.Dataset([]))
 
 
 @pytest.mark.needs("mypy")

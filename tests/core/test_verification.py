@@ -227,12 +227,34 @@ def test_a_model_that_memory_does_not_hold(framework: str, tmp_path: Path, monke
     make, suffix = MAKERS[framework]
     source = make(tmp_path / f"model{suffix}")
     output, notes = compressed(source, WEIGHTS)
-    for module in ("running", "verifying"):
-        monkeypatch.setattr(f"nncf_core.{module}.free_memory", lambda: 10_000)
+    monkeypatch.setattr("nncf_core.running.free_memory", lambda: 10_000)
     certificate = verify(source, output, notes)
     assert results(certificate) == {"stored": True, "run": None, "layers": True}
     assert "3 layers give" in str(certificate)
     assert "on random inputs" in str(certificate)
+    monkeypatch.setattr("nncf_core.verifying.free_memory", lambda: 10_000)
+    certificate = verify(source, output, notes)
+    assert results(certificate) == {"stored": True, "run": None, "layers": None}
+    assert "3 too large for the memory that is free" in str(certificate)
+
+
+@pytest.mark.needs("nncf_openvino")
+def test_an_original_that_overflows(tmp_path: Path) -> None:
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    random = np.random.default_rng(0)
+    x = y = ops.parameter([1, 32], np.float32)
+    for _ in range(3):
+        y = ops.matmul(y, ops.constant((random.standard_normal((32, 32)) * 1e15).astype(np.float32)), False, True)
+    source = tmp_path / "model.xml"
+    ov.save_model(ov.Model([ops.result(y)], [x], "main"), source, compress_to_fp16=False)
+    output, notes = compressed(source, WEIGHTS)
+    certificate = verify(source, output, notes)
+    assert results(certificate) == {"stored": True, "run": True, "layers": True}
+    assert "holds NaN or infinite numbers, as that of the original does" in str(certificate)
+    assert "2 of 3 layers give" in str(certificate)
+    assert "1 with NaN or infinite numbers" in str(certificate)
 
 
 @pytest.mark.needs("nncf_onnx")

@@ -13,6 +13,7 @@ from nncf_core.advanced import (
 from nncf_core.dataset import Dataset, check_dataset
 from nncf_core.errors import (
     ParameterNotSupportedError,
+    UnsupportedDatasetError,
     ValidationError,
 )
 from nncf_core.log import nncf_logger
@@ -118,6 +119,8 @@ def compress_weights(
         _check_method(name, bool(wanted))
     if dataset is not None:
         check_dataset(dataset)
+        if dataset.get_length() == 0:
+            raise UnsupportedDatasetError("The dataset has no items: give at least one, or leave the dataset out.")
     if _changes_argument(model):
         config["backend_params"] = {"in_place": True}
     if dataset is not None and str(mode).startswith("int8") and not _traces(model):

@@ -353,6 +353,17 @@ class RefiningAlgorithm(Protocol):
 
 
 @runtime_checkable
+class DescribingAlgorithm(Protocol):
+    """What an algorithm has besides when parameters without a value mean one that depends on the others."""
+
+    def effective(self, params: Any, has_data: bool) -> Mapping[str, Any]:
+        """Those parameters with the values that a run had, as plain data (JSON).
+
+        :param has_data: see :class:`Context`.
+        """
+
+
+@runtime_checkable
 class StripFormat(Protocol):
     """A form that :func:`nncf.strip` brings a model into."""
 

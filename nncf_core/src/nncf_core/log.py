@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from nncf_core.errors import ValidationError
+
 nncf_logger = logging.getLogger("nncf")
 """Logger of everything the framework says; level and handlers are the application's to choose."""
 
@@ -19,16 +21,22 @@ class _Fallback(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
-def set_log_level(level: int) -> None:
+def set_log_level(level: int | str) -> None:
     """Show messages of this level and above: on stderr, unless the application handles messages itself.
 
-    :param level: a level of the ``logging`` module.
+    :param level: a level of the ``logging`` module, or its name.
+    :raises ValidationError: for another.
     """
+    try:
+        nncf_logger.setLevel(level)
+    except (TypeError, ValueError):
+        raise ValidationError(
+            f"set_log_level: {level!r} is no level; give a number such as logging.INFO, or DEBUG, INFO, WARNING, ERROR."
+        ) from None
     if not nncf_logger.hasHandlers():
         fallback = _Fallback()
         fallback.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
         nncf_logger.addHandler(fallback)
-    nncf_logger.setLevel(level)
     for handler in nncf_logger.handlers:
         handler.setLevel(level)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import fields_dict, frozen
 
+from nncf_core.concluding import concluded
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import (
     GraphBuilder,
@@ -39,7 +40,7 @@ from nncf_core.process import finishing
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
 from nncf_core.report import Report
-from nncf_core.rounds import Consumer, Run, concluded, prepared, rounds_of
+from nncf_core.rounds import Consumer, Run, prepared, rounds_of
 from nncf_core.sections import Step, backend_options, controlled_steps, steps_of
 from nncf_core.statistics import Statistics
 from nncf_core.training.refusals import check_untrained

@@ -215,7 +215,11 @@ class Registry:
         takes: Callable[[contracts.GraphBuilder], bool]
         if isinstance(source, (str, Path)):
             suffix = Path(source).suffix.lower()
-            what = f"files with suffix {suffix!r} ({source})"
+            what = (
+                f"folders ({source}); name a file"
+                if Path(source).is_dir()
+                else f"files with suffix {suffix!r} ({source})"
+            )
             known = framework_of_suffix(suffix)
             takes = lambda builder: suffix in builder.suffixes  # noqa: E731
         else:
@@ -236,8 +240,8 @@ class Registry:
             if record.error:
                 return f"{info.distribution} is installed but failed: {record.error}"
             return f"{info.distribution} {record.version} is installed but does not provide a {info.title} backend yet."
-        installed = ", ".join(b.builder.title for b in self.backends.values()) or "none"
-        return f"Installed backends: {installed}."
+        read = (f"{b.builder.title} ({', '.join(sorted(b.builder.suffixes))})" for b in self.backends.values())
+        return f"Installed backends: {', '.join(read) or 'none'}."
 
 
 def _accepts(builder: contracts.GraphBuilder, model: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -20,13 +20,11 @@ from nncf_core.contracts import (
     CompressionRequest,
     Context,
     CurvatureInserter,
-    FinishingInserter,
     LowRankInserter,
     Model,
     PlanningAlgorithm,
     PreparingInserter,
     QuantizingInserter,
-    Recorder,
     Runner,
     SelectiveInserter,
     ShrinkingInserter,
@@ -48,7 +46,6 @@ from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
 from nncf_core.origins import Origin
-from nncf_core.parameters import TargetDevice
 from nncf_core.plan import Size, in_memory
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
@@ -371,23 +368,6 @@ def prepared(backend: Backend, model: Model, options: Mapping[str, Any]) -> Mode
     """A working model that quantizers can be inserted into."""
     inserter = backend.inserter
     return inserter.prepare(model, options) if isinstance(inserter, PreparingInserter) else model
-
-
-def concluded(run: Run, steps: Iterable[Step], model: Model, changed: Collection[str]) -> Model:
-    """An edited model as it is given: in the form that runs fastest, where the backend knows one, and described.
-
-    :param changed: names of the algorithms that edited it.
-    """
-    inserter, builder = run.backend.inserter, run.backend.builder
-    done = [step for step in steps if step.algorithm.name in changed]
-    quantizing = next((step for step in done if quantizes(step.algorithm)), None)
-    if quantizing is not None and isinstance(inserter, FinishingInserter):
-        device = str(getattr(quantizing.params, "target_device", TargetDevice.ANY))
-        model = inserter.finish(model, device, run.options)
-    if isinstance(builder, Recorder):
-        for step in done:
-            builder.record(model, step.algorithm.name, step.described())
-    return model
 
 
 def _can(backend: Backend, graph: Graph, constant: Constant, request: CompressionRequest) -> bool:

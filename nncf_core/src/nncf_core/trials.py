@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from attrs import evolve, field, frozen
 
+from nncf_core.concluding import concluded
 from nncf_core.contracts import Context, Model, TunableAlgorithm, quantizes, samples, traces
 from nncf_core.controlling import ControllingAlgorithm, DeployingInserter, Validation
 from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError, ValidationError
 from nncf_core.files import unwritable
 from nncf_core.graph import Graph
 from nncf_core.log import without_repetition
-from nncf_core.rounds import Consumer, Run, concluded, prepared
+from nncf_core.rounds import Consumer, Run, prepared
 from nncf_core.sections import Step
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import Transformation, point_of

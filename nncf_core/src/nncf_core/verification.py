@@ -32,7 +32,7 @@ from nncf_core.registry import Backend, registry
 from nncf_core.rounds import prepared
 from nncf_core.running import Look, output_points, room_for
 from nncf_core.transformations import TargetPoint
-from nncf_core.verifying import check_layers, check_quantizers, chosen_layers, layers_of, places_of
+from nncf_core.verifying import UncheckedError, check_layers, check_quantizers, chosen_layers, layers_of, places_of
 
 ITEMS = 2
 """Items of a dataset that models are run on."""
@@ -42,6 +42,8 @@ RANDOM = "on random inputs"
 
 _AHEAD = 256 << 20
 """Bytes of tensors that are looked at together."""
+
+_TOO_LARGE = "too large to be run in the memory that is free"
 
 _FAILURES = (NNCFError, RuntimeError, MemoryError)
 """What running a model may raise."""
@@ -143,6 +145,10 @@ def _made(name: str, check: Callable[[], tuple[str | None, str]]) -> Check:
     """A check of parts, which some models cannot be divided in."""
     try:
         fault, text = check()
+    except MemoryError:
+        return Check(name, None, f"they are {_TOO_LARGE}")
+    except UncheckedError as error:
+        return Check(name, None, str(error))
     except Exception as error:  # a backend need not take its own parts for models
         return Check(name, None, f"parts of the model cannot be run alone: {error}")
     return Check(name, None if not text else fault is None, fault or text or "there are none")
@@ -196,7 +202,7 @@ def _obstacle(backend: Backend, graph: Graph, items: Sequence[Any]) -> str | Non
     if not items:
         return "nothing is known of the shape of an input: give --dataset"
     if not room_for(graph):
-        return "the model is too large to be run in the memory that is free"
+        return f"the model is {_TOO_LARGE}"
     return None
 
 
@@ -210,7 +216,11 @@ def _run(look: Look, points: Sequence[TargetPoint], original: _Original, origin:
         _look_ahead(look, points)
         given = look.outputs()
     except _FAILURES as error:
+        if isinstance(error, MemoryError):
+            return Check("run", None, f"the model is {_TOO_LARGE}"), None
         reference = original.look(look.items)
+        if not room_for(reference.graph):
+            return Check("run", None, f"it does not run, and the original is {_TOO_LARGE}: {error}"), None
         if _outputs(reference) is not None:
             return Check("run", False, f"{title} runs the original, but not what was written: {error}"), None
         if origin != RANDOM:
@@ -276,6 +286,7 @@ Outputs: TypeAlias = list[dict[str, np.ndarray]]
 def _compared(given: Outputs, expected: Outputs | None, origin: str) -> tuple[Check, float | None]:
     """Whether outputs are any good, and how near they come to those of the original."""
     ratios: list[float] = []
+    overflown: str | None = None
     for index, arrays in enumerate(given):
         for name, array in arrays.items():
             reference = _reference(name, arrays, None if expected is None else expected[index])
@@ -286,10 +297,14 @@ def _compared(given: Outputs, expected: Outputs | None, origin: str) -> tuple[Ch
             if not np.isfinite(values).all():
                 if usual:
                     return Check("run", False, f"the output {name!r} holds NaN or infinite numbers {origin}"), None
+                overflown = name
             elif reference is not None and usual and reference.shape == values.shape:
                 if np.ptp(values) == 0 and np.ptp(reference) > 0:
                     return Check("run", False, f"the output {name!r} is {values.flat[0]:.6g} everywhere {origin}"), None
                 ratios.append(_snr(reference, values))
+    if overflown is not None:
+        text = f"it runs {origin}; the output {overflown!r} holds NaN or infinite numbers, as that of the original does"
+        return Check("run", True, text), min(ratios, default=None)
     if not ratios:
         return Check("run", True, f"it runs {origin}"), None
     worst = min(ratios)

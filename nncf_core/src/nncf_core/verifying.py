@@ -26,6 +26,12 @@ _WEIGHTS = 256 << 20
 _ALL_WEIGHTS = 256 << 20
 """Bytes of the weights of all layers that are looked at; of larger models some layers are, evenly spread."""
 
+_TIMES = 3
+"""How many times its weights, as float32, a layer takes when it is checked."""
+
+_BESIDES = 64 << 20
+"""Bytes that runtimes and libraries take besides."""
+
 _ROWS = 4
 """Length of axes that may have any, of random numbers."""
 
@@ -59,6 +65,10 @@ class Layer:
         return (*self.inputs, self.output)
 
 
+class UncheckedError(Exception):
+    """Why a check could not be made."""
+
+
 def check_layers(look: Look, layers: Sequence[Layer], total: int, progress: Progress) -> tuple[str | None, str]:
     """What is wrong with the first layer that is off, and what was found.
 
@@ -67,15 +77,24 @@ def check_layers(look: Look, layers: Sequence[Layer], total: int, progress: Prog
     :param look: at the model. Without items, which spares memory, layers are given random numbers.
     :param layers: those of :func:`chosen_layers`.
     :param total: how many there are.
+    :raises UncheckedError: when no layer can be checked.
     """
     on_random = not look.items
     chosen = [layer for layer in layers if not on_random or _random(layer) is not None]
     chunks = list(_chunks(chosen))
-    worst = 0.0
+    worst, large, overflown = 0.0, 0, set[str]()
     for chunk in progress.track(chunks, "Verifying layers", len(chunks)):
+        # runtimes, and libraries of linear algebra, do not always live to say that there is no memory
+        if _TIMES * sum(map(_bytes, chunk)) + _BESIDES > free_memory():
+            large += len(chunk)
+            continue
         points = list(dict.fromkeys(point for layer in chunk for point in layer.points))
         seen = [_on_random(look, chunk)] if on_random else look.at(points)
         for layer, given, alone in _run_alone(look, chunk, seen):
+            if not (_finite(alone.output) and all(_finite(given[point]) for point in layer.inputs)):
+                # such as the original's own, which the run of the whole model tells
+                overflown.add(layer.node.name)
+                continue
             size, tolerance = _deviation(layer, given, alone)
             if not size <= tolerance:
                 return (
@@ -86,9 +105,25 @@ def check_layers(look: Look, layers: Sequence[Layer], total: int, progress: Prog
             worst = max(worst, size)
     if not chosen:
         return None, ""
-    count = f"{len(chosen)} layers" if len(chosen) == total else f"{len(chosen)} of {total} layers"
+    made = len(chosen) - large - len(overflown)
+    left = "".join(
+        f"; {count} {why}"
+        for count, why in (
+            (large, "too large for the memory that is free"),
+            (len(overflown), "with NaN or infinite numbers"),
+        )
+        if count
+    )
+    if not made:
+        raise UncheckedError(left.removeprefix("; "))
+    count = f"{made} layers" if made == total else f"{made} of {total} layers"
     where = " on random inputs" if on_random else ""
-    return None, f"{count} give what they give with the weights that their codes stand for{where}, up to {worst:.1g}"
+    found = f"{count} give what they give with the weights that their codes stand for{where}, up to {worst:.1g}"
+    return None, f"{found}{left and ' (not checked: ' + left.removeprefix('; ') + ')'}"
+
+
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind not in "fV" or bool(np.isfinite(array.astype(np.float32)).all())
 
 
 def layers_of(graph: Graph) -> list[Layer]:
@@ -174,7 +209,8 @@ def _run_alone(
         size = _rms(values)
         simple = len(layer.inputs) == len(layer.weights) == 1
         for arrays, results in zip(seen, found, strict=True):
-            given = by_arithmetic(layer.node, weight, values, arrays) if simple else None
+            with np.errstate(over="ignore", invalid="ignore"):
+                given = by_arithmetic(layer.node, weight, values, arrays) if simple else None
             if given is not None:
                 results[layer] = _Alone(given, size)
         if any(layer not in results for results in found):

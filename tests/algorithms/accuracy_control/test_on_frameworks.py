@@ -37,7 +37,7 @@ def test_within_the_drop_with_most_quantizers(framework: str, per_item: bool, tm
     assert metric(quantized) < before - 0.05
     assert metric(result) >= before - 0.01
     assert function.full == 3
-    assert type(result) is type(in_framework(digits(1), framework))
+    assert isinstance(result, type(in_framework(digits(1), framework)))
     report = json.loads((tmp_path / "sensitivity.json").read_text())
     assert report["kept"] >= 0.8 * report["quantizers"]
     assert report["result"] == metric(result)

@@ -128,6 +128,23 @@ def test_what_is_written_down(path: Path) -> None:
     assert model.get_rt_info(["nncf", "version"]).astype(str)
 
 
+def test_defaults_and_methods_are_written_down(path: Path) -> None:
+    def recorded(model: ov.Model, *names: str) -> dict[str, str]:
+        return {name: model.get_rt_info(["nncf", "weight_compression", name]).astype(str) for name in names}
+
+    found = {"ratio": "1.0", "group_size": "-1", "all_layers": "False", "backup_mode": "int8_asym"}
+    found |= {"sensitivity_metric": "weight_quantization_error", "compression_format": "dequantize"}
+    found |= dict.fromkeys(("awq", "scale_estimation", "gptq", "lora_correction"), "False")
+    assert recorded(nncf.compress_weights(path), *found) == found
+    dataset = nncf.Dataset([{"x": random(8, 128, seed=1)}])
+    mode = nncf.CompressWeightsMode.INT4_SYM
+    model = nncf.compress_weights(path, mode=mode, ratio=0.5, group_size=32, gptq=True, dataset=dataset)
+    found = {"ratio": "0.5", "gptq": "True", "awq": "False", "sensitivity_metric": "max_activation_variance"}
+    assert recorded(model, *found) == found
+    damp = model.get_rt_info(["nncf", "weight_compression", "advanced_parameters", "gptq_params", "damp_percent"])
+    assert damp.astype(str) == "0.1"
+
+
 def test_an_equal_file_name_of_another_kind_is_refused(path: Path) -> None:
     with pytest.raises(nncf.ValidationError, match=r"\.xml"):
         BUILDER.save(BUILDER.open(path, {}), path.with_name("model.onnx"))

@@ -82,3 +82,23 @@ def test_a_model_three_times_the_memory(model: Path, tmp_path: Path, mode: str) 
     assert (tmp_path / "small.bin").stat().st_size < size / (3.9 if mode == "int8_asym" else 7.4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.bin", "small.xml"]
     assert int(done.stdout) < 1.3 * size
+
+
+CHECKED = """
+import resource, sys
+from nncf_core.cli.main import main
+resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]),) * 2)
+sys.argv = ["nncf", "compress-weights", sys.argv[1], "-o", sys.argv[2]]
+main()
+"""
+
+
+def test_the_written_model_is_verified_within_the_memory(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHECKED, str(model), str(tmp_path / "small.xml"), str(LIMIT)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = done.stdout + done.stderr
+    assert f"stored: yes, bit for bit: {LAYERS} constants hold their codes" in said
+    assert "run: not checked, the model is too large to be run in the memory that is free" in said
+    assert f"of {LAYERS} layers give what they give with the weights that their codes stand for" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.bin", "small.xml", "small.xml.lock.json"]

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import nncf
 from nncf import CompressWeightsMode as Mode
@@ -109,6 +110,24 @@ def openvino_types(model):
     return {constant.get_element_type().get_type_name() for constant in constants if np.prod(constant.shape) > 256}
 
 
+class TableAndLinear(nn.Module):
+    """The ways that a weight is read: by rows, and in a product."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(40, 32)
+        self.linear = nn.Linear(32, 16)
+
+    def forward(self, tokens, x):
+        return self.table(tokens), self.linear(x)
+
+
+PACKINGS = (Mode.INT8_ASYM, Mode.INT4_ASYM, Mode.INT4_SYM, Mode.NF4, Mode.INT3_SYM, Mode.INT2_SYM)
+"""Modes that differ in how codes are unpacked."""
+
+EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
+
+
 def executed_types(model):
     """Element types of the weights that the CPU multiplies by."""
     import openvino
@@ -140,8 +159,7 @@ class TestOpenVINO:
         small, x = nncf.compress_weights(sequential(dtype), **settings(mode)), normal(3, 64).to(dtype)
         model = openvino.convert_model(small, example_input=(x,), input=[-1, 64])
         assert openvino_types(model) == {type_}
-        exact = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
-        (found,) = openvino.compile_model(model, "CPU", exact)([x.numpy()]).values()
+        (found,) = openvino.compile_model(model, "CPU", EXACT)([x.numpy()]).values()
         wanted = small(x).detach().float().numpy()
         np.testing.assert_allclose(found.astype(np.float32), wanted, atol=0.02 * np.abs(wanted).max())
 
@@ -176,8 +194,7 @@ class TestOpenVINO:
 
         small, x = nncf.compress_weights(sequential(), **settings(mode)), normal(3, 64)
         model = openvino.convert_model(small, example_input=(x,), input=[-1, 64])
-        exact = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
-        (found,) = openvino.compile_model(model, "CPU", exact)([x.numpy()]).values()
+        (found,) = openvino.compile_model(model, "CPU", EXACT)([x.numpy()]).values()
         wanted = small(x).detach().numpy()
         np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
 
@@ -191,10 +208,24 @@ class TestOpenVINO:
         edited = nncf.compress_weights(torch.export.export(sequential(), (x,)), **settings(mode))
         model = openvino.convert_model(edited, input=[3, 64])
         assert openvino_types(model) == {"u8"}
-        exact = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
-        (found,) = openvino.compile_model(model, "CPU", exact)([x.numpy()]).values()
+        (found,) = openvino.compile_model(model, "CPU", EXACT)([x.numpy()]).values()
         wanted = edited.module()(x).detach().numpy()
         np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
+
+    @pytest.mark.parametrize("way", ["module", "program"])
+    @pytest.mark.parametrize("mode", [pytest.param(m, marks=() if m in PACKINGS else pytest.mark.slow) for m in MODES])
+    def test_converted_models_give_the_same_numbers(self, mode, way):
+        import openvino
+
+        small = nncf.compress_weights(seeded(TableAndLinear()), **settings(mode))
+        assert all(nncf.build_graph(small).constants[f"{name}.weight"].compressed for name in ("table", "linear"))
+        inputs = torch.arange(40).reshape(2, 20), normal(3, 32)
+        given = torch.export.export(small, inputs) if way == "program" else small
+        model = openvino.convert_model(given, example_input=inputs, input=[[2, 20], [3, 32]])
+        outputs = openvino.compile_model(model, "CPU", EXACT)([x.numpy() for x in inputs]).values()
+        for found, wanted in zip(outputs, small(*inputs), strict=True):
+            wanted = wanted.detach().numpy()
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
     def test_a_tied_table_is_one_constant(self):
         import openvino

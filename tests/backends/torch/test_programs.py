@@ -110,7 +110,7 @@ class TestFiles:
         loaded = torch.export.load(tmp_path / "small.pt2")
         assert torch.equal(loaded.module()(x), small.module()(x))
         assert constants_of(tmp_path / "small.pt2")["0.weight"].compressed_format == "int4"
-        assert (tmp_path / "small.pt2").stat().st_size < (tmp_path / "model.pt2").stat().st_size / 2
+        assert (tmp_path / "small.pt2").stat().st_size < 0.55 * (tmp_path / "model.pt2").stat().st_size
 
     def test_files_that_are_cut_off_are_named_and_nothing_else_is_said(self, tmp_path, capfd):
         torch.export.save(program_of(sequential(), normal(3, 64)), tmp_path / "model.pt2")

@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import nncf
 from nncf import CompressWeightsMode as Mode
@@ -111,6 +112,23 @@ class TestWeightsOfCode:
             small = nncf.compress_weights(seeded(Functional()))
         assert compressed_names(small) == {"attention.in_proj_weight", "attention.out_proj.weight"}
         assert "w, experts, back" in caplog.text
+
+    @pytest.mark.parametrize("given", [{}, {"dataset": nncf.Dataset([normal(3, 32)])}], ids=["structure", "run"])
+    def test_weights_of_parametrizations_are_left_and_named(self, caplog, given):
+        layers = [weight_norm(nn.Linear(32, 32)), nn.Sequential(spectral_norm(nn.Linear(32, 32))), nn.Linear(32, 8)]
+        model, x = seeded(nn.Sequential(*layers)), normal(3, 32)
+        with caplog.at_level(logging.INFO, "nncf"):
+            small = nncf.compress_weights(model, **given)
+        assert compressed_names(small) == {"2.weight"}
+        assert (
+            caplog.text.count(
+                "made by parametrizations whenever they are read, and so left as they are: 0.weight, 1.0.weight. "
+            )
+            == 1
+        )
+        assert "Only a run" not in caplog.text
+        with torch.no_grad():
+            torch.testing.assert_close(small(x), model(x), rtol=0, atol=0.05)
 
     def test_the_dataset_gives_the_example(self):
         small = nncf.compress_weights(seeded(Functional()), dataset=nncf.Dataset([functional_input()]))

@@ -87,6 +87,8 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
     if options["group_size_fallback"]:
         advanced["group_size_fallback_mode"] = GroupSizeFallbackMode(options["group_size_fallback"])
     if options["codebook"]:
+        if options["mode"] != "codebook":
+            raise click.UsageError(f"--codebook needs --mode codebook; the mode is {options['mode']}.")
         advanced["codebook"] = _numbers(options["codebook"])
     config = compress_weights_config(
         mode=options["mode"],

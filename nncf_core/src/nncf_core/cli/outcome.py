@@ -95,6 +95,7 @@ class Places:
 
         :raises InvalidPathError: when one of them cannot be written.
         """
+        from nncf_core.errors import InvalidPathError
         from nncf_core.files import replacing
         from nncf_core.registry import registry
         from nncf_core.staging import staged
@@ -106,6 +107,11 @@ class Places:
             model = None
             if self.output is not None:
                 builder = registry().backend_for(self.model).builder
+                if self.output.suffix.lower() not in builder.suffixes:
+                    raise InvalidPathError(
+                        f"Cannot write {self.output}: the name of a model of {builder.title} ends in "
+                        f"{' or '.join(sorted(builder.suffixes))}; name another file."
+                    )
                 model = stack.enter_context(staged(builder, self.model, self.output))
             yield Held(self, model, report, lock)
 

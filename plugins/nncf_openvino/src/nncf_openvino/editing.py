@@ -37,6 +37,7 @@ from nncf_openvino.forms.emission import Emitter
 from nncf_openvino.lost_scales import give_biases
 from nncf_openvino.naming import Names
 from nncf_openvino.resizing import resize
+from nncf_openvino.unfusing import Separator, is_joined_wrongly, rejoin
 from nncf_openvino.working import WorkingModel
 
 _LEVELS = (4, 8, 16)
@@ -113,6 +114,10 @@ class _Editor:
         recurrent = any(node.kind is OpKind.RECURRENT for node, _ in users)
         new = self._emitter.emit(name, tensor, _wanted(old), users[0][1] if users else 0, constant=recurrent)
         self._take_place(old, new)
+        separator = Separator(name, self._number, self._unique)
+        for node, port in users:
+            if is_joined_wrongly(node, port, tensor):
+                separator.part(self._nodes[node.name].node.input(port))
         self._compressed.add(name)
 
     def replace(self, command: ReplaceConstant) -> None:
@@ -123,6 +128,9 @@ class _Editor:
             raise ValidationError(f"The new values of {name!r} have shape {value.shape}; it has {known.shape}.")
         array = np.asarray(value.astype(np.dtype(known.dtype)), order="C")
         new = self._constant(_bytes(array), value.shape, openvino_type(known.dtype), name).output(0)
+        if known.compressed_format is not None:
+            for node, port in self._graph.users(name):
+                rejoin(name, self._nodes[node.name].node.input(port))
         self._take_place(old, new)
         self._constants[name] = new
 

@@ -18,6 +18,7 @@ from nncf_openvino.layouts import layout_of, permuted
 from nncf_openvino.naming import Names
 from nncf_openvino.operators import kind_of
 from nncf_openvino.traversal import Place, Value, captured, sources, value_of
+from nncf_openvino.unfusing import changes_nothing
 from nncf_openvino.working import WorkingModel
 
 T = TypeVar("T")
@@ -125,17 +126,24 @@ class _Describer:
     def _constant_behind(self, value: Value, output: Any) -> tuple[Value, Any, tuple[tuple[int, ...], ...]] | None:
         """The constant that an output is, but for transposes, casts between floating-point types, and bodies' inputs.
 
+        Of a compressed one a Reshape that changes nothing is as good as none, see :mod:`nncf_openvino.unfusing`.
+
         :return: the constant, its output, and the transposes, the last one first.
         """
         transposes: list[tuple[int, ...]] = []
+        reshaped = False
         while value not in self._constants:
             if value in self._outer:
                 output = self._outer[value]
             else:
                 kind = self._types.get(value.node)
-                if kind not in ("Convert", "Transpose", "Identity"):
+                if kind not in ("Convert", "Transpose", "Identity", "Reshape"):
                     return None
                 node = output.get_node()
+                if kind == "Reshape":
+                    if not changes_nothing(node):
+                        return None
+                    reshaped = True
                 if kind == "Convert" and not _types_of(node) <= FLOATS:
                     return None
                 if kind == "Transpose":
@@ -147,7 +155,7 @@ class _Describer:
                     transposes.append(tuple(axes or reversed(range(rank.get_length()))))
                 output = sources(node)[0]
             value = value_of(output)
-        return value, output, tuple(transposes)
+        return None if reshaped and value not in self._compressed else (value, output, tuple(transposes))
 
 
 def _plain(attributes: Mapping[str, Any], kind: OpKind) -> dict[str, object]:

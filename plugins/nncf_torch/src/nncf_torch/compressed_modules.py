@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from nncf_torch.attributes import check_free, free_suffix, part_name
 from nncf_torch.masks import MASK_PARTS, MASKS, Mask, apply_mask, mask_value, masks_of, names_of_mask_parts
 from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
@@ -69,21 +70,56 @@ def weights_of(module: nn.Module) -> Mapping[str, Stored]:
 
 def parts_of(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
     """The tensors of a compressed weight."""
-    buffers = {part: module._buffers.get(f"{name}_{part}") for part in PARTS}
+    names = _part_names(module, name)
+    buffers = {part: module._buffers.get(key) for part, key in zip(PARTS, names, strict=True)}
     return {part: buffer for part, buffer in buffers.items() if buffer is not None}
 
 
+def names_of_stored_parts(module: nn.Module) -> set[str]:
+    """Names of the tensors of all compressed weights of a module."""
+    return {key for name in weights_of(module) for key in _part_names(module, name)}
+
+
+def _part_names(module: nn.Module, name: str) -> list[str]:
+    stored = weights_of(module).get(name)
+    return [part_name(name, part, "" if stored is None else stored.suffix) for part in PARTS]
+
+
+def compress_everywhere(
+    owners: tuple[tuple[nn.Module, str], ...], stored: Stored, parts: Mapping[str, torch.Tensor]
+) -> Stored:
+    """Let the modules that share a weight hold it in this form, under names that none of them uses for anything else.
+
+    :return: the form, with the end of these names.
+    """
+    for module, name in owners:
+        _make_plain(module, name)
+        drop_mask(module, name)
+
+    def is_free(suffix: str) -> bool:
+        return not any(hasattr(module, part_name(name, part, suffix)) for module, name in owners for part in PARTS)
+
+    stored = stored._replace(suffix=free_suffix(is_free))
+    for module, name in owners:
+        put_compressed(module, name, stored, parts)
+    return stored
+
+
 def put_compressed(module: nn.Module, name: str, stored: Stored, parts: Mapping[str, torch.Tensor]) -> None:
-    """Let a module hold a weight in this form, in place of what it held under the name."""
+    """Let a module hold a weight in this form, in place of what it held under the name.
+
+    :raises ValidationError: when the module has attributes of the names of the tensors.
+    """
     _make_plain(module, name)
     drop_mask(module, name)
+    check_free(module, name, (part_name(name, part, stored.suffix) for part in parts))
     module._parameters.pop(name, None)
     module._buffers.pop(name, None)
     module._non_persistent_buffers_set.discard(name)
     module.__dict__[_WEIGHTS] = {**weights_of(module), name: stored}
     _reclass(module)
     for part, tensor in parts.items():
-        module.register_buffer(f"{name}_{part}", tensor)
+        module.register_buffer(part_name(name, part, stored.suffix), tensor)
 
 
 def put_float(module: nn.Module, name: str, tensor: torch.Tensor, *, parameter: bool) -> None:
@@ -100,6 +136,7 @@ def put_float(module: nn.Module, name: str, tensor: torch.Tensor, *, parameter: 
 def put_trained(module: nn.Module, name: str, trained: Trained, parts: Mapping[str, nn.Parameter]) -> None:
     """Let a weight of a module, which stays as it is, be rounded whenever it is read."""
     _make_plain(module, name)
+    check_free(module, name, (f"{name}_{part}" for part in parts))
     module.__dict__[TRAINED] = {**trainings_of(module), name: trained}
     _reclass(module)
     for part, parameter in parts.items():
@@ -109,6 +146,7 @@ def put_trained(module: nn.Module, name: str, trained: Trained, parts: Mapping[s
 def put_mask(module: nn.Module, name: str, mask: Mask, parts: Mapping[str, torch.Tensor]) -> None:
     """Let a weight of a module be multiplied by a mask whenever it is read, in place of an earlier one."""
     drop_mask(module, name)
+    check_free(module, name, (f"{name}_{part}" for part in parts))
     module.__dict__[MASKS] = {**masks_of(module), name: mask}
     _reclass(module)
     for part, tensor in parts.items():
@@ -132,13 +170,14 @@ def drop_mask(module: nn.Module, name: str) -> None:
 def _make_plain(module: nn.Module, name: str) -> None:
     """Let a weight be neither decompressed nor rounded."""
     drop_rounding(module, name)
+    of_trained = [f"{name}_{part}" for part in TRAINED_PARTS]
     for kind, found, held, parts in (
-        (_WEIGHTS, weights_of(module), module._buffers, PARTS),
-        (TRAINED, trainings_of(module), module._parameters, TRAINED_PARTS),
+        (_WEIGHTS, weights_of(module), module._buffers, _part_names(module, name)),
+        (TRAINED, trainings_of(module), module._parameters, of_trained),
     ):
         if name in found:
             for part in parts:
-                held.pop(f"{name}_{part}", None)
+                held.pop(part, None)
             module.__dict__[kind] = {key: value for key, value in found.items() if key != name}
             _reclass(module)
 
@@ -219,7 +258,7 @@ class CompressedModule(nn.Module):
         super().register_parameter(name, param)
 
     def _stored_buffers(self) -> list[str]:
-        names = {f"{name}_{part}" for name in weights_of(self) for part in PARTS} | names_of_mask_parts(self)
+        names = names_of_stored_parts(self) | names_of_mask_parts(self)
         return [name for name in self._buffers if name in names]
 
 
@@ -371,19 +410,20 @@ def read_once(root: nn.Module) -> Iterator[None]:
 
 def _property(name: str) -> property:
     # names of attributes are made here: torch.compile then reads them as constants
-    weights, keys = _WEIGHTS, tuple(f"{name}_{part}" for part in PARTS)
+    weights, stems = _WEIGHTS, tuple(part_name(name, part) for part in PARTS)
 
     def read(self: nn.Module) -> torch.Tensor:
-        buffers = self._buffers
+        buffers, stored = self._buffers, self.__dict__[weights][name]
+        keys = [stem + stored.suffix for stem in stems]
         codes, scale = buffers[keys[0]], buffers[keys[1]]
         assert codes is not None
         assert scale is not None
         rest = [buffers.get(key) for key in keys[2:]]
         known = None if torch.compiler.is_compiling() else _TRACE.values()
         if known is None:
-            return decompress(self.__dict__[weights][name], codes, scale, *rest)
+            return decompress(stored, codes, scale, *rest)
         if id(codes) not in known:
-            known[id(codes)] = decompress(self.__dict__[weights][name], codes, scale, *rest)
+            known[id(codes)] = decompress(stored, codes, scale, *rest)
         return known[id(codes)]
 
     def write(self: nn.Module, _: Any) -> None:

@@ -240,7 +240,7 @@ def _place_trained(model: nn.Module, names: list[str], values: Mapping[str, Any]
 
 
 def _stored(names: list[str], values: Mapping[str, Any]) -> Stored:
-    fields = {name: values[name] for name in Stored._fields}
+    fields = {name: values[name] for name in Stored._fields if name in values or name not in Stored._field_defaults}
     fields |= {"shape": tuple(fields["shape"]), "reduction_axes": tuple(fields["reduction_axes"])}
     stored = Stored(**{**fields, "dtype": torch_dtype(values["dtype"])})
     if stored.format not in FORMATS:

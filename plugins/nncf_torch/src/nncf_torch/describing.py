@@ -45,6 +45,13 @@ def _without_weights(graph: Graph, names: Set[str]) -> Graph:
 
 
 def _module_graph(model: ModuleModel) -> Graph:
+    made = structure.parametrized(model.module)
+    if made:
+        nncf_logger.warning(
+            "These weights are made by parametrizations whenever they are read, and so left as they are: %s. "
+            "torch.nn.utils.parametrize.remove_parametrizations(module, name) makes plain weights of them.",
+            _listed(made),
+        )
     way = way_of(model)
     if way == "export":
         return module_tracing.build(model)
@@ -56,9 +63,13 @@ def _module_graph(model: ModuleModel) -> Graph:
         nncf_logger.info(
             "Only a run of the model would show what these parameters are for, so they are left as they are: %s. Give "
             "a dataset, or backend_params={'example_input': ...}, to trace the model.",
-            ", ".join(left[:10]) + (", ..." if len(left) > 10 else ""),
+            _listed(left),
         )
     return graph
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def way_of(model: ModuleModel) -> str:

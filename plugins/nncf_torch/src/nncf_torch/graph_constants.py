@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from math import prod
 
@@ -12,6 +13,7 @@ from torch import fx
 
 from nncf_core.graph import Constant
 from nncf_core.numerics.formats import FORMATS
+from nncf_torch.attributes import part_name
 from nncf_torch.fake_quantize import FLOAT8
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.places import compressed_constant, float_constant, identity, rounded_constant
@@ -24,6 +26,7 @@ _STEPS_OF_CODES = {
     "floor_divide", "getitem", "index_select", "mul", "reshape", "select", "slice", "stack", "sub", "to", "_to_copy",
     "unbind", "unsqueeze", "view",
 }  # fmt: skip
+_CODES = re.compile(r"(.+)_codes((?:_\d+)?)")
 _STEPS_OF_ROUNDED = {"abs", "alias", "clamp", "clamp_min", "detach", "maximum", "minimum", "round", "to", "_to_copy"}
 _STEPS_OF_VALUES = {"_assert_tensor_metadata", "clamp", "mul", "reshape", "to", "_to_copy", "view"}
 
@@ -149,9 +152,13 @@ def way_back(argument: object) -> list[fx.Node]:
 def _compressed(model: GraphModel, attributes: Mapping[str, list[fx.Node]]) -> Iterator[GraphConstant]:
     """Weights whose codes and scales are attributes beside each other, as this backend names them."""
     for target, nodes in attributes.items():
-        base = target.removesuffix("_codes")
-        parts = {part: f"{base}_{part}" for part in PARTS if f"{base}_{part}" in attributes}
-        if base == target or "scale" not in parts:
+        match = _CODES.fullmatch(target)
+        if match is None:
+            continue
+        base, suffix = match.groups()
+        names = {part: part_name(base, part, suffix) for part in PARTS}
+        parts = {part: name for part, name in names.items() if name in attributes}
+        if "scale" not in parts:
             continue
         sources = {node for part in parts.values() for node in attributes[part]}
         hidden, values = _decompression(sources, set(nodes), set(attributes[parts["scale"]]))

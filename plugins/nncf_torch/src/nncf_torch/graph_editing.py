@@ -38,6 +38,7 @@ from nncf_core.transformations import (
     Transformation,
     is_extension,
 )
+from nncf_torch.attributes import free_suffix, part_name
 from nncf_torch.fake_quantize import along, clipped, rounded_to, rounded_to_float8
 from nncf_torch.graph_constants import GraphConstant, graph_constants
 from nncf_torch.graph_describing import NAME, named_nodes, operands_of, outputs_of
@@ -211,7 +212,8 @@ class _Editor:
         def restore(*values: torch.Tensor) -> torch.Tensor:
             return decompress(stored, **dict(zip(names, values, strict=True)), exported=True)
 
-        sources = [self._held(f"{name}_{part}", parts[part], before) for part in names]
+        suffix = free_suffix(lambda end: not any(self._model.has(part_name(name, part, end)) for part in PARTS))
+        sources = [self._held(part_name(name, part, suffix), parts[part], before) for part in names]
         fakes = [source.meta["val"] for source in sources]
         with self._fake:
             steps = make_fx(restore, pre_dispatch=True)(*fakes)
@@ -257,7 +259,7 @@ class _Editor:
         weight = constant.values[0]
         place = self._first_user(constant)
         device = self._model.tensor(constant.targets[0]).device
-        parts = self._quantizer_parts(quantizer, device, f"{constant.name}_{{}}", place)
+        parts = self._quantizer_parts(quantizer, device, f"{constant.name}_{{}}{self._suffix_beside(constant)}", place)
         if quantizer.bits < 8:
             self._clip(constant, quantizer)
         source = self._attribute(constant.name, self._model.tensor(constant.targets[0]), parts[0])
@@ -265,6 +267,15 @@ class _Editor:
             values = (node.meta["val"] for node in (weight, *parts))
             steps = make_fx(_rounding(quantizer), pre_dispatch=True)(*values)
         self._substitute(constant, self._copied(steps.graph, [source, *parts], place))
+
+    def _suffix_beside(self, constant: GraphConstant) -> str:
+        """The end of names for scale and zero point, which may be those that the constant has already."""
+
+        def is_free(suffix: str) -> bool:
+            names = {part_name(constant.name, part, suffix) for part in ("scale", "zero_point")}
+            return not any(self._model.has(name) for name in names - set(constant.parts.values()))
+
+        return free_suffix(is_free)
 
     def _clip(self, constant: GraphConstant, quantizer: Quantizer) -> None:
         """Bring a weight into the range of its quantizer: what rounds it knows no fewer than 8 bits."""

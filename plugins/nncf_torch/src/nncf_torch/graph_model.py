@@ -54,6 +54,15 @@ class GraphModel:
         assert isinstance(found, torch.Tensor)
         return found
 
+    def has(self, target: str) -> bool:
+        """Whether the module has anything under a dotted name."""
+        found: Any = self.module
+        for part in target.split("."):
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+
     def put(self, target: str, tensor: torch.Tensor) -> None:
         """Let the module hold a tensor under a dotted name."""
         put_attribute(self.module, target, tensor)

@@ -33,7 +33,7 @@ from nncf_core.transformations import (
 from nncf_torch.biases import add_bias
 from nncf_torch.boundaries import module_at, path_of, runnable_point
 from nncf_torch.branches import add_branches
-from nncf_torch.compressed_modules import drop_mask, put_compressed, put_float, put_mask, put_trained, weights_of
+from nncf_torch.compressed_modules import compress_everywhere, drop_mask, put_float, put_mask, put_trained, weights_of
 from nncf_torch.edited_modules import Multiplication, add_multiplication, free_buffer_name, multiplications_of
 from nncf_torch.masks import let_count, new_mask
 from nncf_torch.module_model import ModuleModel
@@ -104,9 +104,7 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
         let_quantize(root)
         return place
     stored, parts = encode(tensor, place.device)
-    for owner, attribute in place.owners:
-        put_compressed(owner, attribute, stored, parts)
-    return Place(place.name, place.owners, None, stored)
+    return Place(place.name, place.owners, None, compress_everywhere(place.owners, stored, parts))
 
 
 def _trained(place: Place, weight: torch.Tensor, training: Training, tensor: CompressedTensor) -> Place:

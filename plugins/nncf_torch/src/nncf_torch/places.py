@@ -14,10 +14,10 @@ from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import Constant
 from nncf_core.numerics.kernels import decompress
 from nncf_core.numerics.tensor import CompressedTensor
-from nncf_torch.compressed_modules import parts_of, weights_of
+from nncf_torch.compressed_modules import names_of_stored_parts, parts_of, weights_of
 from nncf_torch.masks import Mask, evaluated_weight, masks_of, names_of_mask_parts
 from nncf_torch.rounded_weights import Rounding, codes_of, held, parts_of_roundings, roundings_of
-from nncf_torch.stored import PARTS, Stored, decode, stored_bytes
+from nncf_torch.stored import Stored, decode, stored_bytes
 from nncf_torch.tensors import array_of, dtype_name, numpy_of, resident_of
 from nncf_torch.trained_weights import Trained, names_of_parts, trained_parts_of, trained_tensor, trainings_of
 
@@ -118,7 +118,7 @@ def _held(owner: nn.Module) -> Iterator[tuple[str, torch.Tensor | None, Stored |
     compressed = weights_of(owner)
     for attribute, stored in compressed.items():
         yield attribute, None, stored
-    parts = of_roundings | {f"{attribute}_{part}" for attribute in compressed for part in PARTS}
+    parts = of_roundings | names_of_stored_parts(owner)
     for attribute, buffer in owner._buffers.items():
         if buffer is not None and attribute not in parts:
             yield attribute, buffer, None

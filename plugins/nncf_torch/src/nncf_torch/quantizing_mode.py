@@ -12,15 +12,15 @@ from torch.utils import _pytree as pytree
 
 from nncf_core.transformations import PointKind
 from nncf_torch.fake_quantize import fake_quantize
-from nncf_torch.hook_tracing import Watch, is_self_attention, opened_attention, recognised
 from nncf_torch.quantizers import PointQuantizer
 from nncf_torch.rounded_weights import held, rounded, roundings_of
+from nncf_torch.watching import Watch, is_self_attention, opened_attention, recognised
 
 
 class QuantizingMode(Watch):
     """Gives the torch functions that a module calls quantized tensors in place of their own.
 
-    Functions are named as :mod:`nncf_torch.hook_tracing` names them.
+    Functions are named as :mod:`nncf_torch.watching` names them.
 
     :param samples: how many samples the module gets. Tensors whose first axis is a multiple of that hold as many;
         others are taken for one.

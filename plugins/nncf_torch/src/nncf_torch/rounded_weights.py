@@ -16,6 +16,7 @@ from torch import nn
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.quantizer import EPS, FLOAT8, Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_torch.attributes import check_free
 from nncf_torch.fake_quantize import fake_quantize
 from nncf_torch.tensors import array_of, dtype_name, tensor_of
 
@@ -147,6 +148,7 @@ def put_rounding(
 ) -> None:
     """Let a weight be rounded from now on."""
     drop_rounding(module, name)
+    check_free(module, name, (f"{name}_{part}" for part in (_SCALE, _ZERO_POINT)))
     module.__dict__[_WEIGHTS] = {**roundings_of(module), name: rounding}
     hold(module, name, scale, zero_point)
 

@@ -46,6 +46,8 @@ class Stored(NamedTuple):
     :param group_axis: the axis that is divided into groups; ``None`` when it is not divided.
     :param group_size: elements along it that share a scale; ``-1`` when it is not divided.
     :param clipped: whether decompressed values may exceed the element type.
+    :param suffix: what the names of its tensors in a module end with, see
+        :func:`~nncf_torch.attributes.part_name`.
     """
 
     format: str
@@ -56,6 +58,7 @@ class Stored(NamedTuple):
     group_axis: int | None
     group_size: int
     clipped: bool = False
+    suffix: str = ""
 
     @property
     def offset(self) -> int:
@@ -280,11 +283,12 @@ def stored_bytes(parts: Mapping[str, torch.Tensor]) -> int:
 
 def _unpack(codes: torch.Tensor, bits: int, exported: bool) -> torch.Tensor:
     if bits == 4:
-        # OpenVINO's converter knows the shift in traced modules (and u4 by it), and the division in exported programs
-        high = codes // 16 if exported else torch.bitwise_right_shift(codes, 4)
+        # OpenVINO's converter knows the shift in traced modules (and u4 by it), and the division in exported programs;
+        # bits below are cleared before it: its CPU plugin may round a quotient to the nearest integer
+        high = torch.bitwise_and(codes, 240) // 16 if exported else torch.bitwise_right_shift(codes, 4)
         return torch.stack((torch.bitwise_and(codes, 15), high), dim=-1)
     if bits == 2:
-        return torch.stack([torch.bitwise_and(codes // 4**i, 3) for i in range(4)], dim=-1)
+        return torch.stack([torch.bitwise_and(codes, 3 * 4**i) // 4**i for i in range(4)], dim=-1)
     if bits == 3:
         # eight codes in three bytes
         low, middle, high = codes.reshape(-1, 3).to(torch.int32).unbind(-1)

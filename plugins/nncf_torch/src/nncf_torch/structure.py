@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from nncf_core.graph import Graph, Node, OpKind, Port, WeightLayout
 from nncf_torch.compressed_modules import weights_of
@@ -109,11 +110,28 @@ def _named(names: Mapping[type[nn.Module], str], module: nn.Module) -> str:
 
 def unrecognised(model: nn.Module, graph: Graph) -> list[str]:
     """Names of matrices that no node of the graph uses: they may be weights of code that only a run would show."""
+    made_from = {
+        id(part) for module in model.modules() if isinstance(module, ParametrizationList) for part in module.modules()
+    }
     used = {port.constant for node in graph for port in node.inputs}
     return [
         place.name
         for place in places(model).values()
-        if place.name not in used and place.is_parameter and len(place.shape) >= 2 and not _in_compressed(place)
+        if place.name not in used
+        and place.is_parameter
+        and len(place.shape) >= 2
+        and not _in_compressed(place)
+        and not any(id(owner) in made_from for owner, _ in place.owners)
+    ]
+
+
+def parametrized(model: nn.Module) -> list[str]:
+    """Names of weights that parametrizations make of other tensors whenever they are read."""
+    return [
+        f"{path}.{name}".lstrip(".")
+        for path, module in model.named_modules()
+        if is_parametrized(module) and isinstance(module.parametrizations, nn.ModuleDict)
+        for name in module.parametrizations
     ]
 
 

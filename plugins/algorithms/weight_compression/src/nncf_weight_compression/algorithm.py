@@ -19,10 +19,11 @@ from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.refining import PlannedConstant, layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.structuring import unstructure
 from nncf_core.transformations import CompressConstant
 from nncf_weight_compression.adaptive_codebook import fit_tables, importance_requests
 from nncf_weight_compression.mixed_precision import least_sensitive, needs_data, requests_for, sensitivities
-from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, resolve
+from nncf_weight_compression.parameters import SCHEMA, Settings, WeightCompressionParameters, backup_of, resolve
 from nncf_weight_compression.selection import (
     Assignment,
     Weight,
@@ -49,6 +50,18 @@ class WeightCompression:
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of the config section."""
         return SCHEMA
+
+    def effective(self, params: WeightCompressionParameters, has_data: bool) -> Mapping[str, Any]:
+        """Defaults that depend on the mode and on whether there is data."""
+        settings = resolve(params, has_data)
+        return {
+            "ratio": settings.ratio,
+            "group_size": settings.group_size,
+            "all_layers": settings.all_layers,
+            "backup_mode": str(backup_of(params)),
+            "sensitivity_metric": str(settings.metric),
+            "advanced_parameters": unstructure(params.advanced_parameters),
+        }
 
     def rounds(self, graph: Graph, params: WeightCompressionParameters) -> int:
         """One round."""

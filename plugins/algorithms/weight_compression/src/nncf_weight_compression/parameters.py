@@ -210,14 +210,18 @@ _DEFAULT_BACKUP: Mapping[str, BackupMode] = {
 }
 
 
-def _backup_scheme(params: WeightCompressionParameters) -> Scheme | None:
-    primary = _primary_scheme(params.mode).name
+def backup_of(params: WeightCompressionParameters) -> BackupMode:
+    """The backup mode, where none is given that of the mode."""
+    if params.backup_mode is not None:
+        return BackupMode(params.backup_mode)
     if params.mode == CompressWeightsMode.E2M1:
         # the older name keeps the older default
-        default = BackupMode.INT8_ASYM
-    else:
-        default = _DEFAULT_BACKUP.get(primary, BackupMode.INT8_ASYM)
-    mode = default if params.backup_mode is None else params.backup_mode
+        return BackupMode.INT8_ASYM
+    return _DEFAULT_BACKUP.get(_primary_scheme(params.mode).name, BackupMode.INT8_ASYM)
+
+
+def _backup_scheme(params: WeightCompressionParameters) -> Scheme | None:
+    mode = backup_of(params)
     return None if mode == BackupMode.NONE else scheme_for(str(mode))
 
 
