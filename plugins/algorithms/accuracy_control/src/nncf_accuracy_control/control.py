@@ -89,10 +89,10 @@ class Control:
             once there is a model to give back.
         :raises InvalidPathError: when a folder cannot be written to.
         """
+        self._save(self.trials.trial(), "quantized")
         folder = self._report_folder() or self._intermediate_folder()
         if folder is not None:
             sensitivity.check(folder)
-        self._save(self.trials.trial(), "quantized")
         try:
             self._search()
         except BadFunctionError as error:
