@@ -163,7 +163,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
     "no items": (
         lambda _: nncf.quantize(network(), nncf.Dataset([])),
         UnsupportedDatasetError,
-        ["the model must be run", "pass a dataset", "has items"],
+        ["the model must be run", "pass a dataset that has items"],
     ),
     "item": (
         lambda _: nncf.quantize(network(), nncf.Dataset([X, None])),

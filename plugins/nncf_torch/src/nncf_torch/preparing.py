@@ -18,8 +18,8 @@ def prepare(model: ModuleModel | GraphModel, options: Mapping[str, Any]) -> Modu
     """Change a model in place, see :meth:`nncf_core.contracts.PreparingInserter.prepare`."""
     if isinstance(model, ModuleModel) and model.example is None:
         raise UnsupportedDatasetError(
-            "To quantize activations the model must be run, and there is nothing to run it on: pass a dataset, and one "
-            "that has items."
+            "To quantize activations the model must be run, and there is nothing to run it on: no dataset, or one "
+            "that has no items; pass a dataset that has items."
         )
     if isinstance(model, ModuleModel) and way_of(model) == "structure":
         raise ValidationError(

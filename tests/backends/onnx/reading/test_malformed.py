@@ -52,7 +52,7 @@ def test_no_model_at_all(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("this is no model " * 100)
     for path, error, message in [
         (tmp_path / "none.onnx", nncf.InvalidPathError, "no model file"),
-        (tmp_path, nncf.UnsupportedBackendError, "suffix"),
+        (tmp_path, nncf.UnsupportedBackendError, "reads folders"),
         (tmp_path / "text.onnx", nncf.UnsupportedModelError, "text.onnx"),
     ]:
         with pytest.raises(error, match=message):
