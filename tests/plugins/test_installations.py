@@ -107,7 +107,7 @@ except nncf.UnsupportedBackendError as error:
 """
         message = onnx_only.python(script, tmp_path)
         assert "builtins.object" in message
-        assert "Installed backends: ONNX." in message
+        assert "Installed backends: ONNX (.onnx)." in message
 
 
 class TestCoreOnly:
