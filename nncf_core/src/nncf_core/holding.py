@@ -21,6 +21,7 @@ class Holding:
     :param changed: constants that hold the numbers that they should.
     :param kept: constants that are those of the original.
     :param renamed: names that the written model does not have.
+    :param unseen: of numbers that edits brought, those that the backend's graph does not show.
     """
 
     fault: str | None = None
@@ -28,6 +29,7 @@ class Holding:
     changed: int = 0
     kept: int = 0
     renamed: int = 0
+    unseen: int = 0
 
     def __str__(self) -> str:
         """In a sentence, for people."""
@@ -36,6 +38,7 @@ class Holding:
             (self.changed, "hold their new numbers"),
             (self.kept, "are those of the original"),
             (self.renamed, "have other names now and were not compared"),
+            (self.unseen, "that edits brought are not shown and were not compared"),
         ]
         found = [f"{count} {text}" for count, text in parts if count]
         return "bit for bit: " + (", ".join(found).replace(" ", " constants ", 1) or "there are no constants")
@@ -91,6 +94,10 @@ def _look_for_inserted(demands: Demands, graph: Graph, original: Mapping[str, Co
     """Whether numbers that edits brought are in constants that the original does not have."""
     known = demands.constants.keys() | original.keys()
     new = {name: constant for name, constant in graph.constants.items() if name not in known}
+    if not new:
+        # not every backend's graph shows constants that edits brought; what they do shows in what the model gives
+        found.unseen = len(demands.inserted)
+        return
     for each in demands.inserted:
         place = next((name for name, constant in new.items() if each.is_in(constant)), None)
         if place is None:
