@@ -50,8 +50,9 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool
         prefix=".reproduce.", suffix=".tmp", dir=None if output is None else output.parent
     ) as folder:
         found, differences = run.again(Path(folder))
-        differences = [*differences, *_beside(lock, known)]
-        same = found is not None and dict(found.outputs) == dict(known.outputs) and not _beside(lock, known)
+        beside = _beside(lock, known)
+        differences = [*differences, *beside]
+        same = found is not None and dict(found.outputs) == dict(known.outputs) and not beside
         if output is not None and found is not None:
             _keep(Path(folder) / Path(known.output).name, output, found.outputs)
     if as_json:
