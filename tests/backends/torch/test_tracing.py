@@ -115,6 +115,7 @@ class TestWeightsOfCode:
 
     @pytest.mark.parametrize("given", [{}, {"dataset": nncf.Dataset([normal(3, 32)])}], ids=["structure", "run"])
     def test_weights_of_parametrizations_are_left_and_named(self, caplog, given):
+        torch.manual_seed(0)  # spectral_norm begins with random vectors
         layers = [weight_norm(nn.Linear(32, 32)), nn.Sequential(spectral_norm(nn.Linear(32, 32))), nn.Linear(32, 8)]
         model, x = seeded(nn.Sequential(*layers)), normal(3, 32)
         with caplog.at_level(logging.INFO, "nncf"):
@@ -128,7 +129,8 @@ class TestWeightsOfCode:
         )
         assert "Only a run" not in caplog.text
         with torch.no_grad():
-            torch.testing.assert_close(small(x), model(x), rtol=0, atol=0.05)
+            plain = model(x)
+            torch.testing.assert_close(small(x), plain, rtol=0, atol=0.01 * float(plain.abs().max()))
 
     def test_the_dataset_gives_the_example(self):
         small = nncf.compress_weights(seeded(Functional()), dataset=nncf.Dataset([functional_input()]))

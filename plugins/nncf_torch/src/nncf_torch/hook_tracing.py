@@ -30,7 +30,7 @@ from nncf_torch.recurrent import forget_list, make_list
 from nncf_torch.running import on_device
 from nncf_torch.tensors import dtype_name
 from nncf_torch.trained_weights import trainings_of
-from nncf_torch.watching import Seen, watched_run
+from nncf_torch.watching import Seen, value_free_run, watched_run
 
 _VIEWS = frozenset({"t", "permute", "transpose", "numpy_T", "select", "mT", "__getitem__"})
 _COPIES = frozenset({"to", "alias", "detach", "contiguous", "clone", "type", "float", "half", "bfloat16", "double"})
@@ -66,11 +66,15 @@ class _Tensors:
 
 @define(eq=False)
 class _Recorder:
-    """Makes nodes of calls."""
+    """Makes nodes of calls.
+
+    :param unseen: whether a call took a tensor that was made by code that no torch function shows.
+    """
 
     known: _Tensors = field(factory=_Tensors)
     nodes: list[Node] = field(factory=list)
     ports: dict[str, Port] = field(factory=dict)
+    unseen: bool = False
 
     def see(self, seen: Seen) -> None:
         rounded = self.known.get(seen.operands[0][1]) if seen.op_type == "fake_quantize" else None
@@ -97,6 +101,11 @@ class _Recorder:
             Node(seen.name, seen.op_type, kind, inputs, tuple(ports), (), attributes, axes, moves, strides)
         )
 
+    def note(self, tensor: torch.Tensor) -> None:
+        """Know a tensor that a function made of no other; its name follows when it is used."""
+        if self.known.get(tensor) is None:
+            self.known[tensor] = _Tensor("")
+
     def _result(self, seen: Seen, name: str, tensor: torch.Tensor) -> _Tensor:
         source = self.known.get(seen.operands[0][1])
         if source is not None and source.constant is not None and tensor.is_floating_point():
@@ -109,8 +118,8 @@ class _Recorder:
 
     def _input(self, seen: Seen, position: int, tensor: torch.Tensor, kind: OpKind) -> Port:
         found = self.known.get(tensor)
-        if found is None:
-            # made by code that no torch function shows
+        if found is None or not found.name:
+            self.unseen |= found is None
             found = self.known[tensor] = _Tensor(f"{seen.name}/unseen/{position}")
         if found.constant is None:
             return self._port(found.name, tensor)
@@ -153,22 +162,33 @@ def build(model: ModuleModel) -> Graph:
 
     :raises UnsupportedModelError: when the model does not run on its example input.
     """
-    known, recorder = places(model.module), _Recorder()
-    values: dict[tuple[int, str], torch.Tensor] = {}
-    for place in known.values():
-        for owner, attribute in place.owners:
-            tensor = getattr(owner, attribute)
-            values[id(owner), attribute] = tensor
-            recorder.known[tensor] = _Tensor(place.name, place)
+    known = places(model.module)
+    values = {
+        (id(owner), attribute): getattr(owner, attribute)
+        for place in known.values()
+        for owner, attribute in place.owners
+    }
     assert model.example is not None
     call = on_device(model.module, bound(model.module, model.example))
-    leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
-    for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
-        recorder.known[tensor] = _Tensor(name)
+
+    def recording() -> _Recorder:
+        recorder = _Recorder()
+        for place in known.values():
+            for owner, attribute in place.owners:
+                recorder.known[values[id(owner), attribute]] = _Tensor(place.name, place)
+        leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
+        for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
+            recorder.known[tensor] = _Tensor(name)
+        return recorder
+
     with _plain_weights(model.module, values):
-        made = watched_run(model.module, call, recorder.see)
+        recorder = recording()
+        made, holds = value_free_run(model.module, call, recorder.see, recorder.note)
+        if not holds or recorder.unseen:
+            recorder = recording()
+            made = watched_run(model.module, call, recorder.see)
     left = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
-    outputs = frozenset(tensor.name for tensor in left if tensor is not None)
+    outputs = frozenset(tensor.name for tensor in left if tensor is not None and tensor.name)
     constants = {name: constant_of(place) for name, place in known.items()}
     return Graph("torch", recorder.nodes, constants, {"trace": "hooks"}, outputs)
 

@@ -26,6 +26,7 @@ from nncf_torch.naming import node_name
 from nncf_torch.quantizers import quantizers_of
 from nncf_torch.rounded_weights import held
 from nncf_torch.running import on_device, run_module
+from nncf_torch.value_free import NeedsValuesError, needs_values, without_product
 
 _NOT_NODES = {
     "__bool__", "__contains__", "__format__", "__get__", "__hash__", "__len__", "__repr__", "__set__", "__setitem__",
@@ -64,6 +65,8 @@ class Watch(TorchFunctionMode):
     :param model: whose modules the names tell of.
     :param tell: is told of every call.
     :param fed: tensors that take the place of those at points.
+    :param note: is told of tensors that no call of a node gave. When there is one, products with weights are left
+        out, see :mod:`nncf_torch.value_free`.
     """
 
     def __init__(
@@ -71,9 +74,11 @@ class Watch(TorchFunctionMode):
         model: nn.Module,
         tell: Callable[[Seen], None],
         fed: Mapping[TargetPoint, torch.Tensor] | None = None,
+        note: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         super().__init__()
-        self._tell, self._fed = tell, fed or {}
+        self._tell, self._fed, self._note = tell, fed or {}, note
+        self.asked_for_values = False
         self._paths: dict[int, str] = {}
         self._edits: dict[int, str] = {}
         for path, module in model.named_modules():
@@ -112,9 +117,15 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function, and tell of it."""
         kwargs = kwargs or {}
+        if self._note and needs_values(_type_of(func), args, kwargs):
+            self.asked_for_values = True
+            raise NeedsValuesError
         seen = recognised(func, args, kwargs)
         if seen is None:
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            if self._note and isinstance(output, torch.Tensor):
+                self._note(output)
+            return output
         if is_self_attention(func, args):
             with self:
                 return opened_attention(*args, **kwargs)
@@ -123,7 +134,9 @@ class Watch(TorchFunctionMode):
         if self._fed:
             args, kwargs = self._with_fed_inputs(name, args, kwargs)
             operands = _operands(op_type, args, kwargs)
-        output = func(*args, **kwargs)
+        output = without_product(op_type, args, kwargs) if self._note else None
+        if output is None:
+            output = func(*args, **kwargs)
         if isinstance(output, torch.Tensor):
             output = self._with_fed_outputs(name, [output])[0]
             self._tell(Seen(name, op_type, tuple(operands), (output,), (*args, *kwargs.values()), kwargs))
@@ -166,10 +179,14 @@ class Watch(TorchFunctionMode):
 
 def recognised(func: Any, args: Any, kwargs: Any) -> tuple[str, list[tuple[int, torch.Tensor]]] | None:
     """The type of a call's node, and its operands with their positions; ``None`` when it is none."""
-    op_type = str(getattr(func, "__name__", func))
-    op_type = _TYPES.get(op_type, op_type)
+    op_type = _type_of(func)
     operands = [] if op_type in _NOT_NODES else _operands(op_type, args, kwargs)
     return (op_type, operands) if operands else None
+
+
+def _type_of(func: Any) -> str:
+    name = str(getattr(func, "__name__", func))
+    return _TYPES.get(name, name)
 
 
 def is_self_attention(func: Any, args: Any) -> bool:
@@ -211,9 +228,26 @@ def watched_run(
 
     :raises UnsupportedModelError: when it does not run on this input.
     """
-    watch = Watch(module, tell, fed)
     # what the run itself does to its input is none of the model's functions
-    call = on_device(module, call)
+    return _run(module, on_device(module, call), Watch(module, tell, fed))
+
+
+def value_free_run(
+    module: nn.Module, call: Call, tell: Callable[[Seen], None], note: Callable[[torch.Tensor], None]
+) -> tuple[Any, bool]:
+    """A run whose products with weights are zeros, see :mod:`nncf_torch.value_free`.
+
+    :return: what the model gives, and whether what was told of it holds; the model may ask for values.
+    """
+    watch = Watch(module, tell, note=note)
+    try:
+        made = _run(module, on_device(module, call), watch)
+    except (NeedsValuesError, UnsupportedModelError):
+        return None, False
+    return made, not watch.asked_for_values
+
+
+def _run(module: nn.Module, call: Call, watch: Watch) -> Any:
     try:
         with watch.watching():
             return run_module(module, call)

@@ -1,0 +1,189 @@
+"""Graphs are made without computing products with weights, but where a model asks for values it gets the true ones."""
+
+import ctypes
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+import nncf
+from nncf_core.graph import OpKind
+from nncf_core.registry import registry
+from nncf_torch import watching
+from tests.backends.torch.models import Tied, normal, seeded, sequential
+
+
+def graph_of(model, example):
+    builder = registry().backends["torch"].builder
+    return builder.build(builder.open(model, {"example_input": example}))
+
+
+def _unseen(x):
+    """What code in C++ does, which no torch function shows."""
+    with torch._C.DisableTorchFunction():
+        zeros = torch.zeros(int((x != 0).sum()))
+    return zeros.sqrt().numel() > 0
+
+
+def _swallowed(x):
+    try:
+        return bool((x != 0).any())
+    except:  # noqa: E722
+        return False
+
+
+def _written_over(x):
+    total = torch.zeros(1)
+    total[0] = x.abs().sum()
+    return total.item() > 0
+
+
+def _first_number(x):
+    return ctypes.c_float.from_address(x.data_ptr()).value != 0
+
+
+QUESTIONS = {
+    "bool": lambda x: bool((x != 0).any()),
+    "if": lambda x: True if x.abs().sum() > 0 else False,  # noqa: SIM210
+    "item": lambda x: x.abs().max().item() > 0,
+    "float": lambda x: float(x.abs().sum()) > 0,
+    "int": lambda x: int((x != 0).sum()) > 0,
+    "range": lambda x: len(range((x != 0).sum())) > 0,
+    "tolist": lambda x: any(x.flatten().tolist()),
+    "numpy": lambda x: x.numpy().any(),
+    "asarray": lambda x: np.asarray(x).any(),
+    "contains": lambda x: 0.0 not in x,
+    "format": lambda x: f"{x.flatten()[0]:.1f}" != "0.0",
+    "repr": lambda x: "0." not in repr((x != 0).float()),
+    "nonzero": lambda x: len(x.nonzero()) > 0,
+    "where": lambda x: torch.where(x != 0)[0].numel() > 0,
+    "mask": lambda x: x[x != 0].numel() > 0,
+    "masked_select": lambda x: x.masked_select(x != 0).numel() > 0,
+    "unique": lambda x: x.unique().numel() > 1,
+    "equal": lambda x: not torch.equal(x, torch.zeros_like(x)),
+    "allclose": lambda x: not x.allclose(torch.zeros_like(x)),
+    "size": lambda x: torch.zeros((x != 0).sum()).numel() > 0,
+    "arange": lambda x: torch.arange((x != 0).sum()).numel() > 0,
+    "slice": lambda x: x.flatten()[: (x != 0).sum()].numel() > 0,
+    "narrow": lambda x: x.flatten().narrow(0, 0, (x != 0).sum()).numel() > 0,
+    "tensor_split": lambda x: x.flatten().tensor_split((x != 0).sum().cpu())[0].numel() > 0,
+    "repeat_interleave": lambda x: torch.arange(2).repeat_interleave((x != 0).sum().repeat(2)).numel() > 0,
+    "one_hot": lambda x: functional.one_hot((x != 0).long().flatten()).shape[-1] > 1,
+    "bincount": lambda x: (x != 0).long().flatten().bincount().numel() > 1,
+    "set": _written_over,
+    "data_ptr": _first_number,
+    "unseen": _unseen,
+    "swallowed": _swallowed,
+}
+
+
+class Asking(nn.Module):
+    """Which layer runs depends on what the first one gives."""
+
+    def __init__(self, question):
+        super().__init__()
+        self.question = question
+        self.first, self.nonzero, self.zero = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x):
+        x = self.first(x)
+        return (self.nonzero if self.question(x) else self.zero)(x)
+
+
+class Attending(nn.Module):
+    """Attention with masks, tables of positions and picked tokens, as language models have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(32, 16)
+        self.register_buffer("table", torch.arange(64.0).reshape(4, 16))
+        self.query, self.key, self.value, self.head = (nn.Linear(16, 16, bias=False) for _ in range(4))
+
+    def forward(self, tokens):
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.embedding(tokens) + self.table[positions]
+        query, key, value = (
+            layer(x).unflatten(-1, (2, 8)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        mask = torch.full((4, 4), float("-inf")).triu(1)
+        weights = (query @ key.mT / 8**0.5 + mask).masked_fill(mask == 1, 0).softmax(-1)
+        x = (weights @ value).transpose(1, 2).flatten(2)
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
+        return self.head(x[:, -1:]), x.topk(2, -1).values
+
+
+class Recurrent(nn.Module):
+    """What is left out stands before and behind a recurrent layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.lstm, self.last = nn.Linear(16, 16), nn.LSTM(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.last(self.lstm(self.first(x))[0])
+
+
+WITHOUT_PRODUCTS = ("sequential", "tied", "attending", "encoder")
+MODELS = {
+    "sequential": (sequential, lambda: normal(2, 64)),
+    "tied": (lambda: seeded(Tied()), lambda: torch.arange(6)[None]),
+    "attending": (lambda: seeded(Attending()), lambda: torch.arange(4)[None]),
+    "encoder": (lambda: seeded(nn.TransformerEncoderLayer(16, 2, 32)), lambda: normal(3, 1, 16)),
+    "recurrent": (lambda: seeded(Recurrent()), lambda: normal(3, 1, 16)),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_model_that_asks_for_values_gets_true_ones(question):
+    model = seeded(Asking(QUESTIONS[question]))
+    layers = [node.name for node in graph_of(model, normal(2, 16)).of_kind([OpKind.MATMUL])]
+    assert layers == ["first/linear/0", "nonzero/linear/0"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_graph_is_that_of_a_run_with_all_products(name, monkeypatch):
+    make, example = MODELS[name]
+    quick = graph_of(make(), example())
+    monkeypatch.setattr(watching, "needs_values", lambda *_: True)
+    whole = graph_of(make(), example())
+    assert list(quick) == list(whole)
+    assert quick.outputs == whole.outputs
+
+
+@pytest.mark.parametrize("name", WITHOUT_PRODUCTS)
+def test_products_with_weights_are_not_computed(name):
+    make, example = MODELS[name]
+    model = make().eval()
+    with FlopCounterMode(display=False) as once, torch.no_grad():
+        model(example())
+    with FlopCounterMode(display=False) as counted:
+        graph_of(model, example())
+    linear = torch.ops.aten.mm, torch.ops.aten.addmm
+    assert sum(once.get_flop_counts()["Global"].get(op, 0) for op in linear) > 0
+    assert sum(counted.get_flop_counts().get("Global", {}).get(op, 0) for op in linear) == 0
+
+
+def test_weights_that_do_not_fit_fail_as_they_do():
+    model = nn.Sequential(nn.Linear(16, 8), nn.Linear(16, 8))
+    with pytest.raises(nncf.UnsupportedModelError, match=r"does not run on its input: mat1 and mat2 shapes cannot be"):
+        graph_of(model, normal(2, 16))
+
+
+def test_what_a_model_raises_for_zeros_alone_is_no_failure():
+    class Strict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+
+        def forward(self, x):
+            x = self.layer(x)
+            if not x.any():
+                raise ValueError("nothing came")
+            return x
+
+    assert [node.name for node in graph_of(seeded(Strict()), normal(2, 16)).of_kind([OpKind.MATMUL])] == [
+        "layer/linear/0"
+    ]
