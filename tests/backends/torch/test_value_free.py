@@ -126,12 +126,26 @@ class Recurrent(nn.Module):
         return self.last(self.lstm(self.first(x))[0])
 
 
-WITHOUT_PRODUCTS = ("sequential", "tied", "attending", "encoder")
+class Fused(nn.Module):
+    """Attention in one function, with a mask and without."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        x = functional.scaled_dot_product_attention(*[self.inner(x)[:, None]] * 3, is_causal=True)
+        mask = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool).tril()
+        return self.outer(functional.scaled_dot_product_attention(x, x, x[..., :16], attn_mask=mask))
+
+
+WITHOUT_PRODUCTS = ("sequential", "tied", "attending", "encoder", "fused")
 MODELS = {
     "sequential": (sequential, lambda: normal(2, 64)),
     "tied": (lambda: seeded(Tied()), lambda: torch.arange(6)[None]),
     "attending": (lambda: seeded(Attending()), lambda: torch.arange(4)[None]),
     "encoder": (lambda: seeded(nn.TransformerEncoderLayer(16, 2, 32)), lambda: normal(3, 1, 16)),
+    "fused": (lambda: seeded(Fused()), lambda: normal(3, 4, 16)),
     "recurrent": (lambda: seeded(Recurrent()), lambda: normal(3, 1, 16)),
 }
 
@@ -161,15 +175,28 @@ def test_products_with_weights_are_not_computed(name):
         model(example())
     with FlopCounterMode(display=False) as counted:
         graph_of(model, example())
-    linear = torch.ops.aten.mm, torch.ops.aten.addmm
-    assert sum(once.get_flop_counts()["Global"].get(op, 0) for op in linear) > 0
-    assert sum(counted.get_flop_counts().get("Global", {}).get(op, 0) for op in linear) == 0
+    left_out = (
+        torch.ops.aten.mm,
+        torch.ops.aten.addmm,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+    )
+    assert sum(once.get_flop_counts()["Global"].get(op, 0) for op in left_out) > 0
+    assert sum(counted.get_flop_counts().get("Global", {}).get(op, 0) for op in left_out) == 0
 
 
 def test_weights_that_do_not_fit_fail_as_they_do():
     model = nn.Sequential(nn.Linear(16, 8), nn.Linear(16, 8))
     with pytest.raises(nncf.UnsupportedModelError, match=r"does not run on its input: mat1 and mat2 shapes cannot be"):
         graph_of(model, normal(2, 16))
+
+
+def test_heads_that_do_not_fit_fail_as_they_do():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return functional.scaled_dot_product_attention(x, x[..., :8], x)
+
+    with pytest.raises(nncf.UnsupportedModelError, match="does not run on its input"):
+        graph_of(Wrong(), normal(2, 3, 4, 16))
 
 
 def test_what_a_model_raises_for_zeros_alone_is_no_failure():

@@ -1,4 +1,4 @@
-"""Runs that only show which functions a model calls: products with weights, which take most of the time, are left out.
+"""Runs that only show which functions a model calls: linear layers and attention, which take the time, are left out.
 
 Zeros take their place. What a model calls must not depend on them, so a run goes on only through functions whose
 results have the same shapes whatever the values are, and which tell Python no value; at the first other one it ends,
@@ -81,18 +81,41 @@ def _holds_tensor(argument: Any) -> bool:
 
 
 def without_product(op_type: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
-    """Zeros in the place of ``linear(x, weight)``; ``None`` for all that has to be computed, or fails.
+    """Zeros in the place of a product; ``None`` for functions that have to be computed, and for calls that may fail.
 
-    :return: shape [..., outputs] for inputs [..., inputs] and a weight [outputs, inputs].
+    :return: of ``linear(x, weight)`` shape [..., outputs] for inputs [..., inputs] and a weight [outputs, inputs]; of
+        ``scaled_dot_product_attention`` [..., queries, features of the values].
     """
-    if op_type != "linear" or kwargs or not 2 <= len(args) <= 3:
+    if op_type == "linear":
+        return _linear(*args) if len(args) in (2, 3) and not kwargs else None
+    if op_type == "scaled_dot_product_attention":
+        return _attention(*args, **kwargs) if len(args) == 3 else None
+    return None
+
+
+def _linear(inputs: Any, weight: Any, _: Any = None) -> torch.Tensor | None:
+    if not _alike(inputs, weight) or weight.dim() != 2 or inputs.dim() == 0 or inputs.shape[-1] != weight.shape[1]:
         return None
-    inputs, weight = args[:2]
-    if type(inputs) is not torch.Tensor or type(weight) not in (torch.Tensor, nn.Parameter):
+    zeros: torch.Tensor = inputs.new_zeros((*inputs.shape[:-1], weight.shape[0]))
+    return zeros
+
+
+def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, **_: Any) -> torch.Tensor | None:
+    if not _alike(query, key, value) or not query.dim() == key.dim() == value.dim() > 2:
         return None
-    alike = inputs.dtype == weight.dtype and inputs.device == weight.device and inputs.is_floating_point()
-    if not alike or weight.dim() != 2 or inputs.dim() == 0 or inputs.shape[-1] != weight.shape[1]:
+    fit = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and query.shape[-1] == key.shape[-1]
+    if not fit or key.shape[-2] != value.shape[-2]:
         return None
-    if torch.is_autocast_enabled(inputs.device.type):
+    if attn_mask is not None and attn_mask.shape[-2:] != (query.shape[-2], key.shape[-2]):
         return None
-    return inputs.new_zeros((*inputs.shape[:-1], weight.shape[0]))
+    zeros: torch.Tensor = query.new_zeros((*query.shape[:-1], value.shape[-1]))
+    return zeros
+
+
+def _alike(first: Any, *others: Any) -> bool:
+    """Whether these are plain tensors of one floating-point type on one device, and no autocast changes that."""
+    if any(type(tensor) not in (torch.Tensor, nn.Parameter) for tensor in (first, *others)):
+        return False
+    if any(tensor.dtype != first.dtype or tensor.device != first.device for tensor in others):
+        return False
+    return first.is_floating_point() and not torch.is_autocast_enabled(first.device.type)
