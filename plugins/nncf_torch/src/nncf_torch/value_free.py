@@ -17,10 +17,11 @@ from nncf_core.graph import OpKind
 from nncf_torch.aten import kind_of
 
 _NUMBER_FOR_NUMBER = (
-    "__and__ __eq__ __ge__ __gt__ __iand__ __invert__ __ior__ __le__ __lt__ __ne__ __neg__ __or__ __pow__ __rpow__ "
-    "__xor__ abs_ bitwise_and bitwise_not bitwise_or ceil copy_ cumsum eq exp_ expm1 floor floor_divide full_like ge "
-    "gt isfinite isinf isnan le lerp log1p log2 logical_and logical_not logical_or lt masked_fill masked_fill_ maximum "
-    "minimum ne neg_ ones_like outer remainder round sign tril triu zeros_like"
+    "__and__ __eq__ __floordiv__ __ge__ __gt__ __iand__ __invert__ __ior__ __le__ __lt__ __mod__ __ne__ __neg__ "
+    "__or__ __pow__ __rpow__ __xor__ abs_ bitwise_and bitwise_not bitwise_or ceil copy_ cumsum eq exp_ expm1 "
+    "floor floor_divide full_like ge gt isfinite isinf isnan le lerp log1p log2 logical_and logical_not "
+    "logical_or lt masked_fill masked_fill_ maximum minimum ne neg_ ones_like outer remainder round sign tril "
+    "triu zeros_like"
 )
 _SHAPED_AS_ANOTHER = "expand_as gather index_select reshape_as view_as"
 _WITHOUT_VALUES = (
