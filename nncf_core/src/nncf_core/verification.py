@@ -22,15 +22,16 @@ from attrs import asdict, define, evolve, frozen
 
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
 from nncf_core.graph import Graph
 from nncf_core.holding import held
 from nncf_core.made_inputs import made_inputs
+from nncf_core.misfits import InputType, by_runtime, misfit, renumbered, type_of
 from nncf_core.observing import Observation
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, registry
 from nncf_core.rounds import prepared
-from nncf_core.running import Look, output_points, room_for
+from nncf_core.running import Look, feeds_of, output_points, room_for
 from nncf_core.transformations import TargetPoint
 from nncf_core.verifying import UncheckedError, check_layers, check_quantizers, chosen_layers, layers_of, places_of
 
@@ -246,15 +247,18 @@ def _raise_for_item(reference: Look, name: str) -> None:
 
     :raises UnsupportedDatasetError: when there is one.
     """
+    expected = {each: type_of(port) for each, port in feeds_of(reference.graph).items()}
     for index, item in enumerate(reference.items):
         try:
             evolve(reference, items=[item], seen={}).outputs()
         except MemoryError:
             return
         except _FAILURES as error:
-            raise UnsupportedDatasetError(
-                f"{name} does not run on item {index} of the dataset: {sentence(error)} Give items that fit its inputs."
-            ) from None
+            message = renumbered(str(error), index)
+            if isinstance(error, UnsupportedDatasetError) and message.startswith("Item "):
+                raise UnsupportedDatasetError(message) from error.__cause__
+            given = {each: InputType.of(array) for each, array in item.items()} if isinstance(item, Mapping) else {}
+            raise misfit(index, given, expected, by_runtime(error), name) from error
 
 
 def _doubtful(arrays: Mapping[str, np.ndarray]) -> bool:

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
+from nncf_core.misfits import InputType, listed
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_with, layout_of
 from nncf_torch.compressed_modules import CompressedModule, weightless_class, weights_of
@@ -163,10 +164,19 @@ def build(model: ModuleModel) -> Graph:
     assert model.example is not None
     call = on_device(model.module, bound(model.module, model.example))
     leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
-    for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
+    names = flat_names(model.module, call)
+    for name, tensor in zip(names, leaves, strict=True):
         recorder.known[tensor] = _Tensor(name)
     with _plain_weights(model.module, values):
-        made = watched_run(model.module, call, recorder.see)
+        try:
+            made = watched_run(model.module, call, recorder.see)
+        except UnsupportedModelError as error:
+            # its first line is what happened
+            given = listed({name: InputType.of(leaf.cpu()) for name, leaf in zip(names, leaves, strict=True)})
+            raise UnsupportedModelError(
+                f"{str(error).partition(chr(10))[0]} It is given {given}, of the first item of the dataset where "
+                "there is no other example: give an input that fits."
+            ) from error
     left = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
     outputs = frozenset(tensor.name for tensor in left if tensor is not None)
     constants = {name: constant_of(place) for name, place in known.items()}
