@@ -37,9 +37,7 @@ def _exit_code(error: Exception) -> int:
 
     failed = (
         errors.BufferFullError,
-        errors.InstallationError,
         errors.InternalError,
-        errors.ModuleNotFoundError,
         errors.PluginError,
         errors.ValidationFunctionError,
         errors.VerificationError,
@@ -69,7 +67,7 @@ _EXITS = """\b
 Exit codes:
   0    done
   1    the work failed, or its result is not accepted: verification, reproduction, comparison
-  2    the command, its arguments, or the config or files that they name are wrong
+  2    the command, its arguments, or the config or files that they name are wrong, or need what is not installed
   130  interrupted; 128 and the number of another signal that ended it
 """
 
