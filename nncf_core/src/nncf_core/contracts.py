@@ -221,6 +221,7 @@ class Context:
         tensors in the graph, see :meth:`TargetPointInserter.runner`.
     :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
         told twice in a run counts once.
+    :param warn: the same of what the user would not expect, such as that nothing is compressed: the log has a warning.
     :param has_data: whether statistics of activations can be had: there is a dataset, or a file of statistics. An
         algorithm that works with and without them chooses by this.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
@@ -250,6 +251,7 @@ class Context:
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
     note: Callable[[str], None] = nncf_logger.info
+    warn: Callable[[str], None] = nncf_logger.warning
     has_data: bool = False
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False

@@ -189,6 +189,7 @@ class Run:
             partial(self._takes_bias, model, graph),
             partial(self._part, model),
             self._note,
+            self._warn,
             has_data=self.dataset is not None or _has_statistics(step),
             takes_low_rank=partial(self._takes_low_rank, model, graph),
             **self._shrinking(model, graph),
@@ -207,6 +208,11 @@ class Run:
         if text not in self.notes:
             self.notes[text] = None
             nncf_logger.info("%s", text)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes[text] = None
+            nncf_logger.warning("%s", text)
 
     def open(self, model: Model | Path) -> Model:
         """The working model; the dataset's first item is an example of its input where the backend traces."""
@@ -300,7 +306,7 @@ class Run:
         now, then = (self._asking(each, 0).samples for each in (step, after))
         if now is None or (then is not None and then < now):
             return ()
-        context = evolve(self._context(after, model, graph, before), note=lambda _text: None)
+        context = evolve(self._context(after, model, graph, before), note=lambda _text: None, warn=lambda _text: None)
         requests = after.algorithm.requests(graph, after.params, context, 0)
         return checked_requests(after.algorithm.name, requests)
 
