@@ -22,6 +22,7 @@ from attrs import asdict, define, evolve, frozen
 
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
+from nncf_core.demands import inserted_by
 from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
 from nncf_core.graph import Graph
 from nncf_core.holding import held
@@ -168,6 +169,22 @@ class _Original:
         model = builder.open(self.source, options)
         return builder.build(prepared(self.backend, model, options) if notes.prepared else model)
 
+    def shows(self, notes: Observation) -> bool:
+        """Whether the backend's graph shows the numbers that an edit of the run brings, once it is made here."""
+        builder, edit = self.backend.builder, notes.demands.example
+        if edit is None:
+            return False
+        model = builder.open(self.source, notes.options)
+        model = prepared(self.backend, model, notes.options) if notes.prepared else model
+        graph = builder.build(model)
+        known = set(graph.constants)
+        try:
+            after = builder.build(self.backend.inserter.apply(model, graph, [edit], notes.options))
+        except NNCFError:  # it was made behind others
+            return False
+        new = [constant for name, constant in after.constants.items() if name not in known]
+        return any(each.is_in(constant) for each in inserted_by(edit) for constant in new)
+
     def look(self, items: Sequence[Any]) -> Look:
         """At it on some items."""
         model = self.backend.builder.open(self.source, {})
@@ -184,6 +201,10 @@ def _stored(graph: Graph, notes: Observation, before: _Original) -> Check:
     found = held(notes.demands, graph, before.edited(notes))
     if found.fault is not None:
         return Check("stored", False, found.fault)
+    if found.unseen and before.shows(notes):
+        return Check(
+            "stored", False, f"{notes.demands.inserted[0].what} was not written, nor were others that edits brought"
+        )
     return Check("stored", None if found.renamed else True, str(found))
 
 
