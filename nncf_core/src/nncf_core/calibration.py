@@ -216,7 +216,7 @@ class Calibration:
         given = {tensor: self._waiting(stream, tensor, sample) for tensor in outside}
         try:
             found = run({str(point): given[tensor] for point, tensor in part.starts.items()})
-        except NNCFError:
+        except (NNCFError, MemoryError):
             raise
         except Exception as error:  # runtimes' own errors have no common base
             expected = {name: type_of(port) for name, port in feeds_of(self.graph).items()}

@@ -118,6 +118,8 @@ def collect_items(
         given = {name: InputType.of(array) for name, array in feed.items() if name in expected}
         try:
             arrays = run(feed)
+        except MemoryError:
+            raise
         except failures as error:
             raise misfit(index, given, expected, by_runtime(reason(error))) from error
         found = Statistics()

@@ -158,6 +158,8 @@ class _Side:
     def outputs(self, feed: Mapping[str, np.ndarray], index: int) -> Mapping[str, np.ndarray]:
         try:
             return self.run(feed)
+        except MemoryError:
+            raise
         except Exception as error:  # runtimes' own errors have no common base
             if isinstance(error, NNCFError) and not isinstance(error, UnsupportedDatasetError):
                 raise

@@ -45,6 +45,21 @@ def _exit_code(error: Exception) -> int:
     return FAILED if isinstance(error, failed) else WRONG
 
 
+def _is_of_memory(error: Exception) -> bool:
+    # what is said where a thread's stack, or a library's code, finds no room
+    texts = ("can't start new thread", "failed to map segment from shared object")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
+
+
+def _too_little(error: Exception) -> str:
+    """What is said where memory does not do."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    shown = f": {reason}" if reason else ""
+    return (
+        f"there is not enough memory{shown}. No file was changed; raise the limit of the process, or of its container."
+    )
+
+
 class _Group(click.Group):
     """Turns the framework's own errors into one line, and Ctrl-C into a quiet end."""
 
@@ -58,6 +73,11 @@ class _Group(click.Group):
                 raise
             click.echo(f"nncf: error: {error}", err=True)
             ctx.exit(_exit_code(error))
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG) or not _is_of_memory(error):
+                raise
+            click.echo(f"nncf: error: {_too_little(error)}", err=True)
+            ctx.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("nncf: interrupted; no file was changed", err=True)
             ctx.exit(INTERRUPTED)

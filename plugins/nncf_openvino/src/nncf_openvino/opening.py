@@ -45,10 +45,16 @@ def open_path(path: Path) -> WorkingModel:
     return WorkingModel(join_shared(model) if len(set(large)) < len(large) else model, Spool())
 
 
+_NO_MEMORY = ("Cannot allocate memory", "Could not allocate memory", "bad_alloc")
+"""What OpenVINO and the system say where memory does not do."""
+
+
 def _read(path: Path, weights: Path | None) -> ov.Model:
     try:
         return ov.Core().read_model(path) if weights is None else ov.Core().read_model(path, weights)
     except RuntimeError as error:
+        if any(text in str(error) for text in _NO_MEMORY):
+            raise MemoryError(f"OpenVINO does not read {path}, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not read {path}: {reason_of(error)}") from None
 
 

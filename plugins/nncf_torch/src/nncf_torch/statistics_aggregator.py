@@ -48,6 +48,8 @@ class TorchStatisticsAggregator:
             check_item(item, count)
             try:
                 arrays: Mapping[str, Any] = tensors_at(model, part, item)
+            except MemoryError:
+                raise
             except Exception as error:
                 # what follows the first line is where in the traced program it happened, or all that would be right
                 reason = str(error).partition("\n")[0].partition(", but expected one of")[0]

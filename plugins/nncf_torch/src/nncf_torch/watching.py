@@ -217,5 +217,7 @@ def watched_run(
     try:
         with watch.watching():
             return run_module(module, call)
+    except MemoryError:
+        raise
     except Exception as error:
         raise UnsupportedModelError(f"The model does not run on its input: {str(error).rstrip('.')}.") from error
