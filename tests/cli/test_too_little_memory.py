@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.cli.models import onnx_model, weights
 
 pytestmark = pytest.mark.needs("onnx", "nncf_onnx", "nncf_weight_compression")
 
@@ -66,3 +69,17 @@ def test_one_line_says_so(limit: str, megabytes: int, what: str, model: Path) ->
     assert what in line
     assert line.endswith(". No file was changed; raise the limit of the process, or of its container.")
     assert set(model.parent.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold processes to these limits")
+@pytest.mark.needs("nncf_weight_refinement")
+def test_a_runtime_that_finds_none(tmp_path: Path) -> None:
+    """onnxruntime has errors of its own for it."""
+    model = onnx_model(tmp_path / "m.onnx", weights((8192, 8192, 64)))
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 8192), np.float32))
+    arguments = ["compress-weights", model.name, "-o", "small.onnx", "--scale-estimation", "--dataset", "x.npz", "-q"]
+    command = [sys.executable, "-c", CODE, "RLIMIT_DATA", "300", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("nncf: error: there is not enough memory: ")
+    assert not (tmp_path / "small.onnx").exists()

@@ -21,6 +21,7 @@ from nncf_core.errors import NNCFError, UnsupportedDatasetError
 from nncf_core.grams import MATRICES, CrossGram
 from nncf_core.graph import Graph
 from nncf_core.low_rank import product_of
+from nncf_core.memory import is_of_memory
 from nncf_core.misfits import InputType, by_runtime, misfit, renumbered, type_of
 from nncf_core.numerics.kernels import decompress
 from nncf_core.progress import Progress
@@ -216,9 +217,11 @@ class Calibration:
         given = {tensor: self._waiting(stream, tensor, sample) for tensor in outside}
         try:
             found = run({str(point): given[tensor] for point, tensor in part.starts.items()})
-        except (NNCFError, MemoryError):
+        except NNCFError:
             raise
         except Exception as error:  # runtimes' own errors have no common base
+            if is_of_memory(error):
+                raise MemoryError(f"a part of the model does not run, {error}") from error
             expected = {name: type_of(port) for name, port in feeds_of(self.graph).items()}
             raise misfit(sample, self._given[sample], expected, by_runtime(error)) from error
         arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}

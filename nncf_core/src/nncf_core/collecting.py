@@ -13,6 +13,7 @@ from nncf_core.dataset import RESET_STATE
 from nncf_core.digests import Digest, DigestRequest, digest_of, update
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Graph
+from nncf_core.memory import is_of_memory
 from nncf_core.misfits import InputType, by_runtime, listed, misfit, unlike
 from nncf_core.numerics.work import Call, available_cores, in_order
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -118,9 +119,9 @@ def collect_items(
         given = {name: InputType.of(array) for name, array in feed.items() if name in expected}
         try:
             arrays = run(feed)
-        except MemoryError:
-            raise
         except failures as error:
+            if is_of_memory(error):
+                raise MemoryError(f"a model does not run, {reason(error)}") from error
             raise misfit(index, given, expected, by_runtime(reason(error))) from error
         found = Statistics()
         for request, name in named:

@@ -17,6 +17,7 @@ from nncf_core.contracts import Runner
 from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
+from nncf_core.memory import is_of_memory
 from nncf_core.misfits import InputType, by_runtime, misfit, type_of
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
@@ -158,9 +159,9 @@ class _Side:
     def outputs(self, feed: Mapping[str, np.ndarray], index: int) -> Mapping[str, np.ndarray]:
         try:
             return self.run(feed)
-        except MemoryError:
-            raise
         except Exception as error:  # runtimes' own errors have no common base
+            if is_of_memory(error):
+                raise MemoryError(f"{self.path} does not run, {error}") from error
             if isinstance(error, NNCFError) and not isinstance(error, UnsupportedDatasetError):
                 raise
             given = {name: InputType.of(array) for name, array in feed.items()}

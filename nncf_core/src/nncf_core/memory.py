@@ -10,6 +10,17 @@ from attrs import frozen
 
 _GROUPS = Path("/sys/fs/cgroup")
 
+_SAID = (
+    "Cannot allocate memory", "Could not allocate memory", "bad_alloc", "can't start new thread",
+    "failed to map segment from shared object",
+)  # fmt: skip
+"""What systems, runtimes and Python say where memory does not do."""
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether an error comes of too little memory: runtimes have errors of their own for that."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _SAID)
+
 
 def free_memory() -> float:
     """Bytes of memory that the system could give; infinite where it does not tell."""

@@ -45,12 +45,6 @@ def _exit_code(error: Exception) -> int:
     return FAILED if isinstance(error, failed) else WRONG
 
 
-def _is_of_memory(error: Exception) -> bool:
-    # what is said where a thread's stack, or a library's code, finds no room
-    texts = ("can't start new thread", "failed to map segment from shared object")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
-
-
 def _too_little(error: Exception) -> str:
     """What is said where memory does not do."""
     reason = " ".join(str(error).split()).rstrip(".")
@@ -65,6 +59,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from nncf_core.errors import NNCFError
+        from nncf_core.memory import is_of_memory
 
         try:
             return super().invoke(ctx)
@@ -74,7 +69,7 @@ class _Group(click.Group):
             click.echo(f"nncf: error: {error}", err=True)
             ctx.exit(_exit_code(error))
         except (MemoryError, RuntimeError, ImportError) as error:
-            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG) or not _is_of_memory(error):
+            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG) or not is_of_memory(error):
                 raise
             click.echo(f"nncf: error: {_too_little(error)}", err=True)
             ctx.exit(FAILED)

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedModelError
+from nncf_core.memory import is_of_memory
 from nncf_core.misfits import InputType
 from nncf_onnx.saving import LIMIT, save, stored_bytes, without_large
 
@@ -106,6 +107,8 @@ def session_for(model: ir.Model, optimized: bool = True, threads: int = 0, *, us
             return Session(_session(path, options, left_out), ())
     except Exception as error:
         # onnxruntime's own errors have no common public base
+        if is_of_memory(error):
+            raise MemoryError(f"onnxruntime does not run the model, {error}") from None
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 
@@ -145,6 +148,8 @@ def deployed(model: ir.Model) -> DeployedSession:
             save(model, path)
             return DeployedSession(path, options, left_out, model)
     except Exception as error:
+        if is_of_memory(error):
+            raise MemoryError(f"onnxruntime does not run the model, {error}") from None
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 

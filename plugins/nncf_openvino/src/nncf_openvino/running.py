@@ -13,6 +13,7 @@ from attrs import Factory, frozen
 from nncf_core.contracts import Runner
 from nncf_core.dataset import RESET_STATE
 from nncf_core.errors import UnsupportedModelError
+from nncf_core.memory import is_of_memory
 from nncf_core.misfits import InputType
 from nncf_openvino.constants import owning
 from nncf_openvino.element_types import numpy_name, type_name
@@ -111,6 +112,8 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
         settings = {} if usual else {**EXACT, **precision, "NUM_STREAMS": str(count)}
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
+        if is_of_memory(error):
+            raise MemoryError(f"OpenVINO does not run the model, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)
     outputs = working.outputs or tuple(_name(port) for port in model.outputs)
@@ -128,6 +131,8 @@ def deployed(working: WorkingModel) -> ov.CompiledModel:
     try:
         return ov.Core().compile_model(owning(working), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except RuntimeError as error:
+        if is_of_memory(error):
+            raise MemoryError(f"OpenVINO does not run the model, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
 
 
