@@ -5,7 +5,7 @@ import pytest
 
 from nncf_core.collecting import check_samples, collect_items
 from nncf_core.errors import UnsupportedDatasetError
-from nncf_core.misfits import InputType
+from nncf_core.misfits import InputType, misfit
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import TargetPoint
 
@@ -62,4 +62,15 @@ def collected_per_channel(*items):
     ],
 )
 def test_what_an_input_takes(takes, given, fits):
-    assert InputType(*takes).takes(InputType(*given)) == fits
+    input_, array = InputType(*takes), InputType(*given)
+    assert (input_.takes_shape(array) and input_.takes_type(array)) == fits
+
+
+def test_a_wrong_shape_is_told_before_a_type_that_runtimes_convert():
+    expected = {"x": TAKEN, "y": InputType("int64", (1,))}
+    given = {"x": InputType("float64", (2, 3)), "y": InputType("int64", (2,))}
+    message = str(misfit(3, given, expected, "No."))
+    assert message.startswith(
+        "Item 3 of the dataset does not fit the model: the input 'y' takes int64 [1], and is given"
+    )
+    assert "'x'" not in message

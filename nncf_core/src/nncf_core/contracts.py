@@ -221,7 +221,6 @@ class Context:
         tensors in the graph, see :meth:`TargetPointInserter.runner`.
     :param note: tells the user what the algorithm chose and why, in a sentence, for the log and the report. What is
         told twice in a run counts once.
-    :param warn: the same of what the user would not expect, such as that nothing is compressed: the log has a warning.
     :param has_data: whether statistics of activations can be had: there is a dataset, or a file of statistics. An
         algorithm that works with and without them chooses by this.
     :param planned: to one that refines weights: what is going to be compressed, in the order in which it will be.
@@ -239,6 +238,7 @@ class Context:
         could be carried to it would be of no use.
     :param kept: what the algorithm itself leaves here in one call of a round is there in the next.
     :param hessian_traces: of constants by names, see :meth:`CurvatureInserter.hessian_traces`.
+    :param warn: as ``note``, of what the user would not expect, such as that nothing is compressed; the log warns.
     """
 
     executor: Executor | None = None
@@ -251,7 +251,6 @@ class Context:
     takes_bias: Callable[[Node], bool] = lambda _node: False
     part: Callable[[Sequence[TargetPoint], Sequence[TargetPoint]], Runner] = _no_part
     note: Callable[[str], None] = nncf_logger.info
-    warn: Callable[[str], None] = nncf_logger.warning
     has_data: bool = False
     planned: tuple[PlannedConstant, ...] = ()
     takes_low_rank: Callable[[str], bool] = lambda _constant: False
@@ -263,6 +262,7 @@ class Context:
     carry: Callable[[Statistics], None] = lambda _statistics: None
     ahead: tuple[StatisticsRequest, ...] = ()
     kept: dict[str, Any] = field(factory=dict, eq=False, repr=False)
+    warn: Callable[[str], None] = nncf_logger.warning
 
 
 @runtime_checkable

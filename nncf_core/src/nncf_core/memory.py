@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -28,10 +29,11 @@ def free_memory() -> float:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
         free = 1024.0 * int(lines["MemAvailable"].split()[0])
-        groups = Path("/proc/self/cgroup").read_text()
     except (OSError, KeyError, ValueError):
         return float("inf")
-    return min(free, _limit(), left_by_groups(groups))
+    with suppress(OSError):  # of systems without groups
+        free = min(free, left_by_groups(Path("/proc/self/cgroup").read_text()))
+    return min(free, _limit())
 
 
 def _limit() -> float:

@@ -30,15 +30,17 @@ class InputType:
         array = np.asarray(array)
         return cls("text" if array.dtype.kind in "US" else array.dtype.name, tuple(array.shape))
 
-    def takes(self, given: InputType) -> bool:
-        """Whether an array of a type and shape fits, as far as is known."""
+    def takes_shape(self, given: InputType) -> bool:
+        """Whether an array of a shape fits, as far as is known."""
         if self.shape is None or given.shape is None:
-            fits = True
-        else:
-            pairs = list(zip(self.shape, given.shape, strict=False))
-            fits = len(self.shape) == len(given.shape)
-            fits = fits and all(want == have for want, have in pairs if isinstance(want, int) and have is not None)
-        return fits and (None in (self.dtype, given.dtype) or self.dtype == given.dtype)
+            return True
+        if len(self.shape) != len(given.shape):
+            return False
+        return all(want == have for want, have in zip(self.shape, given.shape, strict=True) if isinstance(want, int))
+
+    def takes_type(self, given: InputType) -> bool:
+        """Whether an array has the element type, as far as is known; some runtimes convert others."""
+        return None in (self.dtype, given.dtype) or self.dtype == given.dtype
 
     def __str__(self) -> str:
         if self.shape is None:
@@ -61,7 +63,7 @@ def misfit(
     index: int,
     given: Mapping[str, InputType],
     expected: Mapping[str, InputType],
-    said: object,
+    said: str,
     model: str = "the model",
 ) -> UnsupportedDatasetError:
     """The error for an item on which a model does not run.
@@ -69,15 +71,14 @@ def misfit(
     :param index: of the item in the dataset.
     :param given: what the item gives each input.
     :param expected: what each input takes.
-    :param said: why, in the runtime's own words; they stand last.
+    :param said: why, in the runtime's own words, as :func:`by_runtime` gives them; they stand last.
     :param model: how the model is called.
     """
-    wrong = [
-        f"the input {name!r} takes {kind}, and is given {given[name]}"
-        for name, kind in expected.items()
-        if name in given and not kind.takes(given[name])
-    ]
-    fault = "; ".join(wrong) or f"it takes {listed(expected)}" + (f", and is given {listed(given)}" if given else "")
+    known = [name for name in expected if name in given]
+    shapes = [name for name in known if not expected[name].takes_shape(given[name])]
+    wrong = shapes or [name for name in known if not expected[name].takes_type(given[name])]
+    told = [f"the input {name!r} takes {expected[name]}, and is given {given[name]}" for name in wrong]
+    fault = "; ".join(told) or f"it takes {listed(expected)}" + (f", and is given {listed(given)}" if given else "")
     return UnsupportedDatasetError(
         f"Item {index} of the dataset does not fit {model}: {fault}. Give items that fit, or pass a transform_func to "
         f"nncf.Dataset that makes them. {sentence(said)}"

@@ -189,13 +189,13 @@ class Run:
             partial(self._takes_bias, model, graph),
             partial(self._part, model),
             self._note,
-            self._warn,
             has_data=self.dataset is not None or _has_statistics(step),
             takes_low_rank=partial(self._takes_low_rank, model, graph),
             **self._shrinking(model, graph),
             training=self.training,
             mask_refusal=partial(self._mask_refusal, graph),
             hessian_traces=partial(self._hessian_traces, model),
+            warn=self._warn,
         )
 
     def _shrinking(self, model: Model, graph: Graph) -> dict[str, Any]:

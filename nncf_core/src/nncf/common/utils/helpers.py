@@ -6,5 +6,5 @@ from nncf_core.lazy import left_out
 
 if not TYPE_CHECKING:
     __getattr__ = left_out(
-        __name__, "it was not documented; nncf_core.report.describe_model(nncf.build_graph(model)) prints a table"
+        __name__, "it was not documented; str(nncf_core.report.describe_model(nncf.build_graph(model))) is a table"
     )
