@@ -56,7 +56,7 @@ def type_of(port: Port) -> InputType:
 
 def listed(inputs: Mapping[str, InputType]) -> str:
     """Inputs with their types and shapes, for people."""
-    return ", ".join(f"{name} {kind}" for name, kind in inputs.items()) or "nothing"
+    return ", ".join(f"{name!r} {kind}" for name, kind in inputs.items()) or "nothing"
 
 
 def misfit(

@@ -35,7 +35,7 @@ GOOD = torch.ones(1, 3, 8, 8)
         (GOOD[:0], "Item 1 of the dataset holds no sample: its shapes are (0, 3, 8, 8)."),
         (GOOD[:, :2], "the input 'x' takes float32 [N, 3, 8, 8], and is given float32 [1, 2, 8, 8]."),
         (GOOD.double(), "the input 'x' takes float32 [N, 3, 8, 8], and is given float64 [1, 3, 8, 8]."),
-        ({"y": GOOD}, "it takes x float32 [N, 3, 8, 8], and is given y float32 [1, 3, 8, 8]."),
+        ({"y": GOOD}, "it takes 'x' float32 [N, 3, 8, 8], and is given 'y' float32 [1, 3, 8, 8]."),
     ],
 )
 def test_the_message_says_what_was_given_and_what_fits(bad: Any, said: str, program: bool) -> None:

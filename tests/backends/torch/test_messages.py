@@ -173,7 +173,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
     "first item of another shape": (
         lambda _: nncf.quantize(network(), nncf.Dataset([X[:, :31]])),
         UnsupportedModelError,
-        ["does not run on its input", "It is given input float32 [2, 31], of the first item of the dataset"],
+        ["does not run on its input", "It is given 'input' float32 [2, 31], of the first item of the dataset"],
     ),
     "item of another shape": (
         lambda _: nncf.quantize(network(), nncf.Dataset([X, X[:, :31]])),
