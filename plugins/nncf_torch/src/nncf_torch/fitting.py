@@ -32,7 +32,7 @@ def given_types(model: ModuleModel | GraphModel, item: Any) -> dict[str, InputTy
             return _by_path(call)
     leaves = pytree.tree_leaves((call.args, dict(call.kwargs)))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    return {name: _type(tensor) for name, tensor in zip(names, tensors, strict=False)}
+    return {name: tensor_type(tensor) for name, tensor in zip(names, tensors, strict=False)}
 
 
 def taken_types(model: ModuleModel | GraphModel, graph: Graph) -> dict[str, InputType]:
@@ -40,12 +40,13 @@ def taken_types(model: ModuleModel | GraphModel, graph: Graph) -> dict[str, Inpu
     if not isinstance(model, ModuleModel) or model.example is None:
         return {name: type_of(port) for name, port in feeds_of(graph).items()}
     example = given_types(model, model.example.args or dict(model.example.kwargs))
-    return {name: InputType(kind.dtype, (None, *(kind.shape or ())[1:])) for name, kind in example.items()}
+    return {name: InputType(kind.dtype, kind.shape and (None, *kind.shape[1:])) for name, kind in example.items()}
+
+
+def tensor_type(tensor: torch.Tensor) -> InputType:
+    """Type and shape of a tensor."""
+    return InputType(dtype_name(tensor.dtype), tuple(tensor.shape))
 
 
 def _by_path(call: Call) -> dict[str, InputType]:
-    return {name: _type(leaf) for name, leaf in named_leaves(dict(call.kwargs) or call.args)}
-
-
-def _type(tensor: torch.Tensor) -> InputType:
-    return InputType(dtype_name(tensor.dtype), tuple(tensor.shape))
+    return {name: tensor_type(leaf) for name, leaf in named_leaves(dict(call.kwargs) or call.args)}

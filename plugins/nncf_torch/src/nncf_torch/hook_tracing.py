@@ -172,7 +172,12 @@ def build(model: ModuleModel) -> Graph:
             made = watched_run(model.module, call, recorder.see)
         except UnsupportedModelError as error:
             # its first line is what happened
-            given = listed({name: InputType.of(leaf.cpu()) for name, leaf in zip(names, leaves, strict=True)})
+            given = listed(
+                {
+                    name: InputType(dtype_name(leaf.dtype), tuple(leaf.shape))
+                    for name, leaf in zip(names, leaves, strict=True)
+                }
+            )
             raise UnsupportedModelError(
                 f"{str(error).partition(chr(10))[0]} It is given {given}, of the first item of the dataset where "
                 "there is no other example: give an input that fits."
