@@ -73,13 +73,21 @@ def latencies(sessions: Sequence[onnxruntime.InferenceSession], x: np.ndarray, r
     return [median(taken[runs // 10 :]) for taken in times]
 
 
-def main() -> int:
-    """Compress, measure, print."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Compress, measure, print; gives the exit code.
+
+    :param given: arguments; by default those of the command.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder of the compressed models")
     parser.add_argument("--runs", type=int, default=300, help="images that latency is measured on")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--small", action="store_true", help="the repository's own network on 30 images: done in seconds"
+    )
+    options = parser.parse_args(given)
+    if options.small:
+        options.model, options.runs = MODEL, 30
     options.output.mkdir(parents=True, exist_ok=True)
     original = onnx.load(options.model)
     paths = {"original (float32)": options.model}

@@ -117,7 +117,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.ones((2, 7), np.float32))
     result = nncf("compare", model, model, "--dataset", tmp_path / "data.npz", "-q")
     assert result.exit_code == 2
-    assert f"{model} does not run on item 0 of the dataset" in result.stderr
+    assert f"Item 0 of the dataset does not fit {model}: the input 'x' takes float32 [?, 64]" in result.stderr
     assert nncf("compare", model, tmp_path / "none.onnx").exit_code == 2
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +138,45 @@ def test_the_help_tells(name: str) -> None:
     text = nncf(name, "--help").stdout
     for line in ("0    done", "1    the work failed", "2    the command, its arguments", "130  interrupted"):
         assert line in text
+
+
+PACKAGES = {
+    "images": ("PIL.Image", "images", (), "Reading images needs Pillow: pip install Pillow"),
+    "table": ("pyarrow.parquet", "data.parquet", (), "Reading Parquet files needs pyarrow: pip install pyarrow"),
+    "text": (
+        "tokenizers", "words.txt", ("--dataset-option", "tokenizer=t.json"),
+        "Reading text needs tokenizers: pip install tokenizers",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.needs("onnx", "nncf_onnx")
+@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("command", ["compress-weights model.onnx -o small.onnx", "compare model.onnx model.onnx"])
+def test_packages_that_are_not_installed(
+    folder: Path, name: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, data, options, message = PACKAGES[name]
+    monkeypatch.setitem(sys.modules, module, None)  # what import takes for missing
+    (folder / "images").mkdir()
+    for file in ("images/a.png", "data.parquet", "words.txt"):
+        (folder / file).touch()
+    result = nncf(*command.split(), "--dataset", data, *options)
+    assert (result.exit_code, result.stderr) == (2, f"nncf: error: {message}\n")
+    assert not (folder / "small.onnx").exists()
+
+
+@pytest.mark.needs("onnx", "nncf_onnx")
+def test_a_report_without_plots(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was done is told all the same; the model may have taken hours."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
+    result = nncf("compress-weights", "model.onnx", "-o", "small.onnx", "--report", "report.html", "-q")
+    assert result.exit_code == 0
+    assert "The report has no plots: install matplotlib, pip install nncf-core[plots]." in caplog.text
+    assert "int8_asym" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["compress-weights model.onnx -o small.onnx", "compare model.onnx model.onnx"])

@@ -137,7 +137,9 @@ def test_a_dataset_that_the_original_does_not_take(wrong: str, tmp_path: Path) -
         np.savez(data, other=rows(3))
     result = nncf("compress-weights", model, "-o", tmp_path / "small.onnx", "--dataset", data)
     assert result.exit_code == 2
-    assert f"{model} does not run on item 0 of the dataset: " in result.stderr
+    said = {"shape": "the input 'x' takes float32 [n, 64], and is given float32 [1, 7]", "name": "the keys ['other']"}
+    assert "nncf: error: Item 0 of the dataset " in result.stderr
+    assert said[wrong] in result.stderr
     assert not (tmp_path / "small.onnx").exists()
 
 

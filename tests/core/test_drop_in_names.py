@@ -49,6 +49,7 @@ NAMES = {
     "nncf.common.quantization.structs": "QuantizationPreset QuantizationScheme QuantizationMode QuantizerGroup",
     "nncf.common.graph": "NNCFGraph NNCFNode",
     "nncf.common.graph.graph": "NNCFGraph NNCFNode",
+    "nncf.common.graph.transformations.commands": "TargetType",
     "nncf.common.factory": "NNCFGraphFactory",
     "nncf.common.statistics": "NNCFStatistics",
     "nncf.common.sparsity.statistics": """MagnitudeSparsityStatistics RBSparsityStatistics MovementSparsityStatistics
@@ -56,6 +57,7 @@ NAMES = {
     "nncf.common.pruning.statistics": "FilterPruningStatistics",
     "nncf.common.quantization.statistics": "QuantizationStatistics QuantizersCounter",
     "nncf.common.initialization.dataloader": "NNCFDataLoader",
+    "nncf.common.initialization.batchnorm_adaptation": "BatchnormAdaptationAlgorithm",
     "nncf.common.accuracy_aware_training": "create_accuracy_aware_training_loop",
     "nncf.common.accuracy_aware_training.training_loop": """TrainingLoop EarlyExitCompressionTrainingLoop
         AdaptiveCompressionTrainingLoop""",
@@ -99,6 +101,13 @@ LEFT_OUT = {
     "nncf.tensorflow",
 }
 """What has no counterpart here; docs/drop_in.md says what to use."""
+
+REFUSED = {
+    "nncf.common.graph.transformations.commands": """TargetPoint TransformationPriority TransformationType
+        TransformationCommand""",
+    "nncf.common.utils.helpers": "create_table",
+}
+"""What has none either, and says so to who imports it."""
 
 _PTQ = "preset target_device subset_size fast_bias_correction model_type ignored_scope"
 _LOOP = "nncf_config compression_controller uncompressed_model_accuracy lr_updates_needed verbose"
@@ -166,6 +175,8 @@ SIGNATURES = {
     "weights_range_estimator_params batchwise_statistics fold_quantize do_copy",
     "nncf.experimental.torch.fx.OpenVINOQuantizer": "* mode preset target_device model_type ignored_scope overflow_fix "
     "quantize_outputs activations_quantization_params weights_quantization_params quantizer_propagation_rule",
+    "nncf.common.initialization.batchnorm_adaptation.BatchnormAdaptationAlgorithm": "data_loader "
+    "num_bn_adaptation_samples device",
     "nncf.torch.create_compressed_model": "model config compression_state dummy_forward_fn wrap_inputs_fn "
     "wrap_outputs_fn dump_graphs",
     "nncf.torch.load_state": "model state_dict_to_load is_resume keys_to_ignore",
@@ -188,6 +199,7 @@ _PACKAGES = {
     "nncf.onnx": ("nncf_onnx",),
     "nncf.openvino": ("nncf_openvino",),
     "nncf.torch": ("nncf_torch", "torch"),
+    "nncf.common.initialization.batchnorm_adaptation": ("nncf_torch", "torch"),
     "nncf.experimental.torch.fx": ("nncf_torch", "torch"),
     "nncf.torch.knowledge_distillation": ("nncf_knowledge_distillation",),
     "nncf.torch.pruning": ("nncf_filter_pruning",),
@@ -254,6 +266,27 @@ def test_what_is_left_out_is_documented():
         with pytest.raises((AttributeError, AssertionError)):
             found(path)
         assert f"`{path}`" in page, path
+
+
+@pytest.mark.parametrize("module", REFUSED)
+def test_what_is_refused_says_what_to_use(module):
+    page = (Path(__file__).parents[2] / "docs" / "drop_in.md").read_text()
+    place = importlib.import_module(module)
+    for name in REFUSED[module].split():
+        with pytest.raises(ImportError, match=rf"^{module}\.{name} is not part of this project: .*docs/drop_in\.md"):
+            exec(f"from {module} import {name}")  # noqa: S102 - an attribute that is asked for fails otherwise
+        assert name not in dir(place)
+        assert f"`{name}`" in page or f"`{module}`" in page
+    assert not hasattr(place, "__wrapped__")
+
+
+def test_places_of_edits_have_their_numbers():
+    from nncf.common.graph.transformations.commands import TargetType
+
+    assert {kind.name: int(kind) for kind in TargetType} == {
+        "LAYER": 0, "PRE_LAYER_OPERATION": 3, "POST_LAYER_OPERATION": 4, "OPERATION_WITH_WEIGHTS": 5,
+        "OPERATOR_PRE_HOOK": 6, "OPERATOR_POST_HOOK": 7,
+    }  # fmt: skip
 
 
 def test_a_name_of_an_algorithm_that_is_not_installed_says_what_to_install():

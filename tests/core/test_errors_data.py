@@ -217,7 +217,10 @@ ITEMS = {
     "none": ([], errors.UnsupportedDatasetError, ["The dataset has no items", "at least one"]),
     "null": ([{"x": X[:1]}, None], errors.UnsupportedDatasetError, ["Item 1 of the dataset is None", "inputs are"]),
     "names": ([{"y": X[:1]}], errors.UnsupportedDatasetError, ["Item 0 of the dataset", "'y'", "x"]),
-    "shape": ([{"x": X[:1]}, {"x": X[:1, :7]}], errors.UnsupportedDatasetError, ["Item 1 of the dataset", "['n', 64]"]),
+    "shape": (
+        [{"x": X[:1]}, {"x": X[:1, :7]}], errors.UnsupportedDatasetError,
+        ["Item 1 of the dataset", "takes float32 [n, 64], and is given float32 [1, 7]"],
+    ),
     "empty": ([{"x": X[:0]}], errors.UnsupportedDatasetError, ["Item 0 of the dataset holds no sample", "Leave out"]),
     "NaN": (
         [{"x": X[:1] * np.nan}], errors.ValidationError,
@@ -293,7 +296,7 @@ def test_comparisons(tmp_path: Path) -> None:
     with pytest.raises(errors.UnsupportedDatasetError, match="has no items; comparing needs at least one"):
         compare(model, model, [])
     with pytest.raises(
-        errors.UnsupportedDatasetError, match=r"(?s)model\.onnx does not run on item 0.*Give items that fit"
+        errors.UnsupportedDatasetError, match=r"Item 0 of the dataset does not fit .*model\.onnx: .*Give items that fit"
     ):
         compare(model, model, [{"x": X[:1, :7]}])
     other = onnx.load(onnx_model(tmp_path / "other.onnx", weights()))

@@ -1,6 +1,6 @@
 """What is found out about a model that was written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from nncf_core.dataset import Dataset
+from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
 from nncf_core.observing import Observation
 from nncf_core.pipeline import run
 from nncf_core.registry import registry
+from nncf_core.testing import registered
+from nncf_core.transformations import InsertMultiply, PointKind, ReplaceConstant, TargetPoint, Transformation
 from nncf_core.verification import Certificate, verify
 from tests.cli.models import MAKERS, onnx_model, openvino_model, rows, torch_model, weights
+from tests.core.pipeline_doubles import Scale, module
 
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name, f"nncf_{name}")) for name in MAKERS]
 WEIGHTS = {"algorithm": "weight_compression", "mode": "int4_asym", "group_size": 32}
@@ -109,6 +113,53 @@ def test_ranges_of_16_bits(tmp_path: Path) -> None:
     assert results(verify(source, output, notes, half)) == dict.fromkeys(
         ("stored", "run", "quantizers", "layers"), True
     )
+
+
+class Factor(Scale):
+    """Multiplies what the first layer is given, and divides its weight."""
+
+    def transformations(
+        self, graph: Graph, statistics: Any, params: Any, context: Any, round_index: int
+    ) -> Iterator[Transformation]:
+        node = next(node for node in graph if node.weights)
+        (_, port), inputs = next(iter(node.weights)), [port.constant for port in node.inputs]
+        assert port.constant is not None
+        assert port.layout is not None
+        weight = graph.constants[port.constant].read()
+        (axis,) = port.layout.reduction_axes
+        factor = np.logspace(-0.2, 0.2, weight.shape[axis], dtype=np.float32)
+        yield InsertMultiply(TargetPoint(node.name, PointKind.INPUT, inputs.index(None)), factor)
+        shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
+        yield ReplaceConstant(port.constant, weight / factor.reshape(shape))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_factor_that_was_not_written(framework: str, tmp_path: Path) -> None:
+    """A weight that makes up for a factor that is not there costs little enough for outputs to pass."""
+    make, suffix = MAKERS[framework]
+    source, notes = make(tmp_path / f"model{suffix}"), Observation(measures=False, verifies=True)
+    with registered(module(nncf_algorithms=[Factor("factor")]), "mine"):
+        output = tmp_path / f"small{suffix}"
+        run({"compression": {"algorithm": "factor"}}, source, output=output, observation=notes)
+    certificate = verify(source, output, notes, data_of())
+    assert results(certificate) == {"stored": True, "run": True, "layers": None}
+    assert "2 constants hold their new numbers" in certificate.checks[0].text
+    assert certificate.snr is not None
+    assert certificate.snr > 100
+
+    backend, lacking = registry().backend_for(source), source.with_name(f"lacking{suffix}")
+    model = backend.builder.open(source, {})
+    graph = backend.builder.build(model)
+    (name,) = notes.demands.constants
+    weight = registry().backend_for(output).builder.build(backend.builder.open(output, {})).constants[name].read()
+    backend.builder.save(backend.inserter.apply(model, graph, [ReplaceConstant(name, weight)], {}), lacking)
+    certificate = verify(source, lacking, notes, data_of())
+    assert certificate.snr is not None
+    assert certificate.snr > 0
+    assert results(certificate)["stored"] is False
+    (fault,) = certificate.faults
+    assert fault.startswith("the factor at ")
+    assert "was not written" in fault
 
 
 @pytest.mark.needs("nncf_onnx")

@@ -73,6 +73,15 @@ def test_the_commands_exist() -> None:
             assert {word for word in words if word.startswith("-")} <= known, line
 
 
+def test_the_table_of_commands_lists_all_of_them() -> None:
+    page = (ROOT / "docs" / "command_line.md").read_text()
+    rows = re.findall(r"^\| `nncf ([\w-]+)(.*?)` \|", page, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(main.commands)
+    for name, usage in rows:
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        assert {word for word in usage.split() if word.startswith("-")} <= known
+
+
 def test_help_is_shown_for_every_command() -> None:
     for name in main.commands:
         assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     path.stem for path in (ROOT / "examples").glob("*.py") if "\ndef main(" in path.read_text()
 )  # the others are what scripts share
-OLDER = {"compress_onnx", "tune_lora_torch"}  # tests/docs and tests/backends/torch/test_tuning.py run these
+OLDER = {"tune_lora_torch"}  # tests/backends/torch/test_tuning.py runs it
 
 
 @pytest.fixture
@@ -53,6 +53,25 @@ def test_weights_are_compressed(rows, framework):
     assert found["4 bits, groups of 64"].megabytes < 0.75 * found["8 bits"].megabytes
     if framework == "torch":
         assert found["4 bits, from the file"].error == found["4 bits, groups of 64"].error
+
+
+def test_weights_are_compressed_as_in_the_demo(rows, tmp_path, capsys):
+    import onnxruntime
+    from examples.compress_onnx import MODEL, SETTINGS, held_out
+
+    assert rows("compress_onnx") == 0
+    table = capsys.readouterr().out.split("ms/image\n")[1].split("\n\n")[0]
+    found = [re.split(r"\s{2,}", line) for line in table.splitlines()]
+    assert [label for label, *_ in found] == ["original (float32)", *SETTINGS]
+    paths = [MODEL, *(tmp_path / (label.replace(", ", "_").replace(" ", "_") + ".onnx") for label in SETTINGS)]
+    images, digits = held_out()
+    for path, (_, kilobytes, bits, accuracy, milliseconds) in zip(paths, found, strict=True):
+        assert float(kilobytes) == pytest.approx(path.stat().st_size / 1e3, abs=0.5)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        right = session.run(None, {"tokens": images})[0].argmax(1) == digits
+        assert float(accuracy) == pytest.approx(right.mean(), abs=0.005)
+        assert (float(bits) == 32) == (path == MODEL)
+        assert float(milliseconds) > 0
 
 
 @pytest.mark.parametrize("framework", ["onnx", "openvino", "torch"])

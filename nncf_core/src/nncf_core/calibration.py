@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,9 +21,12 @@ from nncf_core.errors import NNCFError, UnsupportedDatasetError
 from nncf_core.grams import MATRICES, CrossGram
 from nncf_core.graph import Graph
 from nncf_core.low_rank import product_of
+from nncf_core.memory import is_of_memory
+from nncf_core.misfits import InputType, by_runtime, misfit, renumbered, type_of
 from nncf_core.numerics.kernels import decompress
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend
+from nncf_core.running import feeds_of
 from nncf_core.spool import Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import CompressConstant, InsertLowRank, ReplaceConstant, Transformation
@@ -77,6 +79,7 @@ class Calibration:
     checkpoints: Checkpoints | None = None
     _edits: dict[str, list[CompressConstant | InsertLowRank]] = field(factory=dict)
     _fresh: list[Transformation] = field(factory=list)
+    _given: list[dict[str, InputType]] = field(factory=list)
 
     def give(self, edits: Iterable[Transformation]) -> None:
         """What has become of weights whose inputs were looked at: layers run with it from now on."""
@@ -113,14 +116,17 @@ class Calibration:
         requests = {tensor: StatisticsRequest(point, "tensors") for tensor, point in inputs.items()}
         found, count = hashlib.sha256(), 0
         assert self.backend.aggregator is not None
+        names = {port.tensor: name for name, port in feeds_of(self.graph).items()}
         source = iter(items)
         while chunk := list(islice(source, _CHUNK)):
             try:
                 statistics = self.backend.aggregator.collect(self.model, self.graph, tuple(requests.values()), chunk)
             except UnsupportedDatasetError as error:
-                raise UnsupportedDatasetError(_counted_on(str(error), count)) from None
+                raise UnsupportedDatasetError(renumbered(str(error), count)) from error.__cause__
+            self._given += [{} for _ in chunk]
             for tensor, request in requests.items():
                 for index, array in enumerate(statistics.tensors(request)):
+                    self._given[count + index][names[tensor]] = InputType.of(array)
                     self.spool.put(EXACT, tensor, count + index, array)
                     found.update(np.ascontiguousarray(array).tobytes())
             count += len(chunk)
@@ -214,7 +220,10 @@ class Calibration:
         except NNCFError:
             raise
         except Exception as error:  # runtimes' own errors have no common base
-            raise UnsupportedDatasetError(f"The model does not run on item {sample} of the dataset: {error}") from error
+            if is_of_memory(error):
+                raise MemoryError(f"a part of the model does not run, {error}") from error
+            expected = {name: type_of(port) for name, port in feeds_of(self.graph).items()}
+            raise misfit(sample, self._given[sample], expected, by_runtime(error)) from error
         arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}
         for tensor in part.kept & arrays.keys():
             self.spool.put(stream, tensor, sample, arrays[tensor])
@@ -274,11 +283,3 @@ class _Stretches:
         part = self.parts[number]
         model: Model = self.backend.inserter.extract(self._stretch, list(part.starts), list(part.ends))
         return model
-
-
-def _counted_on(message: str, count: int) -> str:
-    """A message that names an item of a chunk, with its number in the dataset.
-
-    :param count: items before the chunk.
-    """
-    return re.sub(r"^Item (\d+)", lambda found: f"Item {int(found[1]) + count}", message)

@@ -13,6 +13,8 @@ from nncf_core.dataset import RESET_STATE
 from nncf_core.digests import Digest, DigestRequest, digest_of, update
 from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_core.graph import Graph
+from nncf_core.memory import is_of_memory
+from nncf_core.misfits import InputType, by_runtime, listed, misfit, unlike
 from nncf_core.numerics.work import Call, available_cores, in_order
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import TargetPoint, tensor_at
@@ -91,7 +93,7 @@ def collect_items(
     requests: Sequence[StatisticsRequest],
     inputs: Iterable[Any],
     run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray | Digest]],
-    expected: Mapping[str, str],
+    expected: Mapping[str, InputType],
     failures: type[Exception] | tuple[type[Exception], ...] = Exception,
     points: Mapping[TargetPoint, TargetPoint] | None = None,
     reason: Callable[[Exception], str] = str,
@@ -103,7 +105,7 @@ def collect_items(
     :param inputs: each item as :func:`feed_for` takes it; taken in the calling thread.
     :param run: gives the requested tensors, or what :func:`digests_of` asks of them, by the names of their target
         points; called by several threads at a time. The tensors may be overwritten when the same thread calls it again.
-    :param expected: type and shape of each input, for messages.
+    :param expected: what each input takes, for messages.
     :param failures: what ``run`` raises for an item that does not fit.
     :param points: what :func:`points_of` gives, where ``run`` gives the tensors of these points only.
     :param reason: what a failure says, for people.
@@ -113,18 +115,19 @@ def collect_items(
     :raises ValidationError: when an item holds NaN.
     """
 
-    def statistics_of(index: int, feed: Mapping[str, np.ndarray]) -> Statistics:
+    def statistics_of(index: int, feed: Mapping[str, np.ndarray]) -> tuple[int, dict[str, InputType], Statistics]:
+        given = {name: InputType.of(array) for name, array in feed.items() if name in expected}
         try:
             arrays = run(feed)
         except failures as error:
-            raise UnsupportedDatasetError(
-                f"Item {index} of the dataset does not fit the model, whose inputs are {expected}: {reason(error)}"
-            ) from None
+            if is_of_memory(error):
+                raise MemoryError(f"a model does not run, {reason(error)}") from error
+            raise misfit(index, given, expected, by_runtime(reason(error))) from error
         found = Statistics()
         for request, name in named:
             if request.takes(index):
                 update(found.aggregator(request), request, arrays[name])
-        return found
+        return index, given, found
 
     points = points or {}
     named = [(request, str(points.get(request.target, request.target))) for request in requests]
@@ -134,8 +137,11 @@ def collect_items(
     calls = (Call(statistics_of, call) for call in enumerate(_feeds(inputs, expected, stateful, first), first))
     # the calling thread works, too
     with ThreadPoolExecutor(max(count - 1, 1)) as executor:
-        for found in in_order(executor if count > 1 else None, calls, 2 * count):
-            statistics.merge(found)
+        for index, given, found in in_order(executor if count > 1 else None, calls, 2 * count):
+            try:
+                statistics.merge(found)
+            except ValueError as error:
+                raise misfit(index, given, expected, unlike(error)) from error
     if not len(statistics):
         raise UnsupportedDatasetError(
             "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
@@ -144,12 +150,12 @@ def collect_items(
 
 
 def _feeds(
-    inputs: Iterable[Any], expected: Mapping[str, str], stateful: bool, first: int
+    inputs: Iterable[Any], expected: Mapping[str, InputType], stateful: bool, first: int
 ) -> Iterator[dict[str, np.ndarray]]:
     for count, item in enumerate(inputs, first):
         if item is None:
             raise UnsupportedDatasetError(
-                f"Item {count} of the dataset is None; the model's inputs are {dict(expected)}."
+                f"Item {count} of the dataset is None; the model's inputs are {listed(expected)}."
             )
         feed = feed_for(item, expected, count)
         check_samples({name: array.shape for name, array in feed.items()}, count)
@@ -183,10 +189,10 @@ def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:
             )
 
 
-def feed_for(item: Any, expected: Mapping[str, str], index: int) -> dict[str, np.ndarray]:
+def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[str, np.ndarray]:
     """Arrays by input name, from an item of a dataset, without :data:`~nncf_core.dataset.RESET_STATE`.
 
-    :param expected: type and shape of each input, for messages.
+    :param expected: what each input takes, for messages.
     :param index: of the item, for messages.
     :raises UnsupportedDatasetError: when the item has not one array for each input.
     """
@@ -200,7 +206,7 @@ def feed_for(item: Any, expected: Mapping[str, str], index: int) -> dict[str, np
     if set(named) != set(names):
         given = f"the keys {sorted(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
         raise UnsupportedDatasetError(
-            f"Item {index} of the dataset is {given}; the model's inputs are {dict(expected)}. Give a dict of arrays, "
-            "or pass a transform_func to nncf.Dataset that makes one."
+            f"Item {index} of the dataset is {given}; the model's inputs are {listed(expected)}. Give a dict of "
+            "arrays, or pass a transform_func to nncf.Dataset that makes one."
         )
     return {name: np.asarray(value) for name, value in named.items()}

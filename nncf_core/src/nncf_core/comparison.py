@@ -14,9 +14,11 @@ from attrs import asdict, define, frozen
 
 from nncf_core.collecting import feed_for
 from nncf_core.contracts import Runner
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
+from nncf_core.memory import is_of_memory
+from nncf_core.misfits import InputType, by_runtime, misfit, type_of
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import registry
 from nncf_core.running import feeds_of, usual_runner
@@ -143,7 +145,7 @@ class _Side:
     graph: Graph
     run: Runner
     bytes: int
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, InputType]
 
     @classmethod
     def of(cls, path: Path) -> _Side:
@@ -151,19 +153,19 @@ class _Side:
         model = backend.builder.open(path, {})
         graph = backend.builder.build(model)
         size = sum(file.stat().st_size for file in files_of(backend.builder, path))
-        inputs = {name: f"{port.dtype} {port.shape}" for name, port in feeds_of(graph).items()}
+        inputs = {name: type_of(port) for name, port in feeds_of(graph).items()}
         return cls(path, graph, usual_runner(backend, model), size, inputs)
 
     def outputs(self, feed: Mapping[str, np.ndarray], index: int) -> Mapping[str, np.ndarray]:
         try:
             return self.run(feed)
-        except NNCFError:
-            raise
         except Exception as error:  # runtimes' own errors have no common base
-            raise UnsupportedDatasetError(
-                f"{self.path} does not run on item {index} of the dataset: {sentence(error)} "
-                "Give items that fit its inputs."
-            ) from None
+            if is_of_memory(error):
+                raise MemoryError(f"{self.path} does not run, {error}") from error
+            if isinstance(error, NNCFError) and not isinstance(error, UnsupportedDatasetError):
+                raise
+            given = {name: InputType.of(array) for name, array in feed.items()}
+            raise misfit(index, given, self.inputs, by_runtime(error), str(self.path)) from error
 
 
 def _check_feeds(feeds: Sequence[Mapping[str, np.ndarray]]) -> None:

@@ -238,6 +238,7 @@ class Context:
         could be carried to it would be of no use.
     :param kept: what the algorithm itself leaves here in one call of a round is there in the next.
     :param hessian_traces: of constants by names, see :meth:`CurvatureInserter.hessian_traces`.
+    :param warn: as ``note``, of what the user would not expect, such as that nothing is compressed; the log warns.
     """
 
     executor: Executor | None = None
@@ -261,6 +262,7 @@ class Context:
     carry: Callable[[Statistics], None] = lambda _statistics: None
     ahead: tuple[StatisticsRequest, ...] = ()
     kept: dict[str, Any] = field(factory=dict, eq=False, repr=False)
+    warn: Callable[[str], None] = nncf_logger.warning
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ A digest takes 16 bytes, and a constant is let go before the next is read: no mo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from attrs import Factory, define, evolve, frozen
@@ -213,6 +213,7 @@ class Demands:
 
     :param constants: by name.
     :param inserted: of constants that the edits bring.
+    :param example: the first edit that brings one.
     :param shrunk: axes and the indices that are kept, of constants that are otherwise the original's.
     :param open: names of constants of which nothing can be told, such as masked ones.
     :param resized: whether sizes in the model change, which lie in constants of integers.
@@ -222,6 +223,7 @@ class Demands:
 
     constants: dict[str, Codes | Numbers] = Factory(dict)
     inserted: list[Inserted] = Factory(list)
+    example: Transformation | None = None
     shrunk: dict[str, list[tuple[int, tuple[int, ...]]]] = Factory(dict)
     open: set[str] = Factory(set)
     resized: bool = False
@@ -259,7 +261,10 @@ class Demands:
         elif isinstance(edit, ResizeOutput):
             self.resized = True
         else:
-            self.inserted += _inserted(edit)
+            brought = inserted_by(edit)
+            self.inserted += brought
+            if brought and self.example is None:
+                self.example = edit
 
     def _forget(self, name: str, graph: Graph) -> None:
         """What a constant was to be; one that an earlier round inserted is looked for no more."""
@@ -280,14 +285,16 @@ def users_of(graph: Graph) -> dict[tuple[str, int], str]:
     }
 
 
-def _inserted(edit: Transformation) -> Iterator[Inserted]:
+def inserted_by(edit: Transformation) -> list[Inserted]:
+    """What an edit puts beside a node."""
     if isinstance(edit, InsertBias):
-        yield Inserted(f"the bias of the layer {edit.node!r}", _numbers(edit.value))
-    elif isinstance(edit, InsertMultiply):
-        yield Inserted(f"the factor at {edit.target}", _numbers(edit.factor))
-    elif isinstance(edit, InsertLowRank):
-        for adapter in (edit.down, edit.up):
-            yield Inserted(f"a matrix of the branch beside {edit.constant!r}", _numbers(adapter))
+        return [Inserted(f"the bias of the layer {edit.node!r}", _numbers(edit.value))]
+    if isinstance(edit, InsertMultiply):
+        return [Inserted(f"the factor at {edit.target}", _numbers(edit.factor))]
+    if isinstance(edit, InsertLowRank):
+        what = f"a matrix of the branch beside {edit.constant!r}"
+        return [Inserted(what, _numbers(adapter)) for adapter in (edit.down, edit.up)]
+    return []
 
 
 def _numbers(value: Adapter) -> Numbers | Codes:

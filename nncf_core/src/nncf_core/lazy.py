@@ -69,3 +69,19 @@ def plugin_module(module: str, package: str, distribution: str, submodules: Coll
         return getattr(importlib.import_module(package), name)
 
     return load, lambda: sorted({*vars(sys.modules[module]), *submodules, *dir(importlib.import_module(package))})
+
+
+def left_out(module: str, instead: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a module whose names have no counterpart: whoever imports one is told so.
+
+    :param module: name of the module.
+    :param instead: what there is in their place.
+    """
+
+    def load(name: str) -> Any:
+        # what tools look for in every module is none of them
+        if name.startswith("__"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        raise ModuleNotFoundError(f"{module}.{name} is not part of this project: {instead}. See docs/drop_in.md.")
+
+    return load

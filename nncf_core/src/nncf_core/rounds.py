@@ -195,6 +195,7 @@ class Run:
             training=self.training,
             mask_refusal=partial(self._mask_refusal, graph),
             hessian_traces=partial(self._hessian_traces, model),
+            warn=self._warn,
         )
 
     def _shrinking(self, model: Model, graph: Graph) -> dict[str, Any]:
@@ -207,6 +208,11 @@ class Run:
         if text not in self.notes:
             self.notes[text] = None
             nncf_logger.info("%s", text)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes[text] = None
+            nncf_logger.warning("%s", text)
 
     def open(self, model: Model | Path) -> Model:
         """The working model; the dataset's first item is an example of its input where the backend traces."""
@@ -300,7 +306,7 @@ class Run:
         now, then = (self._asking(each, 0).samples for each in (step, after))
         if now is None or (then is not None and then < now):
             return ()
-        context = evolve(self._context(after, model, graph, before), note=lambda _text: None)
+        context = evolve(self._context(after, model, graph, before), note=lambda _text: None, warn=lambda _text: None)
         requests = after.algorithm.requests(graph, after.params, context, 0)
         return checked_requests(after.algorithm.name, requests)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +12,7 @@ from attrs import Factory, define
 from nncf_core.contracts import Model, Runner
 from nncf_core.cuts import model_inputs
 from nncf_core.graph import Graph, Port
+from nncf_core.memory import free_memory
 from nncf_core.registry import Backend
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint, point_of
@@ -132,29 +132,3 @@ def output_points(graph: Graph) -> dict[str, TargetPoint]:
 def room_for(graph: Graph) -> bool:
     """Whether a model will run in the memory that is free, which takes about twice its weights."""
     return 2 * sum(constant.stored_bytes for constant in graph.constants.values()) < free_memory()
-
-
-def free_memory() -> float:
-    """Bytes of memory that the system could give; infinite where it does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        free = 1024.0 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return float("inf")
-    return min(free, _limit())
-
-
-def _limit() -> float:
-    """What limits of the process leave, where there are some."""
-    try:
-        import resource
-    except ImportError:
-        return float("inf")
-    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    finite = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    if not finite:
-        return float("inf")
-    with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
-    return max(min(finite) - used, 0)

@@ -22,15 +22,17 @@ from attrs import asdict, define, evolve, frozen
 
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError, sentence
+from nncf_core.demands import inserted_by
+from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
 from nncf_core.graph import Graph
 from nncf_core.holding import held
 from nncf_core.made_inputs import made_inputs
+from nncf_core.misfits import InputType, by_runtime, misfit, renumbered, type_of
 from nncf_core.observing import Observation
 from nncf_core.progress import Progress, SilentProgress
 from nncf_core.registry import Backend, registry
 from nncf_core.rounds import prepared
-from nncf_core.running import Look, output_points, room_for
+from nncf_core.running import Look, feeds_of, output_points, room_for
 from nncf_core.transformations import TargetPoint
 from nncf_core.verifying import UncheckedError, check_layers, check_quantizers, chosen_layers, layers_of, places_of
 
@@ -167,6 +169,22 @@ class _Original:
         model = builder.open(self.source, options)
         return builder.build(prepared(self.backend, model, options) if notes.prepared else model)
 
+    def shows(self, notes: Observation) -> bool:
+        """Whether the backend's graph shows the numbers that an edit of the run brings, once it is made here."""
+        builder, edit = self.backend.builder, notes.demands.example
+        if edit is None:
+            return False
+        model = builder.open(self.source, notes.options)
+        model = prepared(self.backend, model, notes.options) if notes.prepared else model
+        graph = builder.build(model)
+        known = set(graph.constants)
+        try:
+            after = builder.build(self.backend.inserter.apply(model, graph, [edit], notes.options))
+        except NNCFError:  # it was made behind others
+            return False
+        new = [constant for name, constant in after.constants.items() if name not in known]
+        return any(each.is_in(constant) for each in inserted_by(edit) for constant in new)
+
     def look(self, items: Sequence[Any]) -> Look:
         """At it on some items."""
         model = self.backend.builder.open(self.source, {})
@@ -183,6 +201,10 @@ def _stored(graph: Graph, notes: Observation, before: _Original) -> Check:
     found = held(notes.demands, graph, before.edited(notes))
     if found.fault is not None:
         return Check("stored", False, found.fault)
+    if found.unseen and before.shows(notes):
+        return Check(
+            "stored", False, f"{notes.demands.inserted[0].what} was not written, nor were others that edits brought"
+        )
     return Check("stored", None if found.renamed else True, str(found))
 
 
@@ -246,15 +268,18 @@ def _raise_for_item(reference: Look, name: str) -> None:
 
     :raises UnsupportedDatasetError: when there is one.
     """
+    expected = {each: type_of(port) for each, port in feeds_of(reference.graph).items()}
     for index, item in enumerate(reference.items):
         try:
             evolve(reference, items=[item], seen={}).outputs()
         except MemoryError:
             return
         except _FAILURES as error:
-            raise UnsupportedDatasetError(
-                f"{name} does not run on item {index} of the dataset: {sentence(error)} Give items that fit its inputs."
-            ) from None
+            message = renumbered(str(error), index)
+            if isinstance(error, UnsupportedDatasetError) and message.startswith("Item "):
+                raise UnsupportedDatasetError(message) from error.__cause__
+            given = {each: InputType.of(array) for each, array in item.items()} if isinstance(item, Mapping) else {}
+            raise misfit(index, given, expected, by_runtime(error), name) from error
 
 
 def _doubtful(arrays: Mapping[str, np.ndarray]) -> bool:

@@ -11,10 +11,11 @@ from attrs import frozen
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Port, Trait
+from nncf_core.memory import free_memory
 from nncf_core.numerics.kernels import decompress
 from nncf_core.products import by_arithmetic
 from nncf_core.progress import Progress
-from nncf_core.running import Look, free_memory
+from nncf_core.running import Look
 from nncf_core.transformations import InsertQuantizer, PointKind, ReplaceConstant, TargetPoint
 
 _LAYERS = 48

@@ -170,6 +170,16 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
         UnsupportedDatasetError,
         ["Item 1", "None", "give a tensor or an array"],
     ),
+    "first item of another shape": (
+        lambda _: nncf.quantize(network(), nncf.Dataset([X[:, :31]])),
+        UnsupportedModelError,
+        ["does not run on its input", "It is given 'input' float32 [2, 31], of the first item of the dataset"],
+    ),
+    "item of another shape": (
+        lambda _: nncf.quantize(network(), nncf.Dataset([X, X[:, :31]])),
+        UnsupportedDatasetError,
+        ["Item 1 of the dataset", "the input 'input' takes float32 [?, 32], and is given float32 [2, 31]"],
+    ),
     "item of other inputs": (
         lambda _: nncf.quantize(network(), nncf.Dataset([(X, X)])),
         UnsupportedDatasetError,

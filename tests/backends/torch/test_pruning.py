@@ -125,6 +125,25 @@ def test_normalization_sees_data() -> None:
         nncf.batch_norm_adaptation(model, list(batches))
 
 
+def test_normalization_sees_samples_of_a_loader() -> None:
+    from nncf.common.initialization.batchnorm_adaptation import BatchnormAdaptationAlgorithm
+
+    pixels = images()[0]
+    pairs = torch.utils.data.TensorDataset(pixels, torch.zeros(len(pixels)))
+    loader = torch.utils.data.DataLoader(pairs, batch_size=100)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)).eval()
+    expected = nn.BatchNorm2d(3).train()
+    with torch.no_grad():
+        for batch, _ in list(loader)[:3]:
+            expected(model[0](batch))
+    BatchnormAdaptationAlgorithm(loader, 250).run(model)  # whole batches
+    torch.testing.assert_close(model[1].running_mean, expected.running_mean)
+    torch.testing.assert_close(model[1].running_var, expected.running_var)
+    assert not any(module.training for module in model.modules())
+    with pytest.raises(ValidationError, match="num_bn_adaptation_samples is -1; it must be an integer from 0"):
+        BatchnormAdaptationAlgorithm(loader, -1)
+
+
 def test_what_is_no_ratio_is_refused() -> None:
     for ratio in (None, 1.0, -0.1, "0.5", True, float("nan")):
         with pytest.raises(ValidationError, match=r"^ratio is .*; it must be a number from 0 to below 1"):

@@ -115,8 +115,9 @@ class TestWeightsOfCode:
 
     @pytest.mark.parametrize("given", [{}, {"dataset": nncf.Dataset([normal(3, 32)])}], ids=["structure", "run"])
     def test_weights_of_parametrizations_are_left_and_named(self, caplog, given):
-        torch.manual_seed(0)  # spectral_norm begins with random vectors
-        layers = [weight_norm(nn.Linear(32, 32)), nn.Sequential(spectral_norm(nn.Linear(32, 32))), nn.Linear(32, 8)]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # spectral_norm begins with random vectors
+            layers = [weight_norm(nn.Linear(32, 32)), nn.Sequential(spectral_norm(nn.Linear(32, 32))), nn.Linear(32, 8)]
         model, x = seeded(nn.Sequential(*layers)), normal(3, 32)
         with caplog.at_level(logging.INFO, "nncf"):
             small = nncf.compress_weights(model, **given)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nncf.common import quantization as quantization
     from nncf.common import sparsity as sparsity
     from nncf.common import statistics as statistics
+    from nncf.common import utils as utils
 
 if not TYPE_CHECKING:
     # type checkers know the names above, and see slips
@@ -29,5 +30,6 @@ if not TYPE_CHECKING:
             "quantization",
             "sparsity",
             "statistics",
+            "utils",
         ),
     )

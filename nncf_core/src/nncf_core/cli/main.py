@@ -37,9 +37,7 @@ def _exit_code(error: Exception) -> int:
 
     failed = (
         errors.BufferFullError,
-        errors.InstallationError,
         errors.InternalError,
-        errors.ModuleNotFoundError,
         errors.PluginError,
         errors.ValidationFunctionError,
         errors.VerificationError,
@@ -47,11 +45,21 @@ def _exit_code(error: Exception) -> int:
     return FAILED if isinstance(error, failed) else WRONG
 
 
+def _too_little(error: Exception) -> str:
+    """What is said where memory does not do."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    shown = f": {reason}" if reason else ""
+    return (
+        f"there is not enough memory{shown}. No file was changed; raise the limit of the process, or of its container."
+    )
+
+
 class _Group(click.Group):
     """Turns the framework's own errors into one line, and Ctrl-C into a quiet end."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from nncf_core.errors import NNCFError
+        from nncf_core.memory import is_of_memory
 
         try:
             return super().invoke(ctx)
@@ -60,6 +68,11 @@ class _Group(click.Group):
                 raise
             click.echo(f"nncf: error: {error}", err=True)
             ctx.exit(_exit_code(error))
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG) or not is_of_memory(error):
+                raise
+            click.echo(f"nncf: error: {_too_little(error)}", err=True)
+            ctx.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("nncf: interrupted; no file was changed", err=True)
             ctx.exit(INTERRUPTED)
@@ -69,7 +82,7 @@ _EXITS = """\b
 Exit codes:
   0    done
   1    the work failed, or its result is not accepted: verification, reproduction, comparison
-  2    the command, its arguments, or the config or files that they name are wrong
+  2    the command, its arguments, or the config or files that they name are wrong, or need what is not installed
   130  interrupted; 128 and the number of another signal that ended it
 """
 

@@ -106,7 +106,7 @@ def _valid_model(what: str = "The model") -> Iterator[None]:
     """Turns what a damaged model makes onnx_ir raise (attributes or data of a wrong type) into one clear error."""
     try:
         yield
-    except (NNCFError, OSError):
+    except (NNCFError, OSError, MemoryError):
         raise
     except Exception as error:
         innermost: BaseException = error

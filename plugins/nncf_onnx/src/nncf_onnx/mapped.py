@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import weakref
@@ -25,14 +26,17 @@ class MappedFile:
         """Map a file.
 
         :raises InvalidPathError: when it cannot be read.
+        :raises MemoryError: when the process may not have so many addresses.
         """
-        self.path = path
+        self.path, self.size = path, 0
         try:
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             weakref.finalize(self, os.close, self._file)
             self.size = os.fstat(self._file).st_size
             self._map = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) if self.size else None
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"{path} cannot be mapped, {self.size:,} bytes") from None
             raise InvalidPathError(f"Cannot read {path}: {error.strerror}.") from None
 
     def view(self, offset: int, length: int) -> memoryview:

@@ -16,6 +16,8 @@ from attrs import frozen
 
 from nncf_core.contracts import Runner
 from nncf_core.errors import UnsupportedModelError
+from nncf_core.memory import is_of_memory
+from nncf_core.misfits import InputType
 from nncf_onnx.saving import LIMIT, save, stored_bytes, without_large
 
 _ELEMENT_TYPES = frozenset(
@@ -44,9 +46,9 @@ class Session:
     weights: tuple[np.ndarray, ...]
 
     @property
-    def inputs(self) -> dict[str, str]:
-        """Element type and shape of each input, in order, for people."""
-        return {value.name: f"{value.type} {value.shape}" for value in self.session.get_inputs()}
+    def inputs(self) -> dict[str, InputType]:
+        """What each input takes, in order, for messages."""
+        return {value.name: InputType(_dtype(value.type), tuple(value.shape)) for value in self.session.get_inputs()}
 
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name. Numbers of double precision, numpy's own, become what the model takes."""
@@ -57,6 +59,14 @@ class Session:
 
 
 _FLOATS: Mapping[str, Any] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+
+
+def _dtype(kind: str) -> str:
+    """numpy's name of an element type, by onnxruntime's: ``tensor(float)``."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    types = ir.DataType.__members__
+    known = name.upper() in types and name != "string"
+    return types[name.upper()].numpy().name if known else name
 
 
 def _fitting(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -97,6 +107,8 @@ def session_for(model: ir.Model, optimized: bool = True, threads: int = 0, *, us
             return Session(_session(path, options, left_out), ())
     except Exception as error:
         # onnxruntime's own errors have no common public base
+        if is_of_memory(error):
+            raise MemoryError(f"onnxruntime does not run the model, {error}") from None
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 
@@ -136,6 +148,8 @@ def deployed(model: ir.Model) -> DeployedSession:
             save(model, path)
             return DeployedSession(path, options, left_out, model)
     except Exception as error:
+        if is_of_memory(error):
+            raise MemoryError(f"onnxruntime does not run the model, {error}") from None
         raise UnsupportedModelError(f"onnxruntime does not run the model: {error}") from None
 
 

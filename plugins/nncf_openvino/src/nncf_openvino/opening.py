@@ -7,6 +7,7 @@ from pathlib import Path
 import openvino as ov
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
+from nncf_core.memory import is_of_memory
 from nncf_openvino.constants import SMALL, join_shared
 from nncf_openvino.ir_file import stored_constants, weights_path
 from nncf_openvino.spool import Spool
@@ -49,6 +50,8 @@ def _read(path: Path, weights: Path | None) -> ov.Model:
     try:
         return ov.Core().read_model(path) if weights is None else ov.Core().read_model(path, weights)
     except RuntimeError as error:
+        if is_of_memory(error):
+            raise MemoryError(f"OpenVINO does not read {path}, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not read {path}: {reason_of(error)}") from None
 
 

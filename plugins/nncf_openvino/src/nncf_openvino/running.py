@@ -13,6 +13,8 @@ from attrs import Factory, frozen
 from nncf_core.contracts import Runner
 from nncf_core.dataset import RESET_STATE
 from nncf_core.errors import UnsupportedModelError
+from nncf_core.memory import is_of_memory
+from nncf_core.misfits import InputType
 from nncf_openvino.constants import owning
 from nncf_openvino.element_types import numpy_name, type_name
 from nncf_openvino.opening import reason_of
@@ -51,12 +53,12 @@ class Session:
     requests: threading.local = Factory(threading.local)
 
     @property
-    def expected(self) -> dict[str, str]:
-        """Element type and shape of each input, in order, for people."""
-        ports = self.compiled.inputs
+    def expected(self) -> dict[str, InputType]:
+        """What each input takes, in order, for messages."""
+        ports = zip(self.inputs, self.compiled.inputs, strict=True)
         return {
-            name: f"{numpy_name(type_name(port.get_element_type()))} {port.get_partial_shape()}"
-            for name, port in zip(self.inputs, ports, strict=True)
+            name: InputType(numpy_name(type_name(port.get_element_type())), _sizes(port.get_partial_shape()))
+            for name, port in ports
         }
 
     def named(self, item: Any) -> Any:
@@ -110,6 +112,8 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
         settings = {} if usual else {**EXACT, **precision, "NUM_STREAMS": str(count)}
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
+        if is_of_memory(error):
+            raise MemoryError(f"OpenVINO does not run the model, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)
     outputs = working.outputs or tuple(_name(port) for port in model.outputs)
@@ -127,6 +131,8 @@ def deployed(working: WorkingModel) -> ov.CompiledModel:
     try:
         return ov.Core().compile_model(owning(working), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except RuntimeError as error:
+        if is_of_memory(error):
+            raise MemoryError(f"OpenVINO does not run the model, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
 
 
@@ -154,6 +160,14 @@ def sampling_runner(working: WorkingModel, threads: int) -> Runner:
             return sessions[1].run(feed)
 
     return run
+
+
+def _sizes(shape: ov.PartialShape) -> tuple[int | str | None, ...] | None:
+    """Sizes, limits (``1..8``) where there are some, and ``None`` for those that are free."""
+    if shape.rank.is_dynamic:
+        return None
+    texts = [str(size) for size in shape]
+    return tuple(int(text) if text.isdecimal() else None if text == "?" else text for text in texts)
 
 
 def _has_float8(model: ov.Model) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -47,6 +48,8 @@ class Spool:
                 self._segment = _Segment(max(array.nbytes, _SEGMENT))
             return self._segment.add(np.ascontiguousarray(array))
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"{array.nbytes:,} bytes of a temporary file cannot be mapped") from None
             raise InvalidPathError(
                 f"Cannot write {array.nbytes} bytes to a temporary file in {tempfile.gettempdir()}: {error.strerror}. "
                 "Set TMPDIR to a folder with more room."

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nncf_core.training.control import counted
+from nncf_torch.initialization import LoaderSamples, wrap_dataloader_for_init
 from nncf_torch.inputs import call_of
 from nncf_torch.running import on_device
 
@@ -35,3 +37,22 @@ def adapt(model: nn.Module, items: Iterable[Any], iterations: int | None = None)
     finally:
         for module, training in modes:
             module.training = training
+
+
+class BatchnormAdaptationAlgorithm:
+    """:func:`nncf.batch_norm_adaptation` for the loader of a training script.
+
+    :param data_loader: gives batches: inputs, or pairs of input and target; a
+        :class:`~nncf_torch.initialization.PTInitializingDataLoader` says itself which part is the input.
+    :param num_bn_adaptation_samples: samples to see, in whole batches.
+    :param device: not used: the model is run where it lies, and batches are taken there.
+    :raises ValidationError: for a number of samples that is no integer from 0.
+    """
+
+    def __init__(self, data_loader: Any, num_bn_adaptation_samples: int, device: str | None = None) -> None:
+        self._samples = LoaderSamples(wrap_dataloader_for_init(data_loader))
+        self._count = counted("num_bn_adaptation_samples", num_bn_adaptation_samples)
+
+    def run(self, model: nn.Module) -> None:
+        """Let the normalization of a module see the samples, in place."""
+        adapt(model, self._samples, -(-self._count // self._samples.batch_size))

@@ -62,4 +62,7 @@ def export_module(
                 verbose=False,
             )
         except ImportError as error:
-            raise ModuleNotFoundError(f"torch.onnx.export needs a package that is not installed: {error}") from None
+            raise ModuleNotFoundError(
+                f"torch.onnx.export needs a package that is not installed: {error}; install what it needs: "
+                "pip install onnx onnxscript"
+            ) from None

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
+from nncf_core.misfits import InputType, listed
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_with, layout_of
 from nncf_torch.compressed_modules import CompressedModule, weightless_class, weights_of
@@ -170,14 +171,15 @@ def build(model: ModuleModel) -> Graph:
     }
     assert model.example is not None
     call = on_device(model.module, bound(model.module, model.example))
+    leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
+    inputs = list(zip(flat_names(model.module, call), leaves, strict=True))
 
     def recording() -> _Recorder:
         recorder = _Recorder()
         for place in known.values():
             for owner, attribute in place.owners:
                 recorder.known[values[id(owner), attribute]] = _Tensor(place.name, place)
-        leaves = [leaf for leaf in pytree.tree_leaves((call.args, dict(call.kwargs))) if isinstance(leaf, torch.Tensor)]
-        for name, tensor in zip(flat_names(model.module, call), leaves, strict=True):
+        for name, tensor in inputs:
             recorder.known[tensor] = _Tensor(name)
         return recorder
 
@@ -186,11 +188,23 @@ def build(model: ModuleModel) -> Graph:
         made, holds = value_free_run(model.module, call, recorder.see, recorder.note)
         if not holds or recorder.unseen:
             recorder = recording()
-            made = watched_run(model.module, call, recorder.see)
+            made = _watched(model.module, call, recorder, inputs)
     left = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
     outputs = frozenset(tensor.name for tensor in left if tensor is not None and tensor.name)
     constants = {name: constant_of(place) for name, place in known.items()}
     return Graph("torch", recorder.nodes, constants, {"trace": "hooks"}, outputs)
+
+
+def _watched(module: nn.Module, call: Call, recorder: _Recorder, inputs: Sequence[tuple[str, torch.Tensor]]) -> Any:
+    try:
+        return watched_run(module, call, recorder.see)
+    except UnsupportedModelError as error:
+        # its first line is what happened
+        given = listed({name: InputType(dtype_name(leaf.dtype), tuple(leaf.shape)) for name, leaf in inputs})
+        raise UnsupportedModelError(
+            f"{str(error).partition(chr(10))[0]} It is given {given}, of the first item of the dataset where there is "
+            "no other example: give an input that fits."
+        ) from error
 
 
 @contextmanager

@@ -53,15 +53,6 @@ def check_item(item: Any, index: int) -> None:
     check_samples({name: tuple(leaf.shape) for name, leaf in _leaves(item)}, index)
 
 
-def described(item: Any) -> str:
-    """What an item of a dataset holds, for people."""
-    found = [
-        f"{name or 'a tensor'} {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
-        for name, leaf in _leaves(item)
-    ]
-    return ", ".join(found) or f"a {type(item).__name__}"
-
-
 def _leaves(item: Any) -> list[tuple[str, torch.Tensor]]:
     call = call_of(item)
     return named_leaves(call.args[0] if len(call.args) == 1 else call.args or dict(call.kwargs))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nncf_core.collecting import first_of
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.graph import Graph
+from nncf_core.misfits import by_runtime, misfit, unlike
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import PointKind, TargetPoint, tensor_at
 
@@ -35,7 +36,8 @@ class TorchStatisticsAggregator:
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
         """
         from nncf_torch.extraction import extract
-        from nncf_torch.inputs import check_item, described
+        from nncf_torch.fitting import given_types, taken_types
+        from nncf_torch.inputs import check_item
         from nncf_torch.probing import tensors_at
 
         points = {request.target: _watched(graph, request.target) for request in requests}
@@ -46,19 +48,22 @@ class TorchStatisticsAggregator:
             check_item(item, count)
             try:
                 arrays: Mapping[str, Any] = tensors_at(model, part, item)
+            except MemoryError:
+                raise
             except Exception as error:
                 # what follows the first line is where in the traced program it happened, or all that would be right
                 reason = str(error).partition("\n")[0].partition(", but expected one of")[0]
                 reason = reason.removeprefix("The model does not run on its input: ")
-                raise UnsupportedDatasetError(
-                    f"Item {count} of the dataset does not fit the model: {reason.rstrip('.')}. The item gives "
-                    f"{described(item)}; the model was traced with {_inputs_of(graph)}."
-                ) from error
-            for request in requests:
-                # an item need not come by every point, such as those of experts that it is not for
-                name = str(points[request.target])
-                if request.takes(count) and name in arrays:
-                    statistics.aggregator(request).update(arrays[name])
+                said = reason if isinstance(error, UnsupportedDatasetError) else by_runtime(reason)
+                raise misfit(count, given_types(model, item), taken_types(model, graph), said) from error
+            try:
+                for request in requests:
+                    # an item need not come by every point, such as those of experts that it is not for
+                    name = str(points[request.target])
+                    if request.takes(count) and name in arrays:
+                        statistics.aggregator(request).update(arrays[name])
+            except ValueError as error:
+                raise misfit(count, given_types(model, item), taken_types(model, graph), unlike(error)) from error
             count += 1
         if count == first:
             raise UnsupportedDatasetError("The dataset has no items; statistics need at least one.")
@@ -77,10 +82,3 @@ def _watched(graph: Graph, point: TargetPoint) -> TargetPoint:
             port = next(index for index, each in enumerate(node.inputs) if each.tensor == tensor)
             return TargetPoint(node.name, PointKind.INPUT, port)
     return point
-
-
-def _inputs_of(graph: Graph) -> str:
-    """Names, types and shapes of a graph's inputs, for people."""
-    ports = (port for node in graph if not node.scope for port in node.inputs if port.constant is None)
-    found = {port.tensor: port for port in ports if port.tensor and graph.producer(port.tensor) is None}
-    return ", ".join(f"{name} {port.dtype} {port.shape}" for name, port in found.items()) or "no tensors"

@@ -251,5 +251,7 @@ def _run(module: nn.Module, call: Call, watch: Watch) -> Any:
     try:
         with watch.watching():
             return run_module(module, call)
+    except MemoryError:
+        raise
     except Exception as error:
         raise UnsupportedModelError(f"The model does not run on its input: {str(error).rstrip('.')}.") from error

@@ -216,19 +216,26 @@ def test_items_of_every_kind() -> None:
     assert len({float(AGGREGATOR.collect(single, graph, [request], [item])[request]) for item in arrays}) == 1
 
 
+BOTH = "the model's inputs are 'i' int64 [3], 'x' float32 [3, 4]."
+
+
 @pytest.mark.parametrize(
-    "item",
+    ("item", "said"),
     [
-        random(3, 4), (random(3, 4),), {"i": np.arange(3)}, {"i": np.arange(3), "x": random(3, 4), "z": random(1)},
-        {"i": np.arange(3), "x": random(3, 5)}, {"i": np.arange(3), "x": np.ones((3, 4), np.int32)}, None, "text",
+        (random(3, 4), BOTH), ((random(3, 4),), BOTH), ({"i": np.arange(3)}, BOTH), (None, BOTH), ("text", BOTH),
+        ({"i": np.arange(3), "x": random(3, 4), "z": random(1)}, BOTH),
+        ({"i": np.arange(3), "x": random(3, 5)}, "the input 'x' takes float32 [3, 4], and is given float32 [3, 5]."),
+        (
+            {"i": np.arange(3), "x": np.ones((3, 4), np.int32)},
+            "the input 'x' takes float32 [3, 4], and is given int32 [3, 4].",
+        ),
     ],
 )  # fmt: skip
-def test_items_that_do_not_fit_name_the_inputs(item: object) -> None:
+def test_items_that_do_not_fit_name_the_inputs(item: object, said: str) -> None:
     working, graph = opened(two_inputs())
     with pytest.raises(nncf.UnsupportedDatasetError) as raised:
         AGGREGATOR.collect(working, graph, [StatisticsRequest(TargetPoint("add"), "mean")], [item])
-    for part in ("'i'", "'x'", "tensor(int64) [3]", "tensor(float) [3, 4]"):
-        assert part in str(raised.value)
+    assert said in str(raised.value)
 
 
 def test_no_items_is_an_error_and_items_are_taken_one_by_one() -> None:

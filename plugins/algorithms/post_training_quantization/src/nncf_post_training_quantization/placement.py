@@ -78,12 +78,14 @@ class Placement:
     """All that is quantized.
 
     :param constants: constants beside activations, with the inputs that take them.
+    :param empty: why there is nothing, where there is nothing.
     """
 
     tensors: tuple[QuantizedTensor, ...]
     weights: tuple[QuantizedWeight, ...]
     nodes: tuple[Node, ...]
     constants: tuple[tuple[Constant, TargetPoint], ...] = ()
+    empty: str = ""
 
 
 def place(
@@ -107,12 +109,12 @@ def place(
     rules = IntegerOperators(graph, setup, context, quantize_outputs, frozenset().union(*left.values()), request)
     integer = rules.nodes()
     left["layers so small that integers would take longer"] = rules.small_layers(integer)
-    for reason, names in left.items():
-        # what nobody would quantize is no choice
-        chosen = [name for name in sorted(names) if _takes_integers(graph.node(name), setup)]
-        if chosen:
-            more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
-            context.note(f"Left in floating point, as {reason}: {', '.join(chosen[:_NAMED])}{more}.")
+    # what nobody would quantize is no choice
+    chosen = {why: [n for n in sorted(names) if _takes_integers(graph.node(n), setup)] for why, names in left.items()}
+    chosen = {why: names for why, names in chosen.items() if names}
+    for reason, names in chosen.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        context.note(f"Left in floating point, as {reason}: {', '.join(names[:_NAMED])}{more}.")
     places = _Places(graph, rules)
     demands = places.demands(integer)
     sources = places.moved_up(demands)
@@ -134,7 +136,24 @@ def place(
         and (points := places.points(tensor, demands[tensor]))
     )
     kept = tuple(node for node in graph if node.name in integer)
-    return Placement(tensors, tuple(_weights(graph, kept)), kept, tuple(_beside(graph, kept)) if setup.whole else ())
+    beside = tuple(_beside(graph, kept)) if setup.whole else ()
+    empty = "" if kept else _why_empty(graph, setup, context, chosen)
+    return Placement(tensors, tuple(_weights(graph, kept)), kept, beside, empty)
+
+
+def _why_empty(graph: Graph, setup: QuantizationSetup, context: Context, left: Collection[str]) -> str:
+    """Why nothing is quantized.
+
+    :param left: why operators are left in floating point.
+    """
+    able = [node for node in graph if _takes_integers(node, setup)]
+    if not able:
+        return "the model has no operator that its runtime computes with integers"
+    if all(is_excluded(node, context.ignored) for node in able):
+        return "the ignored or target scope leaves out all that the runtime could compute with integers"
+    if left:
+        return f"what the runtime could compute with integers is left in floating point, as {' and '.join(left)}"
+    return "the runtime would not compute any operator of the model with integers as it stands there"
 
 
 def _beside(graph: Graph, nodes: Iterable[Node]) -> Iterator[tuple[Constant, TargetPoint]]:

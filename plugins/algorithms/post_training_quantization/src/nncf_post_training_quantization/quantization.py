@@ -67,9 +67,9 @@ def transformations(
         wanted = settings.given.mixed_precision
         settings = settings.with_overrides(mixed_precision.overrides(graph, placement, settings, wanted, context))
     if not placement.nodes:
-        nncf_logger.warning(
-            "Nothing is quantized: the model has no operator that its runtime would compute with integers, or ignored "
-            "and target scopes of the quantization leave all of them out."
+        context.warn(
+            f"Nothing is quantized: {placement.empty}. Where size matters more than speed, weights can be compressed "
+            "alone (nncf.compress_weights)."
         )
         return
     if settings.float8 is None and not settings.weights.estimator.symmetric and not setup.weight_zero_points:

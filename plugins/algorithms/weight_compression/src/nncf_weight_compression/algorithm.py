@@ -12,7 +12,6 @@ import numpy as np
 from nncf_core.contracts import CompressionRequest, Context
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.graph import Graph
-from nncf_core.log import nncf_logger
 from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
@@ -31,6 +30,7 @@ from nncf_weight_compression.selection import (
     assign_primary,
     find_weights,
     warn_of_misfits,
+    why_none,
 )
 from nncf_weight_compression.training import with_training
 
@@ -113,7 +113,7 @@ class WeightCompression:
         settings = resolve(params, context.has_data)
         assignments = assign(graph, settings, context, statistics)
         if not assignments:
-            nncf_logger.info("The model has no weight that these settings compress.")
+            context.warn(f"No weight is compressed: {why_none(graph, context.ignored)}.")
             return
         _check_backend(assignments, context)
         _tell_of_idle(graph, context)

@@ -81,6 +81,20 @@ def find_weights(graph: Graph, ignored: frozenset[str], settings: Settings) -> l
     return [evolve(w, ratio_defining=_is_ratio_defining(w, head, settings)) for w in found.values()]
 
 
+def why_none(graph: Graph, ignored: frozenset[str]) -> str:
+    """Why no weight of a model is compressed."""
+    weights = {port.constant for node in graph.of_kind(_KINDS) for _, port in node.weights if port.constant}
+    known = [graph.constants[name] for name in weights]
+    floats = [constant for constant in known if constant.is_float and len(constant.shape) > 1]
+    if not known:
+        return "the model has no layers with weights"
+    if not floats:
+        return "no weight is a floating-point number of several axes; they may have been compressed before"
+    if all(_is_ignored(graph, constant, ignored) for constant in floats):
+        return "the ignored scope leaves out all of them"
+    return "these settings leave out all of them"
+
+
 def _is_ignored(graph: Graph, constant: Constant, ignored: frozenset[str]) -> bool:
     # compressing a shared constant changes every user of it
     return constant.name in ignored or any(is_excluded(node, ignored) for node, _ in graph.users(constant.name))
