@@ -139,13 +139,28 @@ class Fused(nn.Module):
         return self.outer(functional.scaled_dot_product_attention(x, x, x[..., :16], attn_mask=mask))
 
 
-WITHOUT_PRODUCTS = ("sequential", "tied", "attending", "encoder", "fused")
+class Matrices(nn.Module):
+    """Products with matrices [inputs, outputs] by other functions than ``linear``."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(16, 16)) for _ in range(4))
+        self.bias = nn.Parameter(torch.zeros(16))
+
+    def forward(self, x):
+        first, second, third, last = self.weights
+        x = (x @ first).matmul(second).flatten(0, 1)
+        return torch.addmm(self.bias, x, third).mm(last)
+
+
+WITHOUT_PRODUCTS = ("sequential", "tied", "attending", "encoder", "fused", "matrices")
 MODELS = {
     "sequential": (sequential, lambda: normal(2, 64)),
     "tied": (lambda: seeded(Tied()), lambda: torch.arange(6)[None]),
     "attending": (lambda: seeded(Attending()), lambda: torch.arange(4)[None]),
     "encoder": (lambda: seeded(nn.TransformerEncoderLayer(16, 2, 32)), lambda: normal(3, 1, 16)),
     "fused": (lambda: seeded(Fused()), lambda: normal(3, 4, 16)),
+    "matrices": (lambda: seeded(Matrices()), lambda: normal(3, 4, 16)),
     "recurrent": (lambda: seeded(Recurrent()), lambda: normal(3, 1, 16)),
 }
 
@@ -187,6 +202,13 @@ def test_products_with_weights_are_not_computed(name):
 def test_weights_that_do_not_fit_fail_as_they_do():
     model = nn.Sequential(nn.Linear(16, 8), nn.Linear(16, 8))
     with pytest.raises(nncf.UnsupportedModelError, match=r"does not run on its input: mat1 and mat2 shapes cannot be"):
+        graph_of(model, normal(2, 16))
+
+
+def test_biases_that_do_not_fit_fail_as_they_do():
+    model = nn.Linear(16, 8)
+    model.bias = nn.Parameter(torch.zeros(7))
+    with pytest.raises(nncf.UnsupportedModelError, match="does not run on its input"):
         graph_of(model, normal(2, 16))
 
 

@@ -84,20 +84,36 @@ def _holds_tensor(argument: Any) -> bool:
 def without_product(op_type: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """Zeros in the place of a product; ``None`` for functions that have to be computed, and for calls that may fail.
 
-    :return: of ``linear(x, weight)`` shape [..., outputs] for inputs [..., inputs] and a weight [outputs, inputs]; of
-        ``scaled_dot_product_attention`` [..., queries, features of the values].
+    :return: of ``linear(x, weight)`` shape [..., outputs] for inputs [..., inputs] and a weight [outputs, inputs], of
+        products with matrices [inputs, outputs] the same; of ``scaled_dot_product_attention``
+        [..., queries, features of the values].
     """
-    if op_type == "linear":
-        return _linear(*args) if len(args) in (2, 3) and not kwargs else None
     if op_type == "scaled_dot_product_attention":
         return _attention(*args, **kwargs) if len(args) == 3 else None
+    if kwargs:
+        return None
+    match op_type, *args:
+        case ["linear", inputs, weight, *bias]:
+            return _product(inputs, weight, 1, *bias)
+        case ["matmul", inputs, matrix]:
+            return _product(inputs, matrix, 0)
+        case ["mm", inputs, matrix] if inputs.dim() == 2:
+            return _product(inputs, matrix, 0)
+        case ["addmm", bias, inputs, matrix] if inputs.dim() == 2:
+            return _product(inputs, matrix, 0, bias)
     return None
 
 
-def _linear(inputs: Any, weight: Any, _: Any = None) -> torch.Tensor | None:
-    if not _alike(inputs, weight) or weight.dim() != 2 or inputs.dim() == 0 or inputs.shape[-1] != weight.shape[1]:
+def _product(inputs: Any, matrix: Any, axis: int, bias: Any = None) -> torch.Tensor | None:
+    """Zeros for a product over the last axis of inputs and one of the two of a matrix."""
+    if bias is not None and not (_alike(inputs, bias) and bias.dim() == 1):
         return None
-    zeros: torch.Tensor = inputs.new_zeros((*inputs.shape[:-1], weight.shape[0]))
+    if not _alike(inputs, matrix) or matrix.dim() != 2 or inputs.dim() < 2 or inputs.shape[-1] != matrix.shape[axis]:
+        return None
+    outputs = matrix.shape[1 - axis]
+    if bias is not None and bias.shape[0] != outputs:
+        return None
+    zeros: torch.Tensor = inputs.new_zeros((*inputs.shape[:-1], outputs))
     return zeros
 
 
