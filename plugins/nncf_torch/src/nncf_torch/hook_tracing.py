@@ -21,6 +21,7 @@ from nncf_core.misfits import InputType, listed
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_with, layout_of
 from nncf_torch.compressed_modules import CompressedModule, weightless_class, weights_of
+from nncf_torch.deferring import Deferred, scripted, tensors_in
 from nncf_torch.geometry import geometry_of
 from nncf_torch.inputs import Call, bound, flat_names
 from nncf_torch.layouts import before_view, linear_layout
@@ -31,7 +32,7 @@ from nncf_torch.recurrent import forget_list, make_list
 from nncf_torch.running import on_device
 from nncf_torch.tensors import dtype_name
 from nncf_torch.trained_weights import trainings_of
-from nncf_torch.watching import Seen, value_free_run, watched_run
+from nncf_torch.watching import Seen, deferring_run, watched_run
 
 _VIEWS = frozenset({"t", "permute", "transpose", "numpy_T", "select", "mT", "__getitem__"})
 _COPIES = frozenset({"to", "alias", "detach", "contiguous", "clone", "type", "float", "half", "bfloat16", "double"})
@@ -181,23 +182,34 @@ def build(model: ModuleModel) -> Graph:
                 recorder.known[values[id(owner), attribute]] = _Tensor(place.name, place)
         for name, tensor in inputs:
             recorder.known[tensor] = _Tensor(name)
+        for tensor in tensors_in([value for owner in model.module.modules() for value in vars(owner).values()]):
+            recorder.note(tensor)
         return recorder
 
     with _plain_weights(model.module, values):
         recorder = recording()
-        made, holds = value_free_run(model.module, call, recorder.see, recorder.note)
-        if not holds or recorder.unseen:
+        defers = not scripted(model.module)
+        outputs = _recorded(model.module, call, recorder, inputs, defers=defers)
+        if defers and recorder.unseen:
+            # code that no torch function shows may have looked at values
             recorder = recording()
-            made = _watched(model.module, call, recorder, inputs)
-    left = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
-    outputs = frozenset(tensor.name for tensor in left if tensor is not None and tensor.name)
+            outputs = _recorded(model.module, call, recorder, inputs, defers=False)
     constants = {name: constant_of(place) for name, place in known.items()}
     return Graph("torch", recorder.nodes, constants, {"trace": "hooks"}, outputs)
 
 
-def _watched(module: nn.Module, call: Call, recorder: _Recorder, inputs: Sequence[tuple[str, torch.Tensor]]) -> Any:
+def _recorded(
+    module: nn.Module, call: Call, recorder: _Recorder, inputs: Sequence[tuple[str, torch.Tensor]], *, defers: bool
+) -> frozenset[str]:
+    """Run a module for a recorder; gives the names of its outputs."""
+    deferred = Deferred()
     try:
-        return watched_run(module, call, recorder.see)
+        if defers:
+            made = deferring_run(module, call, recorder.see, recorder.note, deferred)
+        else:
+            made = watched_run(module, call, recorder.see)
+        found = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
+        return frozenset(tensor.name for tensor in found if tensor is not None and tensor.name)
     except UnsupportedModelError as error:
         # its first line is what happened
         given = listed({name: InputType(dtype_name(leaf.dtype), tuple(leaf.shape)) for name, leaf in inputs})
@@ -205,6 +217,9 @@ def _watched(module: nn.Module, call: Call, recorder: _Recorder, inputs: Sequenc
             f"{str(error).partition(chr(10))[0]} It is given {given}, of the first item of the dataset where there is "
             "no other example: give an input that fits."
         ) from error
+    finally:
+        made = None
+        deferred.finish()
 
 
 @contextmanager

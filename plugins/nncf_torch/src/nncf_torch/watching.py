@@ -20,13 +20,13 @@ from nncf_core.errors import UnsupportedModelError
 from nncf_core.graph import OpKind
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import kind_of
+from nncf_torch.deferring import Deferred
 from nncf_torch.edited_modules import multiplications_of
 from nncf_torch.inputs import Call
 from nncf_torch.naming import node_name
 from nncf_torch.quantizers import quantizers_of
 from nncf_torch.rounded_weights import held
 from nncf_torch.running import on_device, run_module
-from nncf_torch.value_free import NeedsValuesError, needs_values, without_product
 
 _NOT_NODES = {
     "__bool__", "__contains__", "__format__", "__get__", "__hash__", "__len__", "__repr__", "__set__", "__setitem__",
@@ -65,8 +65,8 @@ class Watch(TorchFunctionMode):
     :param model: whose modules the names tell of.
     :param tell: is told of every call.
     :param fed: tensors that take the place of those at points.
-    :param note: is told of tensors that no call of a node gave. When there is one, products with weights are left
-        out, see :mod:`nncf_torch.value_free`.
+    :param note: is told of tensors that calls of no node gave.
+    :param deferred: calls the functions, where products may be left out.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Watch(TorchFunctionMode):
         tell: Callable[[Seen], None],
         fed: Mapping[TargetPoint, torch.Tensor] | None = None,
         note: Callable[[torch.Tensor], None] | None = None,
+        deferred: Deferred | None = None,
     ) -> None:
         super().__init__()
-        self._tell, self._fed, self._note = tell, fed or {}, note
-        self.asked_for_values = False
+        self._tell, self._fed, self._note, self._deferred = tell, fed or {}, note, deferred
         self._paths: dict[int, str] = {}
         self._edits: dict[int, str] = {}
         for path, module in model.named_modules():
@@ -117,12 +117,9 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function, and tell of it."""
         kwargs = kwargs or {}
-        if self._note and needs_values(_type_of(func), args, kwargs):
-            self.asked_for_values = True
-            raise NeedsValuesError
         seen = recognised(func, args, kwargs)
         if seen is None:
-            output = func(*args, **kwargs)
+            output = self._called(func, args, kwargs)
             if self._note and isinstance(output, torch.Tensor):
                 self._note(output)
             return output
@@ -134,9 +131,7 @@ class Watch(TorchFunctionMode):
         if self._fed:
             args, kwargs = self._with_fed_inputs(name, args, kwargs)
             operands = _operands(op_type, args, kwargs)
-        output = without_product(op_type, args, kwargs) if self._note else None
-        if output is None:
-            output = func(*args, **kwargs)
+        output = self._called(func, args, kwargs)
         if isinstance(output, torch.Tensor):
             output = self._with_fed_outputs(name, [output])[0]
             self._tell(Seen(name, op_type, tuple(operands), (output,), (*args, *kwargs.values()), kwargs))
@@ -150,6 +145,11 @@ class Watch(TorchFunctionMode):
             leaves[index] = tensor
         self._tell(Seen(name, op_type, tuple(operands), tuple(outputs), (*args, *kwargs.values()), kwargs))
         return pytree.tree_unflatten(leaves, structure)
+
+    def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
+        return (
+            func(*args, **kwargs) if self._deferred is None else self._deferred.call(_type_of(func), func, args, kwargs)
+        )
 
     def _with_fed_outputs(self, name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         if not self._fed:
@@ -232,19 +232,19 @@ def watched_run(
     return _run(module, on_device(module, call), Watch(module, tell, fed))
 
 
-def value_free_run(
-    module: nn.Module, call: Call, tell: Callable[[Seen], None], note: Callable[[torch.Tensor], None]
-) -> tuple[Any, bool]:
-    """A run whose products with weights are zeros, see :mod:`nncf_torch.value_free`.
+def deferring_run(
+    module: nn.Module,
+    call: Call,
+    tell: Callable[[Seen], None],
+    note: Callable[[torch.Tensor], None],
+    deferred: Deferred,
+) -> Any:
+    """The same, but for products that are left out, see :mod:`nncf_torch.deferring`.
 
-    :return: what the model gives, and whether what was told of it holds; the model may ask for values.
+    :param note: is told of tensors that calls of no node gave.
+    :raises UnsupportedModelError: when it does not run on this input.
     """
-    watch = Watch(module, tell, note=note)
-    try:
-        made = _run(module, on_device(module, call), watch)
-    except (NeedsValuesError, UnsupportedModelError):
-        return None, False
-    return made, not watch.asked_for_values
+    return _run(module, on_device(module, call), Watch(module, tell, note=note, deferred=deferred))
 
 
 def _run(module: nn.Module, call: Call, watch: Watch) -> Any:

@@ -1,4 +1,4 @@
-"""Graphs are made without computing products with weights, but where a model asks for values it gets the true ones."""
+"""Graphs are made without computing products; whoever looks at values, in the run or after it, sees the true ones."""
 
 import ctypes
 
@@ -12,8 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import nncf
 from nncf_core.graph import OpKind
 from nncf_core.registry import registry
-from nncf_torch import watching
+from nncf_torch import hook_tracing
+from nncf_torch.deferring import Deferred
+from nncf_torch.inputs import Call
+from nncf_torch.module_model import ModuleModel
 from tests.backends.torch.models import Tied, normal, seeded, sequential
+from tests.backends.torch.scripted import Scripted
 
 
 def graph_of(model, example):
@@ -154,6 +158,52 @@ class Matrices(nn.Module):
 
 
 WITHOUT_PRODUCTS = ("sequential", "tied", "attending", "encoder", "fused", "matrices")
+
+
+class Keeping(nn.Module):
+    """Holds what its first run gave, in one of many ways."""
+
+    everywhere: dict[str, torch.Tensor] = {}  # noqa: RUF012
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.held, self.items = way, None, []
+        self.layer, self.other = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.register_buffer("late", None)
+        self.register_buffer("rows", torch.zeros(2, 16))
+        self.register_buffer("wide", torch.zeros(3, 2, 16))
+        self.factor = nn.Parameter(torch.ones(16))
+        Keeping.everywhere.clear()
+
+    def forward(self, x):
+        x = self.layer(x).tanh()
+        if self.way == "attribute" and self.held is None:
+            self.held = self.other(x).detach()
+        elif self.way == "view" and self.held is None:
+            self.held = self.other(x)[:, 4:].expand(3, 2, 12)
+        elif self.way == "list" and not self.items:
+            self.items.append(self.other(x) + 1)
+        elif self.way == "buffer" and self.late is None:
+            self.late = self.other(x).abs().amax(0)
+        elif self.way == "new buffer" and not hasattr(self, "new"):
+            self.register_buffer("new", self.other(x))
+        elif self.way == "global" and not self.everywhere:
+            Keeping.everywhere["made"] = self.other(x)
+        elif self.way == "in place":
+            self.held = x
+            x = x + 0
+            self.held.mul_(2).add_(self.other(x))
+        return x
+
+    def kept(self):
+        found = {
+            "list": self.items[0] if self.items else None,
+            "buffer": self.late,
+            "global": self.everywhere.get("made"),
+        }
+        return getattr(self, "new", None) if self.way == "new buffer" else found.get(self.way, self.held)
+
+
 MODELS = {
     "sequential": (sequential, lambda: normal(2, 64)),
     "tied": (lambda: seeded(Tied()), lambda: torch.arange(6)[None]),
@@ -172,11 +222,16 @@ def test_a_model_that_asks_for_values_gets_true_ones(question):
     assert layers == ["first/linear/0", "nonzero/linear/0"]
 
 
+def test_what_torchscript_asks_for_is_true():
+    layers = [node.name for node in graph_of(seeded(Scripted()), normal(2, 16)).of_kind([OpKind.MATMUL])]
+    assert layers == ["first/linear/0", "nonzero/linear/0"]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_graph_is_that_of_a_run_with_all_products(name, monkeypatch):
     make, example = MODELS[name]
     quick = graph_of(make(), example())
-    monkeypatch.setattr(watching, "needs_values", lambda *_: True)
+    monkeypatch.setattr(Deferred, "call", lambda self, op_type, function, args, kwargs: function(*args, **kwargs))
     whole = graph_of(make(), example())
     assert list(quick) == list(whole)
     assert quick.outputs == whole.outputs
@@ -197,6 +252,110 @@ def test_products_with_weights_are_not_computed(name):
     )
     assert sum(once.get_flop_counts()["Global"].get(op, 0) for op in left_out) > 0
     assert sum(counted.get_flop_counts().get("Global", {}).get(op, 0) for op in left_out) == 0
+
+
+@pytest.mark.parametrize("way", ["attribute", "view", "list", "buffer", "new buffer", "global", "in place"])
+def test_what_outlives_the_run_is_true(way):
+    model, x = seeded(Keeping(way)), normal(2, 16)
+    hook_tracing.build(ModuleModel(model, example=Call((x,), {})))
+    found = model.kept()
+    again = seeded(Keeping(way))
+    with torch.no_grad():
+        again(x)
+    assert found.abs().max() > 0
+    torch.testing.assert_close(found, again.kept(), rtol=0, atol=0)
+
+
+def test_what_hooks_of_the_user_hold_is_true():
+    model, x, held = seeded(nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 4))), normal(2, 16), []
+    model[1].register_forward_hook(lambda *given: held.append(given[2]))
+    hook_tracing.build(ModuleModel(model, example=Call((x,), {})))
+    with torch.no_grad():
+        torch.testing.assert_close(held[0], model[0](x).tanh(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("write", ["copy_", "setitem", "add_", "data", "relu"])
+def test_tensors_that_are_written_to_get_true_values(write):
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.factor = nn.Linear(16, 16), nn.Parameter(torch.ones(16))
+            self.written = torch.full((16,), -1.0)
+
+        def forward(self, x):
+            row = self.layer(x)[0] * self.written
+            if write == "copy_":
+                self.written.copy_(row)
+            elif write == "setitem":
+                self.written[2:5] = row[2:5]
+            elif write == "add_":
+                self.written.mul_(3).add_(row)
+            elif write == "data":
+                self.factor.data = row
+            else:
+                functional.relu(self.written, inplace=True)
+                self.other = row + self.written
+            return x * self.factor + self.written
+
+    model, again, x = seeded(Writing()), seeded(Writing()), normal(2, 16)
+    hook_tracing.build(ModuleModel(model, example=Call((x,), {})))
+    with torch.no_grad():
+        again(x)
+    torch.testing.assert_close(model.written, again.written, rtol=0, atol=0)
+    torch.testing.assert_close(model.factor, again.factor, rtol=0, atol=0)
+    if write == "relu":
+        torch.testing.assert_close(model.other, again.other, rtol=0, atol=0)
+
+
+def test_a_model_runs_once_and_to_its_end():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.runs, self.ends = nn.Linear(16, 16), 0, 0
+
+        def forward(self, x):
+            self.runs += 1
+            x = self.layer(x)
+            if x.sum() > 1e9:
+                x = x + 1
+            self.ends += 1
+            return self.layer(x)
+
+    model = seeded(Counting())
+    hook_tracing.build(ModuleModel(model, example=Call((normal(2, 16),), {})))
+    assert (model.runs, model.ends) == (1, 1)
+
+
+@pytest.mark.parametrize("surroundings", ["autocast", "enable_grad", "inference_mode", "vmap"])
+def test_what_surrounds_calls_is_kept(surroundings):
+    class Surrounded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.inner, self.asked = nn.Linear(16, 16), nn.Linear(16, 16), None
+
+        def forward(self, x):
+            x = self.first(x)
+            if surroundings == "autocast":
+                with torch.autocast("cpu", torch.bfloat16):
+                    x = self.inner(x)
+                self.asked = x.dtype
+            elif surroundings == "enable_grad":
+                with torch.enable_grad():
+                    self.asked = self.inner(x).requires_grad
+            elif surroundings == "inference_mode":
+                with torch.inference_mode():
+                    self.asked = self.inner(x).is_inference()
+            else:
+                self.asked = torch.vmap(lambda row: (row @ self.inner.weight).sum())(x).dtype
+            self.sum = x.sum()
+            return x
+
+    model, again, x = seeded(Surrounded()), seeded(Surrounded()), normal(2, 16)
+    hook_tracing.build(ModuleModel(model, example=Call((x,), {})))
+    with torch.no_grad():
+        again(x)
+    assert model.asked == again.asked
+    torch.testing.assert_close(model.sum, again.sum, rtol=0, atol=0)
 
 
 def test_weights_that_do_not_fit_fail_as_they_do():
