@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from attrs import evolve
 from torch.utils import _pytree as pytree
 
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.graph import Graph
-from nncf_core.misfits import InputType, type_of
+from nncf_core.misfits import InputType, misfit, type_of
 from nncf_core.running import feeds_of
 from nncf_torch.graph_model import GraphModel
 from nncf_torch.inputs import Call, bound, call_of, flat_names, named_leaves
@@ -41,6 +42,31 @@ def taken_types(model: ModuleModel | GraphModel, graph: Graph) -> dict[str, Inpu
         return {name: type_of(port) for name, port in feeds_of(graph).items()}
     example = given_types(model, model.example.args or dict(model.example.kwargs))
     return {name: InputType(kind.dtype, kind.shape and (None, *kind.shape[1:])) for name, kind in example.items()}
+
+
+def check_fit(model: ModuleModel | GraphModel, item: Any, index: int) -> None:
+    """Whether an item has the types, ranks and sizes that an exported program says of its inputs.
+
+    Statistics run only what leads to where they are of, which need not come by the operator that would refuse an item.
+    Any number of samples is taken that operators take: along the first axis sizes are not compared.
+
+    :param index: of the item in the dataset.
+    :raises UnsupportedDatasetError: when it does not.
+    """
+    if not isinstance(model, GraphModel) or model.program is None:
+        return
+    given, wrong = given_types(model, item), dict[str, InputType]()
+    for name, node in model.inputs():
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor) or name not in given:
+            continue
+        taken = InputType(dtype_name(value.dtype), tuple(n if isinstance(n, int) else None for n in value.shape))
+        any_number = evolve(taken, shape=taken.shape and (None, *taken.shape[1:]))
+        if not (taken.takes_type(given[name]) and any_number.takes_shape(given[name])):
+            wrong[name] = taken
+    if wrong:
+        said = "Programs take what they were exported with; only the number of samples, the first size, may differ."
+        raise misfit(index, given, wrong, said)
 
 
 def tensor_type(tensor: torch.Tensor) -> InputType:

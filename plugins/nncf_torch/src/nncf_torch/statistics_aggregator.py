@@ -36,7 +36,7 @@ class TorchStatisticsAggregator:
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
         """
         from nncf_torch.extraction import extract
-        from nncf_torch.fitting import given_types, taken_types
+        from nncf_torch.fitting import check_fit, given_types, taken_types
         from nncf_torch.inputs import check_item
         from nncf_torch.probing import tensors_at
 
@@ -46,6 +46,7 @@ class TorchStatisticsAggregator:
         first = count = first_of(inputs)
         for item in inputs:
             check_item(item, count)
+            check_fit(model, item, count)
             try:
                 arrays: Mapping[str, Any] = tensors_at(model, part, item)
             except MemoryError:
