@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -97,3 +98,41 @@ def test_programs_take_any_number_of_samples_that_their_operators_take() -> None
         nncf.UnsupportedDatasetError, match=re.escape("takes float32 [4, ?, 8], and is given float32 [4, 3, 7]")
     ):
         nncf.quantize(free, nncf.Dataset([torch.ones(4, 3, 7)]))
+
+
+TEXT, OBJECTS = np.array([["a"] * 8]), np.array([[None] * 8])
+NO_VALUES, WITH_NAN = torch.ones(4, 8, device="meta"), torch.full((4, 8), torch.nan)
+
+
+def controlled(model: Any, dataset: nncf.Dataset) -> Any:
+    return nncf.quantize_with_accuracy_control(model, dataset, dataset, lambda *_: 1.0)
+
+
+@pytest.mark.parametrize("how", [nncf.quantize, compressed, controlled])
+@pytest.mark.parametrize("program", [False, True])
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (TEXT, "of the dataset is an array of text, of which PyTorch makes no tensor; give tensors or arrays"),
+        ({"input": TEXT}, "of the dataset holds in 'input' an array of text, of which PyTorch makes no tensor; give"),
+        (OBJECTS, "of the dataset is an array of object, of which PyTorch makes no tensor; give tensors or arrays"),
+        (NO_VALUES, "of the dataset is a tensor on the meta device, which has no values; give tensors or arrays"),
+        (None, "of the dataset is None; give a tensor"),
+        (WITH_NAN, "of the dataset holds NaN in the input 'input'; correct it, or leave the item out."),
+    ],
+)
+def test_items_that_no_model_takes_are_named(bad: Any, said: str, before: int, program: bool, how: Any) -> None:
+    if how is controlled:
+        pytest.importorskip("nncf_accuracy_control")
+    module = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
+    model = torch.export.export(module, (ROWS,)) if program else module
+    for behind in ([], [ROWS]):
+        with pytest.raises(nncf.NNCFError, match=f"^{re.escape(f'Item {before} {said}')}"):
+            how(model, nncf.Dataset([ROWS] * before + [bad, *behind]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_nan_of_16_bits_is_named(dtype: torch.dtype) -> None:
+    with pytest.raises(nncf.ValidationError, match=r"^Item 1 of the dataset holds NaN in the input 'input';"):
+        nncf.quantize(nn.Linear(8, 8).to(dtype), nncf.Dataset([ROWS.to(dtype), WITH_NAN.to(dtype)]))

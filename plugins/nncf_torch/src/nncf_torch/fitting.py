@@ -19,7 +19,12 @@ from nncf_torch.tensors import dtype_name
 
 
 def given_types(model: ModuleModel | GraphModel, item: Any) -> dict[str, InputType]:
-    """Type and shape of the tensors of an item, by the names of the inputs that take them, as far as they are known."""
+    """Type and shape of the tensors of an item, as :func:`given_tensors` names them."""
+    return {name: tensor_type(tensor) for name, tensor in given_tensors(model, item).items()}
+
+
+def given_tensors(model: ModuleModel | GraphModel, item: Any) -> dict[str, torch.Tensor]:
+    """The tensors of an item by the names of the inputs that take them, as far as they are known."""
     call = call_of(item)
     if isinstance(model, ModuleModel):
         try:
@@ -33,7 +38,7 @@ def given_types(model: ModuleModel | GraphModel, item: Any) -> dict[str, InputTy
             return _by_path(call)
     leaves = pytree.tree_leaves((call.args, dict(call.kwargs)))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    return {name: tensor_type(tensor) for name, tensor in zip(names, tensors, strict=False)}
+    return dict(zip(names, tensors, strict=False))
 
 
 def taken_types(model: ModuleModel | GraphModel, graph: Graph) -> dict[str, InputType]:
@@ -74,5 +79,5 @@ def tensor_type(tensor: torch.Tensor) -> InputType:
     return InputType(dtype_name(tensor.dtype), tuple(tensor.shape))
 
 
-def _by_path(call: Call) -> dict[str, InputType]:
-    return {name: tensor_type(leaf) for name, leaf in named_leaves(dict(call.kwargs) or call.args)}
+def _by_path(call: Call) -> dict[str, torch.Tensor]:
+    return dict(named_leaves(dict(call.kwargs) or call.args))
