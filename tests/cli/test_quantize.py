@@ -95,3 +95,34 @@ def test_errors_name_what_is_wrong(folder: Path, arguments: list[str], message: 
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "e.onnx").exists()
+
+
+@pytest.fixture
+def contradictory(tmp_path: Path) -> Path:
+    """A model that says float32 of what a Cast to int64 gives."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], "layer"),
+        helper.make_node("Cast", ["y"], ["z"], "cast", to=TensorProto.INT64),
+    ]
+    x, y, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 128]) for name in "xyz")
+    weight = numpy_helper.from_array(random.normal(0, 0.1, (128, 128)).astype(np.float32), "w")
+    graph = helper.make_graph(nodes, "g", [x], [y, z], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", random.normal(size=(4, 128)).astype(np.float32))
+    np.savez(tmp_path / "x.npz", x=np.load(tmp_path / "x.npy"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("data", ["x.npy", "x.npz"])
+def test_a_model_that_is_not_valid_is_told_of_in_place_of_items(contradictory: Path, data: str) -> None:
+    done = nncf(contradictory, "m.onnx", "--dataset", data, "-o", "out.onnx", "-q")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Item" not in done.stderr
+    start = "nncf: error: m.onnx cannot be run on any item, so that the dataset is not at fault. onnxruntime does"
+    assert done.stderr.splitlines()[-1].startswith(start), done.stderr
+    assert "(tensor(float)) of output arg (z) of node (cast)" in done.stderr
+    assert not (contradictory / "out.onnx").exists()

@@ -35,6 +35,9 @@ def test_an_archive_has_an_array_for_each_input(tmp_path: Path) -> None:
     np.savez(tmp_path / "uneven.npz", a=ROWS, b=ROWS[:2])
     with pytest.raises(UnsupportedDatasetError, match="different numbers of samples"):
         items(tmp_path / "uneven.npz")
+    np.savez(tmp_path / "number.npz", a=ROWS, b=np.float32(1))
+    with pytest.raises(UnsupportedDatasetError, match="without an axis of samples: b"):
+        items(tmp_path / "number.npz")
 
 
 def test_an_array_is_of_the_only_input(tmp_path: Path) -> None:
@@ -139,13 +142,16 @@ def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     code += ["def broken():", "    raise RuntimeError('no such folder')", "def leaving():", "    raise SystemExit(5)"]
     code += ["def short():", "    yield 1", "    raise OSError('disk gone')"]
     code += ["def unfit():", "    return nncf.Dataset([{'a': 1}, {}], lambda item: item['a'])"]
-    (tmp_path / "my_calibration_data.py").write_text("\n".join([*code, "number = 4"]))
+    (tmp_path / "my_calibration_data.py").write_text(
+        "\n".join([*code, "number = 4", "import numpy", "flat = numpy.array(4)"])
+    )
     assert items("my_calibration_data:rows") == [1, 2]
     assert items("my_calibration_data:whole") == ["3"]
     assert isinstance(read_dataset("my_calibration_data:rows", none), Dataset)
     for source, message in {
         "my_calibration_data:columns": "has no 'columns'",
         "my_calibration_data:number": "gave a int",
+        "my_calibration_data:flat": "gave a ndarray without axes, not an iterable of samples",
         "my_calibration_data:broken": "fails with RuntimeError\\('no such folder'\\)",
         "my_calibration_data:leaving": "fails with SystemExit\\(5\\)",
         "my_calibration_data:short": "fails at item 1 with OSError\\('disk gone'\\); correct it",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nncf_core.memory import free_memory, left_by_groups
+from nncf_core.errors import UnsupportedModelError
+from nncf_core.memory import free_memory, is_of_memory, left_by_groups, memory_error_behind
 
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 V2 = ("memory.max", "memory.current", "inactive_file")
@@ -53,3 +54,30 @@ def test_limits_of_the_process() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 0 < float(shown) < 300 << 20
     assert free_memory() > 0
+
+
+def test_what_other_errors_come_of() -> None:
+    cause = RuntimeError("Failed to allocate 67108864 bytes of memory")
+
+    def read() -> None:
+        try:
+            raise cause
+        except RuntimeError:
+            raise UnsupportedModelError("the model is not readable") from None
+
+    with pytest.raises(UnsupportedModelError) as caught:
+        read()
+    assert memory_error_behind(caught.value) is cause
+    assert memory_error_behind(UnsupportedModelError("the model is not readable")) is None
+    assert not is_of_memory(BlockingIOError(11, "Resource temporarily unavailable"))
+
+
+def test_faults_in_c_are_of_memory_under_a_limit_alone() -> None:
+    code = (
+        "import resource; from nncf_core.memory import is_of_memory\n"
+        "error = SystemError('error return without exception set')\n"
+        "before = is_of_memory(error); resource.setrlimit(resource.RLIMIT_DATA, (300 << 20,) * 2)\n"
+        "print(before, is_of_memory(error))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["False", "True"]

@@ -184,9 +184,17 @@ def _check_numbers(feed: Mapping[str, np.ndarray], index: int) -> None:
     # infinities may be meant, as in a mask
     for name, array in feed.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ValidationError(
-                f"Item {index} of the dataset holds NaN in the input {name!r}; correct it, or leave the item out."
-            )
+            raise with_nan(index, name)
+
+
+def with_nan(index: int, name: str) -> ValidationError:
+    """The error for an item of a dataset that holds NaN.
+
+    :param name: of the input that is given it.
+    """
+    return ValidationError(
+        f"Item {index} of the dataset holds NaN in the input {name!r}; correct it, or leave the item out."
+    )
 
 
 def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[str, np.ndarray]:

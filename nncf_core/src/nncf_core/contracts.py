@@ -50,6 +50,8 @@ class GraphBuilder(Protocol):
     One whose graph comes of running the model has an attribute ``traces`` that is true. Then the options of
     :meth:`open` have an ``example_input`` where the user gave one, or a dataset, whose first item it is.
 
+    :class:`CheckingBuilder` says before that of an item that it can be none.
+
     One with an attribute ``works_in_place`` that is true takes an option ``in_place``: where it is true, the working
     model is the very object that was given.
     """
@@ -375,6 +377,18 @@ class StripFormat(Protocol):
 
     def strip(self, graph: Graph) -> Iterable[Transformation]:
         """The edits that bring the model into this form; empty when it already is."""
+
+
+@runtime_checkable
+class CheckingBuilder(Protocol):
+    """What a graph builder that ``traces`` has besides when it can tell that an item is no input of any model."""
+
+    def check_item(self, item: Any, index: int) -> None:
+        """Look at an item of a dataset before a model is run on it.
+
+        :param index: of the item, for messages.
+        :raises UnsupportedDatasetError: when no model takes it.
+        """
 
 
 def traces(builder: GraphBuilder) -> bool:

@@ -138,7 +138,13 @@ def _loaded(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 def _samples(path: Path, arrays: Mapping[str, np.ndarray]) -> Data:
     if not arrays:
         raise UnsupportedDatasetError(f"{path} holds no arrays; write it by numpy.savez(path, name=array).")
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    single = [name for name, array in arrays.items() if array.ndim == 0]
+    if single:
+        raise UnsupportedDatasetError(
+            f"{path} holds arrays without axes, and so without an axis of samples: {', '.join(single)}. Each needs one "
+            "entry for each sample along its first axis."
+        )
+    lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise UnsupportedDatasetError(
             f"The arrays of {path} have different numbers of samples: {lengths}; each needs "
@@ -293,10 +299,10 @@ def _from_function(source: str) -> Data:
         ) from error
     if isinstance(made, Dataset):
         return Dataset(_Guarded(source, made))
-    if not isinstance(made, Iterable):
+    if not isinstance(made, Iterable) or getattr(made, "shape", None) == ():
+        what = type(made).__name__ if not isinstance(made, Iterable) else f"{type(made).__name__} without axes"
         raise UnsupportedDatasetError(
-            f"The dataset {source} gave a {type(made).__name__}, not an iterable of samples; "
-            "let it return or yield them."
+            f"The dataset {source} gave a {what}, not an iterable of samples; let it return or yield them."
         )
     return Dataset(_Guarded(source, Dataset(made)))
 

@@ -12,15 +12,32 @@ from attrs import frozen
 _GROUPS = Path("/sys/fs/cgroup")
 
 _SAID = (
-    "Cannot allocate memory", "Could not allocate memory", "bad_alloc", "can't start new thread",
-    "failed to map segment from shared object",
+    "Cannot allocate memory", "Could not allocate memory", "Failed to allocate", "bad_alloc", "can't allocate memory",
+    "can't start new thread", "Resource temporarily unavailable", "failed to map segment from shared object",
 )  # fmt: skip
-"""What systems, runtimes and Python say where memory does not do."""
+"""What systems, runtimes and Python say where memory does not do; threads need some, too."""
 
 
 def is_of_memory(error: BaseException) -> bool:
     """Whether an error comes of too little memory: runtimes have errors of their own for that."""
+    if isinstance(error, SystemError):
+        # of code in C that does not say what failed, which under a limit is what it allocates
+        return _limit() < float("inf")
+    if isinstance(error, BlockingIOError):
+        return False  # it says the same of pipes
     return isinstance(error, MemoryError) or any(text in str(error) for text in _SAID)
+
+
+def memory_error_behind(error: BaseException) -> BaseException | None:
+    """The error of too little memory that another one comes of, or is; ``None``: there is none."""
+    seen = set[int]()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if is_of_memory(found):
+            return found
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def free_memory() -> float:

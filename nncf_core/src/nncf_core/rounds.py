@@ -17,6 +17,7 @@ from nncf_core.catalogue import is_importable
 from nncf_core.checking import checked_edits, checked_requests, checked_rounds
 from nncf_core.contracts import (
     BiasInserter,
+    CheckingBuilder,
     CompressionRequest,
     Context,
     CurvatureInserter,
@@ -219,6 +220,8 @@ class Run:
         builder, options = self.backend.builder, self.options
         if self.dataset is not None and traces(builder) and "example_input" not in options:
             for item in islice(self.dataset.get_inference_data(), 1):
+                if isinstance(builder, CheckingBuilder):
+                    builder.check_item(item, 0)
                 options = {**options, "example_input": item}
         return builder.open(model, options)
 

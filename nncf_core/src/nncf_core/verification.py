@@ -23,7 +23,14 @@ from attrs import asdict, define, evolve, frozen
 from nncf_core.contracts import Model
 from nncf_core.dataset import Dataset
 from nncf_core.demands import inserted_by
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
+from nncf_core.errors import (
+    NNCFError,
+    UnsupportedDatasetError,
+    UnsupportedModelError,
+    ValidationError,
+    VerificationError,
+    sentence,
+)
 from nncf_core.graph import Graph
 from nncf_core.holding import held
 from nncf_core.made_inputs import made_inputs
@@ -267,6 +274,7 @@ def _raise_for_item(reference: Look, name: str) -> None:
     """Name the first item that the original does not run on.
 
     :raises UnsupportedDatasetError: when there is one.
+    :raises UnsupportedModelError: when the runtime does not take the original, whatever it is given.
     """
     expected = {each: type_of(port) for each, port in feeds_of(reference.graph).items()}
     for index, item in enumerate(reference.items):
@@ -275,6 +283,11 @@ def _raise_for_item(reference: Look, name: str) -> None:
         except MemoryError:
             return
         except _FAILURES as error:
+            if isinstance(error, UnsupportedModelError):
+                raise UnsupportedModelError(
+                    f"{name} cannot be run on any item, so that the dataset is not at fault. {sentence(error)} Correct "
+                    "the model, or export it again."
+                ) from error
             message = renumbered(str(error), index)
             if isinstance(error, UnsupportedDatasetError) and message.startswith("Item "):
                 raise UnsupportedDatasetError(message) from error.__cause__

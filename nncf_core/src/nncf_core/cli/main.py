@@ -45,7 +45,7 @@ def _exit_code(error: Exception) -> int:
     return FAILED if isinstance(error, failed) else WRONG
 
 
-def _too_little(error: Exception) -> str:
+def _too_little(error: BaseException) -> str:
     """What is said where memory does not do."""
     reason = " ".join(str(error).split()).rstrip(".")
     shown = f": {reason}" if reason else ""
@@ -59,20 +59,17 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from nncf_core.errors import NNCFError
-        from nncf_core.memory import is_of_memory
+        from nncf_core.memory import memory_error_behind
 
         try:
             return super().invoke(ctx)
-        except NNCFError as error:
-            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG):
+        except (NNCFError, MemoryError, RuntimeError, ImportError, OSError, SystemError) as error:
+            ours = isinstance(error, NNCFError)
+            behind = memory_error_behind(error)
+            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG) or not (ours or behind):
                 raise
-            click.echo(f"nncf: error: {error}", err=True)
-            ctx.exit(_exit_code(error))
-        except (MemoryError, RuntimeError, ImportError) as error:
-            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG) or not is_of_memory(error):
-                raise
-            click.echo(f"nncf: error: {_too_little(error)}", err=True)
-            ctx.exit(FAILED)
+            click.echo(f"nncf: error: {error if behind is None else _too_little(behind)}", err=True)
+            ctx.exit(FAILED if behind is not None else _exit_code(error))
         except KeyboardInterrupt:
             click.echo("nncf: interrupted; no file was changed", err=True)
             ctx.exit(INTERRUPTED)

@@ -27,6 +27,15 @@ class TorchGraphBuilder:
         kinds = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
         return bool(names & kinds)
 
+    def check_item(self, item: Any, index: int) -> None:
+        """Whether an item of a dataset may be an input.
+
+        :raises UnsupportedDatasetError: when it is no tensor, array, or container of them, or has no values.
+        """
+        from nncf_torch.inputs import check_item
+
+        check_item(item, index)
+
     def open(self, source: Any, options: Mapping[str, Any]) -> ModuleModel | GraphModel:
         """The working model.
 

@@ -48,6 +48,7 @@ from nncf_torch.rounded_weights import quantizer_of
 from nncf_torch.shrinking import part_of
 from nncf_torch.stored import PARTS, Stored, decompress, encode
 from nncf_torch.tensors import cast_tensor, dtype_name, tensor_of, torch_dtype
+from nncf_torch.ties import without_ties
 
 
 def apply(model: GraphModel, graph: Graph, transformations: Iterable[Transformation]) -> GraphModel:
@@ -255,13 +256,16 @@ class _Editor:
         self._insert(point, node, source, made, name)
 
     def _round(self, constant: GraphConstant, quantizer: Quantizer) -> None:
-        """A weight that stays as it is, and is rounded whenever it is read."""
+        """A weight that stays as it is, but for ties, and is rounded whenever it is read."""
         weight = constant.values[0]
         place = self._first_user(constant)
         device = self._model.tensor(constant.targets[0]).device
         parts = self._quantizer_parts(quantizer, device, f"{constant.name}_{{}}{self._suffix_beside(constant)}", place)
         if quantizer.bits < 8:
             self._clip(constant, quantizer)
+        settled = without_ties(self._model.tensor(constant.targets[0]), quantizer.in_8_bits())
+        if settled is not None:
+            self._change(constant, settled)
         source = self._attribute(constant.name, self._model.tensor(constant.targets[0]), parts[0])
         with self._fake:
             values = (node.meta["val"] for node in (weight, *parts))
@@ -283,7 +287,11 @@ class _Editor:
         scale, zero_point = (tensor_of(np.array(part, np.float32)) for part in (quantizer.scale, quantizer.zero_point))
         with torch.no_grad():
             parts = (scale.to(old.device), zero_point.to(old.device), quantizer.lo, quantizer.hi, quantizer.axis)
-            new: torch.Tensor = clipped(old.to(torch.float32), *parts).to(old.dtype)
+            self._change(constant, clipped(old.to(torch.float32), *parts).to(old.dtype))
+
+    def _change(self, constant: GraphConstant, new: torch.Tensor) -> None:
+        """Let a weight have other values, in memory of its own."""
+        old = self._model.tensor(constant.targets[0])
         new = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
         for target in constant.targets:
             self._model.put(target, new)

@@ -12,7 +12,7 @@ from attrs import frozen
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from nncf_core.collecting import check_samples
+from nncf_core.collecting import check_samples, with_nan
 from nncf_core.errors import UnsupportedDatasetError
 from nncf_torch.tensors import tensor_of
 
@@ -42,7 +42,8 @@ def check_item(item: Any, index: int) -> None:
     """Whether an item of a dataset may be an input.
 
     :param index: of the item, for messages.
-    :raises UnsupportedDatasetError: when it is ``None`` or a text, or holds no sample.
+    :raises UnsupportedDatasetError: when it is ``None`` or a text, holds an array that is none of numbers or a tensor
+        without values, or no sample.
     """
     if item is None or isinstance(item, (str, bytes)):
         what = "None" if item is None else f"a {type(item).__name__}"
@@ -50,16 +51,57 @@ def check_item(item: Any, index: int) -> None:
             f"Item {index} of the dataset is {what}; give a tensor or an array, a tuple of positional arguments, or a "
             "dict of keyword arguments."
         )
-    check_samples({name: tuple(leaf.shape) for name, leaf in _leaves(item)}, index)
+    leaves = _leaves(item)
+    for name, leaf in leaves:
+        fault = _fault(leaf)
+        if fault is not None:
+            holds = f"holds in {name!r}" if name else "is"
+            raise UnsupportedDatasetError(
+                f"Item {index} of the dataset {holds} {fault}; give tensors or arrays of numbers, or pass a "
+                "transform_func to nncf.Dataset that makes them."
+            )
+    check_samples({name: tuple(leaf.shape) for name, leaf in leaves}, index)
 
 
-def _leaves(item: Any) -> list[tuple[str, torch.Tensor]]:
-    call = call_of(item)
-    return named_leaves(call.args[0] if len(call.args) == 1 else call.args or dict(call.kwargs))
+def check_numbers(tensors: Mapping[str, torch.Tensor], index: int) -> None:
+    """Whether there is NaN in an item of a dataset.
+
+    :param tensors: those of the item, by the names of inputs.
+    :raises ValidationError: when there is.
+    """
+    for name, tensor in tensors.items():
+        # there is no such test for floats of 8 bits
+        if tensor.is_floating_point() and tensor.element_size() > 1 and bool(tensor.isnan().any()):
+            raise with_nan(index, name)
+
+
+def _leaves(item: Any) -> list[tuple[str, torch.Tensor | np.ndarray]]:
+    if isinstance(item, Mapping):
+        item = {str(name): value for name, value in item.items()}
+    return _named(item[0] if isinstance(item, tuple) and len(item) == 1 else item, (torch.Tensor, np.ndarray))
+
+
+def _fault(leaf: torch.Tensor | np.ndarray) -> str | None:
+    """Why a model cannot be run on a tensor or an array."""
+    if isinstance(leaf, torch.Tensor):
+        return "a tensor on the meta device, which has no values" if leaf.is_meta else None
+    try:
+        tensor_of(np.empty(0, leaf.dtype))
+    except (TypeError, ValueError):
+        kind = "text" if leaf.dtype.kind in "US" else leaf.dtype.name
+        return f"an array of {kind}, of which PyTorch makes no tensor"
+    return None
 
 
 def _tensors(value: Any) -> Any:
-    return pytree.tree_map(lambda leaf: tensor_of(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf, value)
+    return pytree.tree_map(lambda leaf: _tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, value)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    fault = _fault(array)
+    if fault is not None:
+        raise UnsupportedDatasetError(f"An input for the model is {fault}; give an array of numbers.")
+    return tensor_of(array.copy())
 
 
 def bound(module: nn.Module, call: Call) -> Call:
@@ -98,11 +140,15 @@ def with_tensors(module: nn.Module, call: Call, tensors: Mapping[str, torch.Tens
 
 def named_leaves(value: Any, prefix: str = "") -> list[tuple[str, torch.Tensor]]:
     """The tensors in nested containers with a name from the path to each, e.g. ``pair.1``."""
+    return _named(value, torch.Tensor, prefix)
+
+
+def _named(value: Any, kinds: type | tuple[type, ...], prefix: str = "") -> list[tuple[str, Any]]:
     leaves, _ = pytree.tree_flatten_with_path(value)
     return [
         (".".join(filter(None, [prefix, *(_key(key) for key in path)])), leaf)
         for path, leaf in leaves
-        if isinstance(leaf, torch.Tensor)
+        if isinstance(leaf, kinds)
     ]
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from attrs import evolve
 from torch import nn
 
 from nncf_core.errors import ValidationError
 from nncf_core.graph import Graph, Node
+from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.transformations import (
     CompressConstant,
@@ -44,6 +46,7 @@ from nncf_torch.rounded_weights import Rounding, put_rounding, quantizer_of, ten
 from nncf_torch.shrinking import shrink
 from nncf_torch.stored import encode
 from nncf_torch.tensors import cast_tensor, tensor_of, torch_dtype
+from nncf_torch.ties import without_ties
 from nncf_torch.trained_weights import fitted, freeze, prepare
 
 
@@ -97,6 +100,7 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
         return _trained(place, place.tensor, command.training, tensor)
     quantizer = quantizer_of(tensor, command.integers) if command.integer_operand else None
     if quantizer is not None and place.tensor is not None:
+        place = _settled(place, place.tensor, quantizer)
         scale, zero_point = tensors_of(quantizer, place.device)
         for owner, attribute in place.owners:
             rounding = Rounding(quantizer.lo, quantizer.hi, quantizer.axis, quantizer.float8)
@@ -105,6 +109,22 @@ def _compressed(root: nn.Module, place: Place, command: CompressConstant) -> Pla
         return place
     stored, parts = encode(tensor, place.device)
     return Place(place.name, place.owners, None, compress_everywhere(place.owners, stored, parts))
+
+
+def _settled(place: Place, weight: torch.Tensor, quantizer: Quantizer) -> Place:
+    """A weight that is rounded to the codes it was given, in memory of its own where it has to change for that."""
+    changed = without_ties(weight, quantizer) if quantizer.float8 is None else None
+    if changed is None:
+        return place
+    parameter = nn.Parameter(changed, requires_grad=weight.requires_grad) if place.is_parameter else None
+    for owner, attribute in place.owners:
+        # a mask stays
+        if parameter is not None:
+            owner._parameters[attribute] = parameter
+            make_list(owner)
+        else:
+            owner._buffers[attribute] = changed
+    return evolve(place, tensor=changed if parameter is None else parameter)
 
 
 def _trained(place: Place, weight: torch.Tensor, training: Training, tensor: CompressedTensor) -> Place:

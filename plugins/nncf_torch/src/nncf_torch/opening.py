@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from nncf_core.errors import InvalidPathError, UnsupportedModelError
 from nncf_core.files import replacing
+from nncf_core.memory import is_of_memory
 from nncf_torch.graph_model import GraphModel, copied_graph, from_program, to_program
 from nncf_torch.inputs import call_of
 from nncf_torch.module_model import ModuleModel
@@ -111,6 +112,9 @@ def _load(path: Path) -> ExportedProgram:
     try:
         return torch.export.load(path)
     except Exception as error:
+        if any(map(is_of_memory, (error, *causes))):
+            said = str((causes or [error])[0]) or "it cannot allocate any"
+            raise MemoryError(f"PyTorch does not read {path}, {said}") from error
         reason = str((causes or [error])[0]).partition(". ")[0].strip().rstrip(".")
         raise UnsupportedModelError(
             f"{path} is not a readable .pt2 file: {reason}. It may be cut off: copy or export it again."

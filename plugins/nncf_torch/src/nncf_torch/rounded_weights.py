@@ -1,7 +1,8 @@
 """Weights that are stored as floating-point numbers, and rounded to 2 to 8 bits whenever a quantized module runs.
 
-The parameter keeps its name and its values, so that it can be trained. Scale and zero point ``weight_scale`` and
-``weight_zero_point`` lie beside it; they are parameters, too, but for zero points that are 0.
+The parameter keeps its name and its values but for ties (:mod:`nncf_torch.ties`), so that it can be trained. Scale and
+zero point ``weight_scale`` and ``weight_zero_point`` lie beside it; they are parameters, too, but for zero points that
+are 0.
 """
 
 from __future__ import annotations

@@ -34,10 +34,11 @@ class TorchStatisticsAggregator:
         :param inputs: each item a tensor or array for the only input, a tuple of positional arguments, or a mapping
             of keyword arguments.
         :raises UnsupportedDatasetError: when there is no item, or an item does not fit the model's inputs.
+        :raises ValidationError: when an item holds NaN.
         """
         from nncf_torch.extraction import extract
-        from nncf_torch.fitting import given_types, taken_types
-        from nncf_torch.inputs import check_item
+        from nncf_torch.fitting import check_fit, given_tensors, given_types, taken_types
+        from nncf_torch.inputs import check_item, check_numbers
         from nncf_torch.probing import tensors_at
 
         points = {request.target: _watched(graph, request.target) for request in requests}
@@ -46,6 +47,8 @@ class TorchStatisticsAggregator:
         first = count = first_of(inputs)
         for item in inputs:
             check_item(item, count)
+            check_fit(model, item, count)
+            check_numbers(given_tensors(model, item), count)
             try:
                 arrays: Mapping[str, Any] = tensors_at(model, part, item)
             except MemoryError:
