@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from torch import nn
 
 import nncf
 from nncf_core.cli import main
 from nncf_core.numerics.quantizer import Quantizer, asymmetric, symmetric
+from nncf_torch import graph_editing
 from nncf_torch.fake_quantize import rounded_to
 from nncf_torch.tensors import array_of
 from nncf_torch.ties import without_ties
@@ -68,13 +69,31 @@ def test_models_run_with_what_their_codes_stand_for(exported: bool) -> None:
     assert torch.equal(given.weight, before)
 
 
-def test_the_command_verifies_them(tmp_path: Path) -> None:
-    model, data, output = (tmp_path / name for name in ("m.pt2", "x.npy", "o.pt2"))
+def quantized(folder: Path) -> Result:
+    """What the command says of the layer."""
+    model, data, output = (folder / name for name in ("m.pt2", "x.npy", "o.pt2"))
     torch.export.save(torch.export.export(layer(), (torch.randn(2, WIDTH),)), model)
     np.save(data, np.random.default_rng(0).normal(size=(8, WIDTH)).astype(np.float32))
-    result = CliRunner().invoke(main, ["quantize", str(model), "--dataset", str(data), "-o", str(output)])
+    return CliRunner().invoke(main, ["quantize", str(model), "--dataset", str(data), "-o", str(output)])
+
+
+def test_the_command_verifies_them(tmp_path: Path) -> None:
+    result = quantized(tmp_path)
     assert result.exit_code == 0, result.output
     assert "layers: yes, 1 layers" in result.stdout
+
+
+def test_the_command_notices_one_wrong_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(weight: torch.Tensor, quantizer: Quantizer) -> torch.Tensor:
+        settled = without_ties(weight, quantizer)
+        assert settled is not None
+        settled[3, 5] += 2 * float(quantizer.scale[3])
+        return settled
+
+    monkeypatch.setattr(graph_editing, "without_ties", wrong)
+    result = quantized(tmp_path)
+    assert result.exit_code == 1
+    assert "the constant 'weight' was written with other codes" in result.stderr
 
 
 @pytest.mark.parametrize("make", [symmetric, asymmetric])
