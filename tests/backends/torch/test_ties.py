@@ -87,7 +87,7 @@ def test_the_command_notices_one_wrong_code(tmp_path: Path, monkeypatch: pytest.
     def wrong(weight: torch.Tensor, quantizer: Quantizer) -> torch.Tensor:
         settled = without_ties(weight, quantizer)
         assert settled is not None
-        settled[3, 5] += float(quantizer.scale[3])
+        settled[3, 5] += 2 * float(quantizer.scale[3])
         return settled
 
     monkeypatch.setattr(graph_editing, "without_ties", wrong)
