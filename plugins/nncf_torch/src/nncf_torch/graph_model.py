@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from attrs import define, field
 from torch import fx, nn
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, ModuleCallEntry
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, TensorArgument
 
 from nncf_core.errors import UnsupportedModelError
@@ -256,11 +257,18 @@ def to_program(model: GraphModel) -> ExportedProgram:
         graph_signature=signature,
         state_dict=state,
         range_constraints=program.range_constraints,
-        module_call_graph=copy.deepcopy(program.module_call_graph),
+        module_call_graph=_copied(program.module_call_graph),
         example_inputs=program.example_inputs,
         constants=constants,
         verifiers=list(program.verifiers),
     )
+
+
+def _copied(calls: list[ModuleCallEntry]) -> list[ModuleCallEntry]:
+    with warnings.catch_warnings():
+        # torch's own objects warn of how torch looks at them
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        return copy.deepcopy(calls)
 
 
 def _renamed(spec: Any, node: Any) -> Any:
