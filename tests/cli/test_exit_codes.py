@@ -35,7 +35,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = {"compression": {"algorithm": "weight_compression"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "unknown.json").write_text(json.dumps({"compression": {"algorithm": "no_such_algorithm"}}))
-    (tmp_path / "code_metrics.py").write_text("def fails(model, items):\n    raise RuntimeError('boom')\n")
+    (tmp_path / "code_metrics.py").write_text(
+        "def fails(model, items):\n    raise RuntimeError('boom')\ndef broken():\n    raise RuntimeError('boom')\n"
+    )
     assert nncf("compress-weights", "model.onnx", "-o", "done.onnx", "-q").exit_code == 0
     lock = json.loads((tmp_path / "done.onnx.lock.json").read_text())
     lock["outputs"] = {"done.onnx": "0" * 64}
@@ -126,6 +128,27 @@ def test_every_command(folder: Path, command: str, code: int) -> None:
         assert "Traceback" not in result.stderr
         left = {path.name for path in folder.iterdir()} - before - {"__pycache__"}
         assert left <= {"small.best.onnx"}
+
+
+SAYS = {
+    "compress-weights model.onnx": ["Missing option '-o'", "--dry-run"],
+    "compress-weights model.onnx -o small.onnx --dataset-option scale=1": ["--dataset-option needs --dataset"],
+    "compress-weights model.onnx -o small.onnx --codebook 1,2": ["--codebook needs --mode codebook", "int8_asym"],
+    f"{QUANTIZE} --max-drop 1": ["--max-drop", "need --validation MODULE:FUNCTION"],
+    "quantize model.onnx -o small.onnx --dataset code_metrics:broken": [
+        "The dataset code_metrics:broken", "fails with RuntimeError('boom')", "It is called without arguments",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.needs("onnx", "nncf_onnx", "nncf_post_training_quantization", "nncf_accuracy_control")
+@pytest.mark.parametrize("command", SAYS)
+def test_what_wrong_commands_are_told(folder: Path, command: str) -> None:
+    result = nncf(*command.split())
+    assert result.exit_code == 2, result.output
+    text = " ".join(result.stderr.split())
+    for part in SAYS[command]:
+        assert part in text
 
 
 def test_every_command_is_here() -> None:

@@ -55,6 +55,30 @@ def backend() -> AbstractContextManager[None]:
 
 
 ROWS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
+    "transform function": (
+        lambda: Dataset([1], "x"), errors.UnsupportedDatasetError,
+        ["transform_func is a str", "give a function that makes a model's input of an item"],
+    ),
+    "index that is no integer": (
+        lambda: list(Dataset([1]).get_data(["a"])), errors.ValidationError,
+        ["Dataset indices must be integers", "'str'"],
+    ),
+    "negative index": (
+        lambda: list(Dataset([1]).get_data([0, -2])), errors.ValidationError,
+        ["Dataset indices must not be negative: -2"],
+    ),
+    "strip format": (
+        lambda: nncf.strip(model(), strip_format="thin"), errors.ValidationError,
+        ["No strip format is named 'thin'", "installed are dequantize"],
+    ),
+    "model of no backend": (
+        lambda: nncf.compress_weights({"weights": [1]}), errors.UnsupportedBackendError,
+        ["No installed backend reads models of type builtins.dict", "Installed backends: "],
+    ),
+    "statistic": (
+        lambda: StatisticsRequest(TargetPoint("a", PointKind.INPUT, 0), "average"), errors.ValidationError,
+        ["Unknown statistic 'average'", "known are "],
+    ),
     "scope": (
         lambda: nncf.compress_weights(model(), ignored_scope=["a"]), errors.ValidationError,
         ["ignored_scope is ['a']", "give nncf.IgnoredScope(names=[...])"],

@@ -47,7 +47,10 @@ class Dataset(Generic[DataItem, ModelInput]):
                 f"A {type(data_source).__name__} cannot be iterated; give a list, a data loader, or a generator."
             )
         if transform_func is not None and not callable(transform_func):
-            raise UnsupportedDatasetError(f"transform_func is a {type(transform_func).__name__}, not a function.")
+            raise UnsupportedDatasetError(
+                f"transform_func is a {type(transform_func).__name__}; give a function that makes a model's input of "
+                "an item."
+            )
         self._source: Iterable[DataItem] = _Replayed(data_source) if isinstance(data_source, Iterator) else data_source
         self._original = data_source
         self._transform = transform_func

@@ -89,6 +89,16 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
         ValidationError,
         ["trace='export'", "backend_params['example_input']"],
     ),
+    "input without a keyword": (
+        lambda _: created(input_info=[{"sample_size": [1, 32], "keyword": "input"}, {"sample_size": [1, 32]}]),
+        ValidationError,
+        ["input_info", "either all inputs have a 'keyword', or none"],
+    ),
+    "function that is not bound": (
+        lambda _: nncf.torch.disable_tracing(nn.Linear.forward),
+        ValidationError,
+        ["disable_tracing takes a bound method", "for example model.layer.compute"],
+    ),
     "rank": (
         lambda _: nncf.torch.set_active_rank(with_adapters(), 9),
         ValidationError,

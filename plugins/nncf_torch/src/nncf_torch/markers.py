@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from nncf_core.errors import ValidationError
 from nncf_torch.compressed_modules import CompressedModule
 from nncf_torch.quantizers import is_quantized
 
@@ -76,11 +77,12 @@ def disable_patching() -> Iterator[None]:
 def disable_tracing(method: Callable[..., T]) -> None:
     """Let a method of a class, from now on, run without being seen; what it computes is not compressed.
 
-    :param method: a bound method, as ``model.layer.forward``, or a function in a class.
+    :param method: a bound method, as ``model.layer.forward``.
+    :raises ValidationError: for another function.
     """
     owner = getattr(method, "__self__", None)
     if owner is None:
-        raise TypeError("disable_tracing takes a bound method, for example model.layer.compute.")
+        raise ValidationError("disable_tracing takes a bound method, for example model.layer.compute.")
 
     def unseen(*args: Any, **kwargs: Any) -> T:
         with no_nncf_trace():
