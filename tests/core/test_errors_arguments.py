@@ -14,11 +14,13 @@ import pytest
 import nncf
 from nncf_core import errors
 from nncf_core.accuracy import accuracy_control_config
+from nncf_core.advanced import FP8QuantizationParameters, QuantizationParameters
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.contracts import Context
 from nncf_core.dataset import Dataset
 from nncf_core.lazy import plugin_module
 from nncf_core.numerics.arrays import dtype_of
+from nncf_core.numerics.formats import scheme_for
 from nncf_core.numerics.packing import pack, unpack
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.pipeline import run
@@ -36,6 +38,7 @@ from nncf_core.training.pruning_schedulers import (
     MultiStepMagnitudePruningScheduler,
     RBLoss,
 )
+from nncf_core.training.quantization_section import convert_quantization_parameters_to_dict
 from nncf_core.training.sparsity_schedules import SparsitySchedule
 from nncf_core.transformations import PointKind, TargetPoint
 from tests.core.pipeline_doubles import Recorder, Scale, module
@@ -74,6 +77,18 @@ ROWS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "model of no backend": (
         lambda: nncf.compress_weights({"weights": [1]}), errors.UnsupportedBackendError,
         ["No installed backend reads models of type builtins.dict", "Installed backends: "],
+    ),
+    "mode": (
+        lambda: scheme_for("int5_sym"), errors.ValidationError,
+        ["Unknown compression mode 'int5_sym'", "known modes: "],
+    ),
+    "8-bit floats of a section": (
+        lambda: convert_quantization_parameters_to_dict(FP8QuantizationParameters()),
+        errors.ParameterNotSupportedError, ["'quantization' has integers only", "leave out FP8 parameters"],
+    ),
+    "narrow range of a section": (
+        lambda: convert_quantization_parameters_to_dict(QuantizationParameters(narrow_range=True)),
+        errors.ParameterNotSupportedError, ["'quantization' has no narrow_range", "leave it out"],
     ),
     "statistic": (
         lambda: StatisticsRequest(TargetPoint("a", PointKind.INPUT, 0), "average"), errors.ValidationError,

@@ -55,8 +55,17 @@ def test_ratio_zero_means_zero() -> None:
     ],
 )
 def test_refused(params: dict[str, object], error: type[Exception]) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         settings(**params)
+    # what it is of, and what to do
+    said = str(caught.value)
+    given = [name for name in params if name not in ("mode", "advanced_parameters")] or [
+        "codebook",
+        "statistics_path",
+        "group",
+    ]
+    assert any(name in said for name in given), said
+    assert any(word in said for word in ("leave", "must", "give", "set")), said
 
 
 def test_int8_accepts_the_neutral_values() -> None:

@@ -152,11 +152,13 @@ def resolve(params: WeightCompressionParameters, has_data: bool = False) -> Sett
     if primary.fixed_group_size is not None:
         if group_size != primary.fixed_group_size:
             raise ValidationError(
-                f"group_size is {group_size}; the format of mode {mode} fixes it to {primary.fixed_group_size}."
+                f"group_size is {group_size}; the format of mode {mode} fixes it to {primary.fixed_group_size}: "
+                "leave it out."
             )
         if fallback is GroupSizeFallbackMode.ADJUST:
             raise ValidationError(
-                f"group_size_fallback_mode ADJUST is not possible with mode {mode}, whose format fixes the group size."
+                f"group_size_fallback_mode ADJUST is not possible with mode {mode}, whose format fixes the "
+                "group size: leave it out."
             )
     backup = _backup_scheme(params)
     return Settings(
