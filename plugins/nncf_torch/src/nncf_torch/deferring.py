@@ -29,7 +29,6 @@ _NUMBER_FOR_NUMBER = (
     "full_like ge gt isfinite isinf isnan le lerp log1p log2 logical_and logical_not logical_or lt masked_fill "
     "masked_fill_ maximum minimum ne neg_ ones_like remainder round sign where zeros_like"
 )
-_NUMBERS = frozenset(_NUMBER_FOR_NUMBER.split())
 _SHAPED = (
     "__setitem__ argsort cumsum expand_as flip gather index_select multi_head_attention_forward new_empty new_full "
     "new_ones new_zeros outer pad repeat_interleave reshape_as roll sort topk tril triu unfold view_as"
@@ -38,7 +37,8 @@ _WITHOUT_VALUES = (
     "__get__ __hash__ __len__ dim element_size get_device has_names is_complex is_contiguous is_floating_point numel "
     "size storage_offset stride"
 )
-_KNOWN = _NUMBERS | frozenset(f"{_SHAPED} {_WITHOUT_VALUES}".split())
+_OF_ANY_TYPE = frozenset(f"{_NUMBER_FOR_NUMBER} {_WITHOUT_VALUES}".split())
+_KNOWN = _OF_ANY_TYPE | frozenset(_SHAPED.split())
 _KINDS = frozenset(OpKind) - {OpKind.OTHER, OpKind.CONTROL_FLOW, OpKind.QUANTIZE, OpKind.DEQUANTIZE}
 _BY_VALUES = frozenset({"_grouped_mm", "grouped_mm", "embedding_bag"})
 _TRAINED = frozenset({OpKind.BATCH_NORM, OpKind.NORMALIZATION})
@@ -92,11 +92,10 @@ class Deferred:
             if self._operands and any(_storage(tensor) in self._operands for tensor in written):
                 self.settle()
             return function(*args, **kwargs)
-        if _special() or not all(map(_is_plain, tensors)) or (waiting and _asks(op_type, args, kwargs, waiting)):
-            self.settle()
-            return function(*args, **kwargs)
-        if any(id(tensor) not in self._numbers for tensor in written):
-            # what it held before could not be told afterwards
+        special = _special() or not all(map(_is_plain, tensors))
+        # what a tensor held before it is written to could not be told afterwards
+        lost = any(id(tensor) not in self._numbers for tensor in written)
+        if special or lost or (waiting and _asks(op_type, args, kwargs, waiting)):
             self.settle()
             return function(*args, **kwargs)
         computed = {_storage(tensor) for tensor in tensors if id(tensor) not in self._numbers}
@@ -222,8 +221,8 @@ def _asks(op_type: str, args: Sequence[Any], kwargs: Mapping[str, Any], waiting:
     if (kind in _TRAINED or "dropout" in op_type) and any(value is True for value in (*args, *kwargs.values())):
         return True
     # as indices, sizes and masks they could say how much there is
-    counted = op_type in _NUMBERS or op_type in _WITHOUT_VALUES.split() or kind is OpKind.CAST
-    return not counted and not all(tensor.is_floating_point() for tensor in waiting)
+    counts = op_type not in _OF_ANY_TYPE and kind is not OpKind.CAST
+    return counts and not all(tensor.is_floating_point() for tensor in waiting)
 
 
 def _written(op_type: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:

@@ -17,11 +17,12 @@ from torch.utils import _pytree as pytree
 
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait, WeightLayout, traits_of
-from nncf_core.misfits import InputType, listed
+from nncf_core.misfits import listed
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_torch.aten import is_padded, kind_with, layout_of
 from nncf_torch.compressed_modules import CompressedModule, weightless_class, weights_of
 from nncf_torch.deferring import Deferred, scripted, tensors_in
+from nncf_torch.fitting import tensor_type
 from nncf_torch.geometry import geometry_of
 from nncf_torch.inputs import Call, bound, flat_names
 from nncf_torch.layouts import before_view, linear_layout
@@ -32,7 +33,7 @@ from nncf_torch.recurrent import forget_list, make_list
 from nncf_torch.running import on_device
 from nncf_torch.tensors import dtype_name
 from nncf_torch.trained_weights import trainings_of
-from nncf_torch.watching import Seen, deferring_run, watched_run
+from nncf_torch.watching import Seen, watched_run
 
 _VIEWS = frozenset({"t", "permute", "transpose", "numpy_T", "select", "mT", "__getitem__"})
 _COPIES = frozenset({"to", "alias", "detach", "contiguous", "clone", "type", "float", "half", "bfloat16", "double"})
@@ -202,24 +203,22 @@ def _recorded(
     module: nn.Module, call: Call, recorder: _Recorder, inputs: Sequence[tuple[str, torch.Tensor]], *, defers: bool
 ) -> frozenset[str]:
     """Run a module for a recorder; gives the names of its outputs."""
-    deferred = Deferred()
+    deferred = Deferred() if defers else None
     try:
-        if defers:
-            made = deferring_run(module, call, recorder.see, recorder.note, deferred)
-        else:
-            made = watched_run(module, call, recorder.see)
+        made = watched_run(module, call, recorder.see, note=recorder.note, deferred=deferred)
         found = (recorder.known.get(leaf) for leaf in pytree.tree_leaves(made))
         return frozenset(tensor.name for tensor in found if tensor is not None and tensor.name)
     except UnsupportedModelError as error:
         # its first line is what happened
-        given = listed({name: InputType(dtype_name(leaf.dtype), tuple(leaf.shape)) for name, leaf in inputs})
+        given = listed({name: tensor_type(leaf) for name, leaf in inputs})
         raise UnsupportedModelError(
             f"{str(error).partition(chr(10))[0]} It is given {given}, of the first item of the dataset where there is "
             "no other example: give an input that fits."
         ) from error
     finally:
         made = None
-        deferred.finish()
+        if deferred is not None:
+            deferred.finish()
 
 
 @contextmanager

@@ -223,31 +223,16 @@ def watched_run(
     call: Call,
     tell: Callable[[Seen], None],
     fed: Mapping[TargetPoint, torch.Tensor] | None = None,
+    note: Callable[[torch.Tensor], None] | None = None,
+    deferred: Deferred | None = None,
 ) -> Any:
-    """What a model gives while a :class:`Watch` sees it run.
+    """What a model gives while a :class:`Watch`, which has these arguments, sees it run.
 
     :raises UnsupportedModelError: when it does not run on this input.
     """
+    watch = Watch(module, tell, fed, note, deferred)
     # what the run itself does to its input is none of the model's functions
-    return _run(module, on_device(module, call), Watch(module, tell, fed))
-
-
-def deferring_run(
-    module: nn.Module,
-    call: Call,
-    tell: Callable[[Seen], None],
-    note: Callable[[torch.Tensor], None],
-    deferred: Deferred,
-) -> Any:
-    """The same, but for products that are left out, see :mod:`nncf_torch.deferring`.
-
-    :param note: is told of tensors that calls of no node gave.
-    :raises UnsupportedModelError: when it does not run on this input.
-    """
-    return _run(module, on_device(module, call), Watch(module, tell, note=note, deferred=deferred))
-
-
-def _run(module: nn.Module, call: Call, watch: Watch) -> Any:
+    call = on_device(module, call)
     try:
         with watch.watching():
             return run_module(module, call)
