@@ -42,6 +42,13 @@ def test_inputs_come_from_the_config() -> None:
         masked({"input_info": [info[0], {"sample_size": [1, 5]}], "compression": SECTION}, Pair())
 
 
+@pytest.mark.parametrize("given", [{}, {"type": "double"}])
+@pytest.mark.parametrize("filler", ["ones", "zeros", "random"])
+def test_inputs_are_of_the_type_of_the_model(given: dict[str, str], filler: str) -> None:
+    info = [{"sample_size": [1, n], "keyword": name, "filler": filler, **given} for n, name in ((4, "x"), (5, "y"))]
+    masked({"input_info": info, "compression": SECTION}, Pair().double())
+
+
 def test_inputs_come_from_a_function() -> None:
     def forward(model: nn.Module) -> None:
         model(torch.ones(1, 4), y=torch.ones(1, 5))

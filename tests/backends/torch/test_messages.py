@@ -145,6 +145,16 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
         ["cannot be copied", "_thread.lock", "copy.deepcopy(model)"],
     ),
     "size": (lambda _: created(input_info={"type": "float"}), ValidationError, ["input_info[0]", "'sample_size'"]),
+    "type of an input": (
+        lambda _: created(input_info={"sample_size": [1, 32], "type": "fp32"}),
+        ValidationError,
+        ["input_info[0]", "'fp32'", "float32"],
+    ),
+    "filler of an input": (
+        lambda _: created(input_info={"sample_size": [1, 32], "filler": "noise"}),
+        ValidationError,
+        ["input_info[0]", "'noise'", "random"],
+    ),
     "rank of an input": (
         lambda _: created(input_info=[{"sample_size": [1, 32]}] * 2),
         ValidationError,

@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.errors import UnsupportedModelError, ValidationError
 from nncf_core.training.assembling import assemble
 from nncf_core.training.control import CompressionAlgorithmController
-from nncf_torch.initialization import dataset_of, filled, registered_loader, tuner_of
+from nncf_torch.initialization import FILLERS, TYPES, dataset_of, filled, registered_loader, tuner_of
 from nncf_torch.structures import QuantizationPrecisionInitArgs
 
 
@@ -65,7 +66,7 @@ def _example(
         return _captured(model, dummy_forward_fn)
     info = config.get("input_info")
     if info is not None:
-        return _fitting(model, _described([info] if isinstance(info, Mapping) else list(info)))
+        return _fitting(model, _described(model, [info] if isinstance(info, Mapping) else list(info)))
     if loader is not None:
         for item in loader:
             args, kwargs = loader.get_inputs(item)
@@ -78,12 +79,20 @@ def _example(
     )
 
 
-def _described(inputs: list[Mapping[str, Any]]) -> Any:
-    """An input as ``input_info`` tells; with keywords, all have one."""
+def _described(model: nn.Module, inputs: list[Mapping[str, Any]]) -> Any:
+    """An input as ``input_info`` tells; with keywords, all have one. Without a type, elements are as in the model."""
+    weights = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    own = next(weights, torch.float32)
     for index, one in enumerate(inputs):
         if "sample_size" not in one:
             raise ValidationError(f"input_info[{index}]: 'sample_size' must be given.")
-    made = [filled(one["sample_size"], one.get("type"), one.get("filler")) for one in inputs]
+        for key, known in (("type", TYPES), ("filler", FILLERS)):
+            if key in one and one[key] not in known:
+                raise ValidationError(f"input_info[{index}]: {key} is {one[key]!r}; it is one of {', '.join(known)}.")
+    made = [
+        filled(one["sample_size"], TYPES[one["type"]] if "type" in one else own, one.get("filler", "ones"))
+        for one in inputs
+    ]
     names = [one.get("keyword") for one in inputs]
     if all(name is None for name in names):
         return tuple(made)

@@ -158,16 +158,28 @@ def dataset_of(loader: PTInitializingDataLoader | None) -> Dataset[Any, Any] | N
     return None if loader is None else Dataset(LoaderSamples(loader))
 
 
-def filled(size: list[float], kind: str | None, filler: str | None) -> torch.Tensor:
-    """An input of the shape, type and filling that ``input_info`` tells.
+TYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)
+} | {
+    "half": torch.float16,
+    "float": torch.float32,
+    "double": torch.float64,
+    "int": torch.int64,
+    "long": torch.int64,
+}
+"""What ``input_info`` calls the elements' types."""
 
-    :param kind: ``float`` (the default) or ``long``.
-    :param filler: ``ones`` (the default), ``zeros`` or ``random``.
+FILLERS = ("ones", "zeros", "random")
+"""What ``input_info`` fills an input with."""
+
+
+def filled(size: list[float], dtype: torch.dtype, filler: str) -> torch.Tensor:
+    """An input of the shape, type and filling (one of :data:`FILLERS`) that ``input_info`` tells.
+
+    Random numbers are from 0 to 1; integers have none, and are 1.
     """
     shape = [int(n) for n in size]
-    dtype = torch.int64 if kind in ("long", "int") else torch.float32
-    if filler == "zeros":
-        return torch.zeros(shape, dtype=dtype)
-    if filler == "random" and dtype is torch.float32:
-        return torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    return torch.ones(shape, dtype=dtype)
+    if filler == "random" and dtype.is_floating_point:
+        return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return torch.full(shape, filler != "zeros", dtype=dtype)
