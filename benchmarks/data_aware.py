@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, pvariance
 from typing import Any
 
 from attrs import asdict, field, frozen
@@ -36,8 +36,8 @@ class Figures:
 
     :param runs: of the process that compresses.
     :param size: bytes of the weights' file.
-    :param score: of the compressed model.
-    :param distance: of its outputs from those of the float model, where that is measured.
+    :param parts: of the compressed model's score, by line, paragraph or window of text.
+    :param distances: of its outputs from those of the float model, where that is measured.
     :param failure: why there are none of these; the last line of an error.
     :param date: of the measurement.
     :param note: what else is to know, for instance that the machine was busy.
@@ -45,8 +45,8 @@ class Figures:
 
     runs: list[Measured] = field(factory=list)
     size: int = 0
-    score: float = 0.0
-    distance: float | None = None
+    parts: list[float] = field(factory=list)
+    distances: list[float] = field(factory=list)
     failure: str = ""
     date: str = ""
     note: str = ""
@@ -78,12 +78,12 @@ class Setting:
         return self.folder / "reference_data_aware.json"
 
 
-def score(subject: str, path: Path, setting: Setting) -> list[float]:
-    """Measured in a process of its own, in this environment whoever compressed; with the distance, where it is."""
+def score(subject: str, path: Path, setting: Setting) -> dict[str, list[float]]:
+    """Parts and distances, measured in a process of its own, in this environment whoever compressed."""
     print(f"score of {path.name}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.compressing.scoring", subject, str(path)]
     found = output_of(*command, "--folder", str(setting.folder), "--windows", str(setting.windows))
-    return [float(number) for number in found.split()]
+    return dict(json.loads(found))
 
 
 def measured(subject: str, method: str, model: Path, setting: Setting) -> dict[str, Figures]:
@@ -111,9 +111,8 @@ def measured(subject: str, method: str, model: Path, setting: Setting) -> dict[s
             found[name] = Figures(failure=failures[name], date=date, note=setting.note)
         elif done:
             size = outputs[name].with_suffix(".bin").stat().st_size
-            metric, *more = score(subject, outputs[name], setting)
-            distance = more[0] if more else None
-            found[name] = Figures(done, size, metric, distance, date=date, note=setting.note)
+            scored = score(subject, outputs[name], setting)
+            found[name] = Figures(done, size, **scored, date=date, note=setting.note)
     for path in outputs.values():
         path.unlink(missing_ok=True)
         path.with_suffix(".bin").unlink(missing_ok=True)
@@ -160,20 +159,15 @@ def shown(values: Sequence[float], digits: int = 2) -> str:
 def row(title: str, figures: Figures, base: float, subject: Subject) -> str:
     """A row of the table of figures."""
     if figures.failure:
-        return f"| {title} | not measured: {_escaped(figures.failure)} | | | | | | |{' |' if subject.distance else ''}"
+        return f"| {title} | not measured: {_escaped(figures.failure)} | | | | | | |{' |' if subject.distances else ''}"
     wall, inner, cpu = (shown([getattr(run, name) for run in figures.runs]) for name in ("wall", "inner", "cpu"))
     peak = max(run.peak for run in figures.runs) / 1e6
     mark = f" ({figures.note})" if figures.note else ""
     return (
         f"| {title}{mark} | {wall} | {inner} | {cpu} | {peak:.0f} | {figures.size / 1e6:.1f} "
-        f"| {figures.score:.4f} | {loss(figures, base, subject):+.4f} |{_distance(figures, subject)}"
+        f"| {subject.score(figures.parts):.4f} | {loss(figures, base, subject):+.4f} |"
+        + (f" {fmean(figures.distances):.5f} |" if subject.distances else "")
     )
-
-
-def _distance(figures: Figures, subject: Subject) -> str:
-    if subject.distance is None:
-        return ""
-    return " |" if figures.distance is None else f" {figures.distance:.5f} |"
 
 
 def _escaped(text: str) -> str:
@@ -182,7 +176,20 @@ def _escaped(text: str) -> str:
 
 def loss(figures: Figures, base: float, subject: Subject) -> float:
     """What compression takes from the score of the float model: the less, the better."""
-    return base - figures.score if subject.higher else figures.score - base
+    found = subject.score(figures.parts)
+    return base - found if subject.higher else found - base
+
+
+def difference(ours: Sequence[float], reference: Sequence[float], score: Callable[[Sequence[float]], float]) -> str:
+    """The difference of two scores and its standard error, by leaving out each of the same parts in turn.
+
+    Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), section 3.2.
+    """
+    parts = range(len(ours))
+    without = [score([*ours[:i], *ours[i + 1 :]]) - score([*reference[:i], *reference[i + 1 :]]) for i in parts]
+    error = ((len(parts) - 1) * pvariance(without)) ** 0.5
+    digits = 3 if error > 0.002 else 5
+    return f"{score(ours) - score(reference):+.{digits}f} ± {error:.{digits}f}"
 
 
 def ratios(method: str, figures: Mapping[str, Figures], base: float, subject: Subject, *, paired: bool) -> str:
@@ -198,12 +205,13 @@ def ratios(method: str, figures: Mapping[str, Figures], base: float, subject: Su
     peak = max(run.peak for run in ours.runs) / max(run.peak for run in reference.runs)
     mine, theirs = (loss(each, base, subject) for each in (ours, reference))
     share = f"{mine / theirs:.2f}" if theirs > 0 else ""
-    row = f"| {METHODS[method].title} | {whole} | {inner} | {cpu} | {peak:.2f} | {share} |"
-    if subject.distance is None:
+    sides = (reference, ours) if subject.higher else (ours, reference)
+    apart = difference(*(each.parts for each in sides), subject.score)
+    row = f"| {METHODS[method].title} | {whole} | {inner} | {cpu} | {peak:.2f} | {share} | {apart} |"
+    if subject.distances is None:
         return row
-    if ours.distance is None or not reference.distance:
-        return f"{row} |"
-    return f"{row} {ours.distance / reference.distance:.2f} |"
+    share = f"{fmean(ours.distances) / fmean(reference.distances):.2f}"
+    return f"{row} {share} | {difference(ours.distances, reference.distances, fmean)} |"
 
 
 def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool) -> list[str]:
@@ -211,7 +219,7 @@ def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool)
     subject = SUBJECTS[name]
     model = subject.prepare(setting.folder)
     earlier = restored(name, setting) if ours_only else {}
-    base = score(name, model, setting)[0]
+    base = subject.score(score(name, model, setting)["parts"])
     found: dict[str, dict[str, Figures]] = {}
     for method in methods:
         found[method] = measured(name, method, model, setting)
@@ -224,9 +232,9 @@ def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool)
     lines = [
         "", f"## {subject.title}", "", subject.text, "",
         f"| | whole process, s | without imports, s | CPU, s | peak, MB | file, MB | {subject.metric} | {lost} |"
-        + (" distance |" if subject.distance else ""),
-        "| --- | --- | --- | --- | --- | --- | --- | --- |" + (" --- |" if subject.distance else ""),
-        f"| float32 | | | | | {size:.1f} | {base:.4f} | |" + (" 0 |" if subject.distance else ""),
+        + (" distance |" if subject.distances else ""),
+        "| --- | --- | --- | --- | --- | --- | --- | --- |" + (" --- |" if subject.distances else ""),
+        f"| float32 | | | | | {size:.1f} | {base:.4f} | |" + (" 0 |" if subject.distances else ""),
     ]  # fmt: skip
     for method, figures in found.items():
         for who in (REFERENCE, OURS):
@@ -240,9 +248,11 @@ def section(name: str, methods: list[str], setting: Setting, *, ours_only: bool)
     }
     if both:
         lines += [
-            "", "Times faster than the reference, and this project's memory and loss as parts of the reference's:", "",
-            f"| | whole process | without imports | CPU | peak | {lost} |{' distance |' if subject.distance else ''}",
-            f"| --- | --- | --- | --- | --- | --- |{' --- |' if subject.distance else ''}",
+            "", "Times faster than the reference, this project's memory and loss as parts of the reference's, and by",
+            f"how much the loss is greater, with its standard error ({subject.units} left out in turn):", "",
+            f"| | whole process | without imports | CPU | peak | {lost} | difference |"
+            + (" distance | difference |" if subject.distances else ""),
+            "| --- | --- | --- | --- | --- | --- | --- |" + (" --- | --- |" if subject.distances else ""),
             *(ratios(method, figures, base, subject, paired=not ours_only) for method, figures in both.items()),
         ]  # fmt: skip
     return lines

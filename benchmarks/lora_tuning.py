@@ -82,7 +82,8 @@ def score(model: nn.Module, path: Path, windows: int) -> float:
 def measured(path: Path, windows: int) -> float:
     """Perplexity of an OpenVINO IR."""
     command = [sys.executable, "-m", "benchmarks.compressing.scoring", "language", str(path)]
-    return float(output_of(*command, "--folder", str(llama.CACHE), "--windows", str(windows)))
+    found = output_of(*command, "--folder", str(llama.CACHE), "--windows", str(windows))
+    return LANGUAGE.score(json.loads(found)["parts"])
 
 
 def main() -> None:

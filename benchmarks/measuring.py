@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ class Measured:
 
     :param wall: seconds.
     :param cpu: seconds of user and system time, of all threads.
-    :param peak: largest resident set in bytes, pages of mapped files included.
-    :param inner: seconds that the command itself printed as its last line, without start and imports; 0 for none.
+    :param peak: largest resident set in bytes, pages of mapped files included; what the command itself printed, or
+        what the system says, which is no less than this process had when it started the command.
+    :param inner: seconds without start and imports that the command itself printed; 0 for none.
     """
 
     wall: float
@@ -43,7 +45,7 @@ class Failed(SystemExit):
 
 
 def measure(command: Sequence[str]) -> Measured:
-    """Run a command to its end.
+    """Run a command to its end. It may print, as its last line, its inner seconds, and after them its peak in bytes.
 
     :raises Failed: when it fails; where nobody catches it, the process ends and shows the output.
     """
@@ -60,9 +62,9 @@ def measure(command: Sequence[str]) -> Measured:
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         raise Failed(f"{' '.join(command)}\nfailed with status {child.returncode}:\n{output[-3000:]}")
-    last = output.strip().rpartition("\n")[2]
-    inner = float(last) if last.replace(".", "", 1).isdigit() else 0.0
-    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, inner)
+    printed = re.fullmatch(r"(\d+(?:\.\d*)?)(?: (\d+))?", output.strip().rpartition("\n")[2])
+    inner, peak = printed.groups() if printed else (0.0, None)
+    return Measured(wall, usage.ru_utime + usage.ru_stime, int(peak or usage.ru_maxrss * 1024), float(inner))
 
 
 def interleaved(jobs: dict[str, Job], runs: int) -> dict[str, list[Measured]]:

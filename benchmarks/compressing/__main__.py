@@ -1,4 +1,4 @@
-"""Compresses a network by one method with whichever ``nncf`` is installed; prints the seconds without imports."""
+"""Compresses a network by one method with whichever ``nncf`` is installed; prints seconds without imports, and peak."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.compressing import MAIN, METHODS
 from benchmarks.compressing.subjects import SUBJECTS, arguments_of
+from benchmarks.memory import peak_memory
 
 
 def compressed(model: Any, arguments: dict[str, Any], items: list[Any], sections: tuple[str, ...] = ()) -> Any:
@@ -61,7 +62,7 @@ def main() -> None:
     model = openvino.Core().read_model(options.model)
     done = compressed(model, arguments_of(options.subject, options.method), items, method.sections)
     openvino.save_model(done, options.output, compress_to_fp16=False)
-    print(time.perf_counter() - start)
+    print(time.perf_counter() - start, peak_memory())
 
 
 if __name__ == "__main__":

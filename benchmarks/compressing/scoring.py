@@ -1,11 +1,12 @@
 """The score of a model file in OpenVINO, computed in float32 whatever its weights are stored in.
 
-Prints one number, and where outputs are compared with the float model's a second one: how far they are from these.
+Prints JSON: the parts of the score, and how far outputs are from those of the float model where that is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def runner(path: Path) -> Run:
 
 
 def main() -> None:
-    """Print the score."""
+    """Print the parts of the score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subject", choices=SUBJECTS)
     parser.add_argument("model", type=Path)
@@ -38,10 +39,11 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=32, help="windows of text, where the network reads text")
     options = parser.parse_args()
     subject, run = SUBJECTS[options.subject], runner(options.model)
-    found = [subject.score(run, options.folder, options.windows)]
-    if subject.distance is not None:
-        found.append(subject.distance(run, runner(subject.prepare(options.folder)), options.folder))
-    print(*found)
+    found = {"parts": subject.parts(run, options.folder, options.windows).tolist()}
+    if subject.distances is not None:
+        exact = runner(subject.prepare(options.folder))
+        found["distances"] = subject.distances(run, exact, options.folder).tolist()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ that are measured by default, and functions of the folder of files.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,24 +25,33 @@ TOKENS = "data_aware_tokens.npz"
 class Subject(NamedTuple):
     """A network.
 
+    :param units: what the parts of the metric are.
     :param higher: whether a higher score is better.
     :param prepare: writes the files, unless they are there; returns the OpenVINO IR.
     :param items: inputs to calibrate with: at most as many as wished for.
-    :param score: the metric of a model that ``run`` runs; the last argument is the number of windows of text.
-    :param distance: where the metric cannot tell methods apart: how far a model's outputs are from those of another,
-        the float model.
+    :param parts: of the metric of a model that ``run`` runs: a number for each line, paragraph or window of text; the
+        last argument is the number of windows.
+    :param whole: the metric, of the mean of the parts.
+    :param distances: where the metric cannot tell methods apart: how far each of a model's outputs is from that of
+        another, the float model.
     """
 
     title: str
     metric: str
+    units: str
     higher: bool
     text: str
     arguments: Mapping[str, Any]
     methods: tuple[str, ...]
     prepare: Callable[[Path], Path]
     items: Callable[[Path, int], list[Feed]]
-    score: Callable[[Run, Path, int], float]
-    distance: Callable[[Run, Run, Path], float] | None = None
+    parts: Callable[[Run, Path, int], np.ndarray]
+    whole: Callable[[float], float] = float
+    distances: Callable[[Run, Run, Path], np.ndarray] | None = None
+
+    def score(self, parts: Sequence[float]) -> float:
+        """The metric."""
+        return self.whole(fmean(parts))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -96,16 +107,17 @@ def text_windows(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return first[: len(first) // LENGTH * LENGTH].reshape(-1, LENGTH), _spread(tokens["evaluation"], WINDOW, count)
 
 
-def _perplexity(run: Run, folder: Path, windows: int) -> float:
-    """exp of the mean negative log-likelihood of each token but the first of each window of 512 tokens."""
-    total = 0.0
+def _likelihoods(run: Run, folder: Path, windows: int) -> np.ndarray:
+    """Mean negative log-likelihood of each window's tokens but the first."""
+    found = []
     for window in _spread(_arrays(folder / TOKENS)["evaluation"], WINDOW, windows):
-        logits = run({"tokens": window[None]})[0][0, :-1]
+        logits, total = run({"tokens": window[None]})[0][0, :-1], 0.0
         # token by token, so that a row of the vocabulary stays in cache
         for row, token in zip(logits, window[1:], strict=True):
             row -= row.max()
             total += float(np.log(np.exp(row).sum(dtype=np.float64)) - row[token])
-    return float(np.exp(total / (windows * (WINDOW - 1))))
+        found.append(total / (WINDOW - 1))
+    return np.array(found)
 
 
 def _ir(name: str, folder: Path) -> Path:
@@ -132,20 +144,20 @@ def _paragraphs(folder: Path, count: int) -> list[Feed]:
     ]
 
 
-def _reciprocal_rank(run: Run, folder: Path, _: int) -> float:
+def _reciprocal_ranks(run: Run, folder: Path, _: int) -> np.ndarray:
     from benchmarks.networks import embedding
 
     data = _arrays(folder / "networks" / "embedding.npz")
-    return embedding.score(run, {name: array[HELD_OUT:] for name, array in data.items()})
+    return embedding.scores(run, {name: array[HELD_OUT:] for name, array in data.items()})
 
 
-def _embedding_distance(run: Run, exact: Run, folder: Path) -> float:
-    """1 - the mean cosine of embeddings of held-out paragraphs, both halves, and the float model's."""
+def _embedding_distances(run: Run, exact: Run, folder: Path) -> np.ndarray:
+    """1 - the cosine of each embedding of held-out paragraphs, both halves, and the float model's."""
     from benchmarks.networks import embedding
 
     data = {name: array[HELD_OUT:] for name, array in _arrays(folder / "networks" / "embedding.npz").items()}
     pairs = zip(embedding.vectors(run, data), embedding.vectors(exact, data), strict=True)
-    return float(np.mean([1 - np.einsum("ij,ij->i", found, wanted, dtype=np.float64) for found, wanted in pairs]))
+    return np.concatenate([1 - np.einsum("ij,ij->i", found, wanted, dtype=np.float64) for found, wanted in pairs])
 
 
 def _lines(folder: Path, count: int) -> list[Feed]:
@@ -154,16 +166,17 @@ def _lines(folder: Path, count: int) -> list[Feed]:
     return recognition.feeds(_arrays(folder / "networks" / "recognition.npz"))[0][:count]
 
 
-def _accuracy(run: Run, folder: Path, _: int) -> float:
+def _lines_read(run: Run, folder: Path, _: int) -> np.ndarray:
     from benchmarks.networks import recognition
 
-    return recognition.score(run, _arrays(folder / "networks" / "recognition.npz"))
+    return recognition.scores(run, _arrays(folder / "networks" / "recognition.npz"))
 
 
 SUBJECTS = {
     "language": Subject(
         "SmolLM2-135M",
         "perplexity",
+        "windows",
         False,
         "INT4_ASYM in groups of 64, embeddings and head INT8_ASYM, unless said otherwise. Perplexity on text that was "
         "not calibrated on: of the topics of Python's interactive help every fourth one, in alphabetical order, "
@@ -172,11 +185,13 @@ SUBJECTS = {
         tuple(METHODS),
         _prepare_language,
         _windows,
-        _perplexity,
+        _likelihoods,
+        math.exp,
     ),
     "embedding": Subject(
         "Sentence embeddings (all-MiniLM-L6-v2)",
         "MRR",
+        "paragraphs",
         True,
         "INT4_ASYM in groups of 64, embeddings and last layer INT8_ASYM. Mean reciprocal rank of the second half of "
         f"each of {500 - HELD_OUT} paragraphs, looked for by its first half; calibrated on other paragraphs. It hardly "
@@ -185,12 +200,13 @@ SUBJECTS = {
         ("rtn", "awq", "scale_estimation", "gptq", "max"),
         lambda folder: _ir("embedding", folder),
         _paragraphs,
-        _reciprocal_rank,
-        _embedding_distance,
+        _reciprocal_ranks,
+        distances=_embedding_distances,
     ),
     "recognition": Subject(
         "Text recognition (PP-OCRv4, convolutions and attention)",
         "accuracy",
+        "lines",
         True,
         "INT4_ASYM for each channel of the products, the rest INT8_ASYM. Share of 400 noisy lines that are read "
         "without an error; calibrated on others.",
@@ -198,7 +214,7 @@ SUBJECTS = {
         ("int8_asym", "rtn", "scale_estimation", "gptq", "max"),
         lambda folder: _ir("recognition", folder),
         _lines,
-        _accuracy,
+        _lines_read,
     ),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.memory import peak_memory
 from benchmarks.networks import NAMES, Feed, Run
 
 
@@ -64,17 +64,6 @@ def loaded(path: Path, framework: str) -> Any:
     import onnx
 
     return onnx.load(path)
-
-
-def peak_memory() -> int:
-    """The most memory that this program had, in bytes.
-
-    What the system counts for a process, ``ru_maxrss``, has in it the memory of the one that started it.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    found = next((line.split()[1] for line in lines if line.startswith("VmHWM")), None)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if found is None else int(found))
 
 
 def main() -> None:

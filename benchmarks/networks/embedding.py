@@ -33,10 +33,14 @@ def feeds(data: Data) -> tuple[list[Feed], Feed]:
 
 def score(run: Run, data: Data) -> float:
     """Mean reciprocal rank."""
+    return float(scores(run, data).mean())
+
+
+def scores(run: Run, data: Data) -> np.ndarray:
+    """The reciprocal rank of each paragraph."""
     first, second = vectors(run, data)
-    scores = first @ second.T
-    ranks = (scores >= np.diag(scores)[:, None]).sum(axis=1)
-    return float(np.mean(1 / ranks))
+    similarities = first @ second.T
+    return 1 / (similarities >= np.diag(similarities)[:, None]).sum(axis=1)
 
 
 def vectors(run: Run, data: Data) -> list[np.ndarray]:

@@ -43,10 +43,15 @@ def feeds(data: Data) -> tuple[list[Feed], Feed]:
 
 def score(run: Run, data: Data) -> float:
     """Share of lines without an error."""
+    return float(scores(run, data).mean())
+
+
+def scores(run: Run, data: Data) -> np.ndarray:
+    """1 for each line without an error, 0 for others."""
     images, truth, read = data["images"][CALIBRATION:], data["texts"][CALIBRATION:], []
     for start in range(0, len(images), 16):
         read += _decoded(run({INPUT: _network_input(images[start : start + 16])})[0], data["characters"])
-    return float(np.mean([a == b.strip() for a, b in zip(read, truth, strict=True)]))
+    return np.array([float(a == b.strip()) for a, b in zip(read, truth, strict=True)])
 
 
 def _network_input(images: np.ndarray) -> np.ndarray:
