@@ -59,6 +59,22 @@ def test_scale_search_never_loses(mode, kind):
     np.testing.assert_array_equal(found.rounded(values[None]).levels, found.levels)
 
 
+@pytest.mark.parametrize("mode", ["int4_asym", "int4_sym", "nf4", "nvfp4"])
+def test_means_stand_for_products_of_different_inputs(mode):
+    values, importance = weight(), np.diagonal(gram())
+    mean = (np.sqrt(importance) * np.random.default_rng(5).uniform(-0.9, 0.9, 64)).astype(np.float32)
+    _, _, first = start(values, mode)
+    exact = np.outer(mean, mean) + np.diag(importance - mean**2)
+    found, wanted, without = (
+        search_scales(values[None], first, importance, mean=mean),
+        search_scales(values[None], first, exact.astype(np.float32)),
+        search_scales(values[None], first, importance),
+    )
+    losses = [group_losses(values[None], each, exact).sum() for each in (found, wanted, without)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] < 0.99 * losses[2]
+
+
 @pytest.mark.parametrize("mode", ["int4_asym", "int4_sym", "nf4", "fp4"])
 def test_scale_search_comes_near_to_trying_everything(mode):
     values, importance = weight(4), np.diagonal(gram())

@@ -80,7 +80,7 @@ class ScaleSearch(WeightRefiner):
     name = "scale_search"
     parameters = sections.ScaleSearchSettings
     section = sections.SCALE_SEARCH_SCHEMA
-    kinds = ("mean_square",)
+    kinds = ("mean", "mean_square")
     needs_data = False
     work = staticmethod(steps.scale_search)
 
@@ -94,7 +94,7 @@ class ScaleEstimation(WeightRefiner):
     name = "scale_estimation"
     parameters = AdvancedScaleEstimationParameters
     section = sections.SCALE_ESTIMATION_SCHEMA
-    kinds = ("mean_square",)
+    kinds = ("mean", "mean_square")
     work = staticmethod(steps.scale_estimation)
 
 

@@ -1,8 +1,8 @@
 """Scales and zero points that lose least on the inputs that a layer sees.
 
 For each group the error ``(w - ŵ) H (w - ŵ)ᵀ`` is minimized over shrunken scales, where H is the group's part of the
-Gram matrix of the inputs, or that part's diagonal: ``Σ_k E[x_k²] (w_k - ŵ_k)²``. For a given scale zero points are
-looked for among those that clip at one end, at the other, or at both (NeUQI, Lin et al. 2025,
+Gram matrix of the inputs; or what it is where inputs vary independently, ``diag(Var[x]) + E[x] E[x]ᵀ``. For a given
+scale zero points are looked for among those that clip at one end, at the other, or at both (NeUQI, Lin et al. 2025,
 https://arxiv.org/abs/2505.17595). The best scale is then refined by least squares for its levels.
 """
 
@@ -76,6 +76,7 @@ def search_scales(
     start: Grouped,
     gram: np.ndarray | None = None,
     sweep: Sweep | None = None,
+    mean: np.ndarray | None = None,
 ) -> Grouped:
     """The scales and zero points with the smallest error, and the nearest levels under them.
 
@@ -86,11 +87,12 @@ def search_scales(
     :param gram: Gram matrix of the inputs, [inputs, inputs], of which the blocks of groups count; or its diagonal,
         [inputs]; ``None``: the identity.
     :param sweep: which scales are tried.
+    :param mean: of the inputs, [inputs]: beside a diagonal, what products of different inputs are on average.
     """
     sweep = sweep or Sweep()
     batch, outputs, inputs = target.shape
     size, groups = start.group_size, start.scale.shape[2]
-    metrics = _metrics(gram, inputs, groups)
+    metrics = _metrics(gram, mean, inputs, groups)
     rows = max(_BLOCK // size, 16)
     places = [
         (b, slice(r, min(r + rows, outputs)), g)
@@ -120,23 +122,62 @@ def search_scales(
     return evolve(start, scale=scale, zero_point=zero_point).rounded(target)
 
 
-def _metrics(gram: np.ndarray | None, inputs: int, groups: int) -> list[np.ndarray]:
-    """The part of the Gram matrix, or of its diagonal, of each group; brought near to one, float32."""
+@frozen
+class _Metric:
+    """``H`` of a group.
+
+    :param matrix: H, [group size, group size]; or a diagonal, [group size].
+    :param mean: beside a diagonal, m of the ``m mᵀ`` that is added to it, [group size].
+    """
+
+    matrix: np.ndarray
+    mean: np.ndarray | None = None
+
+    def norms(self, columns: np.ndarray) -> np.ndarray:
+        """``e H eᵀ`` of each column, [group size, groups]; the columns are lost."""
+        norms: np.ndarray
+        if self.matrix.ndim == 2:
+            norms = np.einsum("kg,kg->g", columns, self.times(columns))
+            return norms
+        along = None if self.mean is None else self.mean @ columns
+        np.multiply(columns, columns, out=columns)
+        norms = self.matrix @ columns
+        return norms if along is None else norms + along * along
+
+    def times(self, columns: np.ndarray) -> np.ndarray:
+        """``H e`` of each column, in memory that is used again."""
+        out = SCRATCH.array("weighted", columns.shape)
+        if self.matrix.ndim == 2:
+            return np.matmul(self.matrix, columns, out=out)
+        np.multiply(columns, self.matrix[:, None], out=out)
+        if self.mean is not None:
+            out += self.mean[:, None] * (self.mean @ columns)
+        return out
+
+
+def _metrics(gram: np.ndarray | None, mean: np.ndarray | None, inputs: int, groups: int) -> list[_Metric]:
+    """The metric of each group; brought near to one, float32."""
     diagonal = np.ones(inputs) if gram is None else np.asarray(gram if gram.ndim == 1 else np.diagonal(gram))
-    mean = float(diagonal.mean(dtype=np.float64))  # products of small numbers must not vanish
-    if gram is None or mean <= 0:
-        return list(np.ones((groups, inputs // groups), np.float32))
+    usual = float(diagonal.mean(dtype=np.float64))  # products of small numbers must not vanish
+    if gram is None or usual <= 0:
+        return [_Metric(np.ones(inputs // groups, np.float32))] * groups
     size = inputs // groups
     slices = [slice(g * size, (g + 1) * size) for g in range(groups)]
-    parts = [gram[s] if gram.ndim == 1 else gram[s, s] for s in slices]
-    return [np.ascontiguousarray(part / mean, np.float32) for part in parts]
+    if gram.ndim == 2:
+        return [_Metric(np.ascontiguousarray(gram[s, s] / usual, np.float32)) for s in slices]
+    if mean is None:
+        return [_Metric((gram[s] / usual).astype(np.float32)) for s in slices]
+    variance = np.maximum(gram - np.square(mean, dtype=np.float64), 0)
+    return [
+        _Metric((variance[s] / usual).astype(np.float32), (mean[s] / usual**0.5).astype(np.float32)) for s in slices
+    ]
 
 
 def search_block(
     rows: np.ndarray,
     scale: np.ndarray,
     zero_point: np.ndarray | None,
-    metric: np.ndarray,
+    metric: _Metric,
     lattice: Lattice,
     sweep: Sweep,
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -145,7 +186,7 @@ def search_block(
     :param rows: the groups, [groups, group size], float32.
     :param scale: scales to begin with, [groups].
     :param zero_point: zero points to begin with, [groups]; ``None`` where there are none.
-    :param metric: H, [group size, group size]; or its diagonal.
+    :param metric: what errors are measured with.
     """
     search = _Search(rows, scale, zero_point, metric, lattice)
     for factor in sweep.factors(lattice):
@@ -166,7 +207,7 @@ class _Search:
         rows: np.ndarray,
         scale: np.ndarray,
         zero_point: np.ndarray | None,
-        metric: np.ndarray,
+        metric: _Metric,
         lattice: Lattice,
     ) -> None:
         self.lattice, self._metric = lattice, metric
@@ -204,7 +245,7 @@ class _Search:
     def polish(self) -> None:
         """Take over the scale that fits the levels best, by least squares, where it loses less."""
         offsets = self._exact_offsets(self.scale, self.zero_point)
-        weighted = self._times_metric(offsets)
+        weighted = self._metric.times(offsets)
         slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=0)
         curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=0)
         fitted = np.divide(slope, curvature, out=self.scale.copy(), where=curvature > 0)
@@ -240,26 +281,8 @@ class _Search:
     def _squares(self, scale: np.ndarray) -> np.ndarray:
         """Losses, from the levels less zero points that ``_error`` holds."""
         np.subtract(self._error, self._scaled, out=self._error)
-        losses: np.ndarray = self._norm() * (scale * scale)
+        losses: np.ndarray = self._metric.norms(self._error) * (scale * scale)
         return losses
-
-    def _norm(self) -> np.ndarray:
-        """``e H eᵀ`` of the errors of each group, which are lost."""
-        norms: np.ndarray
-        if self._metric.ndim == 2:
-            norms = np.einsum("kg,kg->g", self._error, self._times_metric(self._error))
-        else:
-            np.multiply(self._error, self._error, out=self._error)
-            norms = self._metric @ self._error
-        return norms
-
-    def _times_metric(self, columns: np.ndarray) -> np.ndarray:
-        out = SCRATCH.array("weighted", columns.shape)
-        if self._metric.ndim == 2:
-            np.matmul(self._metric, columns, out=out)
-        else:
-            np.multiply(columns, self._metric[:, None], out=out)
-        return out
 
     def _exact_offsets(self, scale: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
         np.divide(self.columns, scale, out=self._scaled)
@@ -274,7 +297,7 @@ class _Search:
         offsets = self._exact_offsets(scale, zero_point)
         np.multiply(offsets, scale, out=self._error)
         np.subtract(self._error, self.columns, out=self._error)
-        return self._norm()
+        return self._metric.norms(self._error)
 
     def _keep(self, scale: np.ndarray, zero_point: np.ndarray | None, loss: np.ndarray) -> None:
         better = (loss < self.loss) & self._moving

@@ -21,7 +21,7 @@ def scale_search(layer: Layer, params: ScaleSearchSettings) -> Sequence[PlannedW
     """Scales by what inputs weigh; by the weights alone where that is not known."""
     gram = layer.statistics.get("gram")
     importance = layer.statistics.get("mean_square") if gram is None else np.diagonal(gram)
-    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps))
+    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps), layer.statistics.get("mean"))
     if gram is not None and found.group_size < layer.target.shape[2]:
         found = search_scales(layer.target, found, gram, FINE)
     return layer.refined(found, "scales searched" + ("" if importance is None else " for what inputs weigh"))
@@ -35,7 +35,8 @@ def scale_estimation(layer: Layer, params: AdvancedScaleEstimationParameters) ->
     if params.weight_penalty > 0:
         importance = importance + params.weight_penalty / layer.weight.group_size
     sweep = Sweep(params.scale_steps + 3, polish=params.initial_steps)
-    return layer.refined(search_scales(layer.target, layer.weight, importance, sweep), "scales estimated")
+    found = search_scales(layer.target, layer.weight, importance, sweep, layer.statistics.get("mean"))
+    return layer.refined(found, "scales estimated")
 
 
 def gptq(layer: Layer, params: AdvancedGPTQParameters) -> Sequence[PlannedWeight]:
