@@ -203,22 +203,22 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
     "state of another controller": (
         lambda _: in_training()[0].load_state({"x": 1}),
         ValidationError,
-        ["Controller.load_state: the state lacks 'scheduler', 'loss'", "get_state()"],
+        ["Controller.load_state: the state has no 'scheduler', 'loss'", "get_state()"],
     ),
     "state of another scheduler": (
         lambda _: in_training()[0].scheduler.load_state({"x": 1}),
         ValidationError,
-        ["Scheduler.load_state: the state lacks 'current_step', 'current_epoch'", "get_state()"],
+        ["Scheduler.load_state: the state has no 'current_step', 'current_epoch'", "get_state()"],
     ),
     "state of several algorithms": (
         lambda _: several().load_state(3),
         ValidationError,
-        ["CompositeController.load_state: the state lacks 'scheduler', 'algorithms'", "get_state()"],
+        ["CompositeController.load_state: the state has no 'scheduler', 'algorithms'", "get_state()"],
     ),
     "state of a loss": (
         lambda _: several().child_ctrls[1].loss.load_state({}),
         ValidationError,
-        ["Loss.load_state: the state lacks 'target', 'enabled'"],
+        ["Loss.load_state: the state has no 'target', 'enabled'"],
     ),
     "loader for a dict": (
         lambda _: nncf.torch.register_default_init_args({}, []),  # type: ignore[arg-type]

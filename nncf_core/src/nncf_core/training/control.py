@@ -91,8 +91,8 @@ def check_state(state: Any, own: Mapping[str, Any], whose: object) -> None:
     missing = [key for key in own if not isinstance(state, Mapping) or key not in state]
     if missing:
         raise ValidationError(
-            f"{type(whose).__name__}.load_state: the state lacks {', '.join(map(repr, missing))}; give what get_state() "
-            "gave of the same algorithm."
+            f"{type(whose).__name__}.load_state: the state has no {', '.join(map(repr, missing))}; give what "
+            "get_state() gave of the same algorithm."
         )
 
 

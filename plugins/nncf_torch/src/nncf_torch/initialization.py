@@ -71,8 +71,8 @@ def wrap_dataloader_for_init(data_loader: Any) -> PTInitializingDataLoader:
         return data_loader
     if not isinstance(data_loader, Iterable) and not hasattr(data_loader, "__getitem__"):
         raise UnsupportedDatasetError(
-            f"The loader is a {type(data_loader).__name__}, which cannot be iterated; give a torch.utils.data.DataLoader, "
-            "or a list of batches."
+            f"The loader is a {type(data_loader).__name__}, which cannot be iterated; give a "
+            "torch.utils.data.DataLoader, or a list of batches."
         )
     return DefaultInitializingDataLoader(data_loader)
 

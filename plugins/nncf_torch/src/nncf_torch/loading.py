@@ -25,7 +25,8 @@ def load_state(
     :param is_resume: whether all of the model has to be there, and nothing else; otherwise what does not fit is told.
     :param keys_to_ignore: names of tensors that are left as they are.
     :return: number of tensors that were loaded.
-    :raises ValidationError: when this is no state, or when ``is_resume`` and something is missing, left over, or of another shape.
+    :raises ValidationError: when this is no state, or when ``is_resume`` and something is missing, left over, or of
+        another shape.
     """
     if not isinstance(model, nn.Module):
         raise ValidationError(f"A {type(model).__name__} has no state; give the torch.nn.Module.")
