@@ -91,9 +91,9 @@ def normalized() -> nn.Module:
     return nn.Sequential(network(), nn.BatchNorm1d(8))
 
 
-def exported(folder: Path, name: str, save_format: str | None = None) -> Any:
+def exported(folder: Path, name: str, save_format: str | None = None, **names: Any) -> Any:
     controller, _ = in_training()
-    return controller.export_model(folder / name, save_format)
+    return controller.export_model(folder / name, save_format, **names)
 
 
 CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
@@ -260,6 +260,16 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
         ParameterNotSupportedError,
         ["not 'xml'", "onnx_<opset>", "openvino.convert_model"],
     ),
+    "names of inputs": (
+        lambda folder: exported(folder, "model.onnx", input_names=["a", "b", "c"]),
+        ValidationError,
+        ["input_names has 3 names, ['a', 'b', 'c'], and the model 1"],
+    ),
+    "names of outputs": (
+        lambda folder: exported(folder, "model.onnx", output_names=["a", "b"]),
+        ValidationError,
+        ["output_names has 2 names, ['a', 'b'], and the model 1"],
+    ),
     "save_format": (
         lambda folder: exported(folder, "model.onnx", "tf"),
         ParameterNotSupportedError,
@@ -318,6 +328,13 @@ def test_what_where_and_what_to_do(name: str, tmp_path: Path) -> None:
     assert message.endswith("."), message
     assert not re.search(r"[^.]\.\.$", message), message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_name_may_be_a_string(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    exported(tmp_path, "model.onnx", input_names="pixels", output_names="logits")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert ([each.name for each in graph.input], [each.name for each in graph.output]) == (["pixels"], ["logits"])
 
 
 def test_normalization_that_a_model_lacks(caplog: pytest.LogCaptureFixture) -> None:
