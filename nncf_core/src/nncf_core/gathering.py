@@ -43,6 +43,7 @@ class Round:
     :param path: where statistics are read, or left for the next run; ``None``: nowhere.
     :param rough: whether they may be of rounded activations, see
         :attr:`~nncf_core.contracts.Algorithm.tolerates_rounding`.
+    :param asked_by: name of the algorithm whose work this one does, which the user's config names.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Round:
     samples: int | None = None
     path: Path | None = None
     rough: bool = False
+    asked_by: str | None = None
 
 
 @frozen
@@ -103,7 +105,7 @@ class Gathering:
 
     def items(self, asking: Round) -> Iterator[Any]:
         """Items of the dataset, as many as are looked at; raises what :meth:`check` does."""
-        self.check(asking.name)
+        self.check(asking.asked_by or asking.name)
         assert self.dataset is not None
         return islice(self.dataset.get_inference_data(), asking.samples)
 
@@ -136,7 +138,7 @@ class Gathering:
 
         :param seen: statistics of the requests; it is changed.
         """
-        self.check(asking.name)
+        self.check(asking.asked_by or asking.name)
         assert self.dataset is not None
         assert self.backend.aggregator is not None
         length = self.length(asking)

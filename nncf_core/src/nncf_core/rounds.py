@@ -50,7 +50,7 @@ from nncf_core.origins import Origin
 from nncf_core.plan import Size, in_memory
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend, Registry
-from nncf_core.scopes import IgnoredScope, ignored_after, outside
+from nncf_core.scopes import UNCHECKED_LISTS, IgnoredScope, ignored_after, outside
 from nncf_core.sections import Step, refined_steps
 from nncf_core.statistics import Statistics, StatisticsRequest, file_in
 from nncf_core.training.contracts import DelegatingAlgorithm, TrainableInserter
@@ -178,11 +178,16 @@ class Run:
         before = self.backend.builder.build(model) if scoped else None
         return prepared(self.backend, model, self.options), before
 
+    def _ignored(self, step: Step, graph: Graph, before: Graph) -> frozenset[str]:
+        if step.lists_ignored:
+            return ignored_after(graph, step.ignored, before, 'The config\'s "ignored_scopes"', UNCHECKED_LISTS)
+        return ignored_after(graph, step.ignored, before)
+
     def _context(self, step: Step, model: Model, graph: Graph, before: Graph) -> Context:
         return Context(
             self.executor,
             self.progress,
-            ignored_after(graph, step.ignored, before) | outside(graph, step.targets, before),
+            self._ignored(step, graph, before) | outside(graph, step.targets, before),
             self._refusal(graph),
             self._setup,
             1 if self.dataset is None else self.dataset.get_batch_size() or 1,
@@ -329,7 +334,9 @@ class Run:
         size = samples(step.algorithm, step.params, index)
         if size is not None and self.dataset is not None and getattr(step.params, "batches_count", False):
             size = -(-size // (self.dataset.get_batch_size() or 1))
-        return Round(step.algorithm.name, index, size, step.statistics_path, tolerates_rounding(step.algorithm))
+        return Round(
+            step.algorithm.name, index, size, step.statistics_path, tolerates_rounding(step.algorithm), step.asked_by
+        )
 
     @property
     def _gathering(self) -> Gathering:

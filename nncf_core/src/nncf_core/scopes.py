@@ -20,6 +20,13 @@ _HINTED = 5
 """Unmatched rules that get close matches: looking for them takes a second in a graph of 20,000 nodes."""
 
 
+UNCHECKED = "validate=False"
+"""What lets the rules of an ignored scope match nothing, as messages say it."""
+
+UNCHECKED_LISTS = '"validate_scopes": false'
+"""The same of a config's ``ignored_scopes`` and ``target_scopes``."""
+
+
 def _list(values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise ValidationError(f"Expected a list of strings, got the string {values!r}; write [{values!r}].")
@@ -82,10 +89,13 @@ def from_legacy(scopes: str | Sequence[str], validate: bool = True) -> IgnoredSc
     )
 
 
-def ignored_names(graph: Graph, scope: IgnoredScope, what: str = "The ignored scope") -> frozenset[str]:
+def ignored_names(
+    graph: Graph, scope: IgnoredScope, what: str = "The ignored scope", unchecked: str = UNCHECKED
+) -> frozenset[str]:
     """Names of the nodes and constants that a scope excludes, or that another kind of scope means.
 
     :param what: the scope, as messages call it.
+    :param unchecked: what to set so that rules may match nothing, as messages say it.
     :raises ValidationError: for a bad regular expression, and, unless ``scope.validate`` is false, when a
         rule matches nothing; the message lists every such rule with close matches.
     """
@@ -117,17 +127,23 @@ def ignored_names(graph: Graph, scope: IgnoredScope, what: str = "The ignored sc
         take(rule, _between(graph, subgraph), missing, (node.name for node in graph))
     if unmatched:
         raise ValidationError(
-            f"{what} names what the model does not have: {'; '.join(unmatched)}. Correct it, or set validate=False."
+            f"{what} names what the model does not have: {'; '.join(unmatched)}. Correct it, or set {unchecked}."
         )
     return frozenset(found)
 
 
-def ignored_after(graph: Graph, scope: IgnoredScope, before: Graph, what: str = "The ignored scope") -> frozenset[str]:
+def ignored_after(
+    graph: Graph,
+    scope: IgnoredScope,
+    before: Graph,
+    what: str = "The ignored scope",
+    unchecked: str = UNCHECKED,
+) -> frozenset[str]:
     """The same for a model that was changed since the user saw it: rules may match what is no longer there.
 
     :param before: the graph of the model as it was.
     """
-    return ignored_names(before, scope, what) | ignored_names(graph, evolve(scope, validate=False))
+    return ignored_names(before, scope, what, unchecked) | ignored_names(graph, evolve(scope, validate=False))
 
 
 def outside(graph: Graph, targets: IgnoredScope | None, before: Graph) -> frozenset[str]:
@@ -138,7 +154,7 @@ def outside(graph: Graph, targets: IgnoredScope | None, before: Graph) -> frozen
     """
     if targets is None:
         return frozenset()
-    meant = ignored_after(graph, targets, before, 'The config\'s "target_scopes"')
+    meant = ignored_after(graph, targets, before, 'The config\'s "target_scopes"', UNCHECKED_LISTS)
     return frozenset(
         node.name
         for node in graph

@@ -29,6 +29,8 @@ class Step:
     """A section.
 
     :param targets: the only nodes that the algorithm is to change; ``None``: all.
+    :param lists_ignored: whether what is ignored is the config's ``ignored_scopes``.
+    :param asked_by: name of the algorithm whose work it does; ``None``: it is a section of its own.
     :param statistics_path: where statistics are read, or left for the next run; ``None``: nowhere.
     """
 
@@ -37,6 +39,8 @@ class Step:
     ignored: IgnoredScope
     statistics_path: Path | None = None
     targets: IgnoredScope | None = None
+    lists_ignored: bool = False
+    asked_by: str | None = None
 
     def described(self) -> dict[str, Any]:
         """The parameters as plain data, without those that have no value, or are many and all at their defaults."""
@@ -71,7 +75,8 @@ def steps_of(config: NNCFConfig, known: Registry) -> tuple[Step, ...]:
                 fields.setdefault(key, config[key])
         params = _parameters(algorithm, fields, f"compression.{name}")
         ignored, targets = _ignored_scope(config, section, name), _target_scope(config, section, name)
-        step = Step(algorithm, params, ignored, _statistics_path(config, section), targets)
+        listed = not section.get("ignored_scope")
+        step = Step(algorithm, params, ignored, _statistics_path(config, section), targets, listed)
         steps += [step, *_delegates(step, known)]
     return tuple(steps)
 
@@ -98,7 +103,9 @@ def _delegates(step: Step, known: Registry) -> Iterator[Step]:
             raise ValidationError(f"Algorithm {name!r} lets {other!r} do its work; {remedy}.")
         fields = {key: value for key, value in section.items() if key != "algorithm"}
         params = _parameters(known.algorithms[other], fields, f"compression.{name}, which asks {other!r}")
-        yield Step(known.algorithms[other], params, step.ignored, step.statistics_path, step.targets)
+        yield Step(
+            known.algorithms[other], params, step.ignored, step.statistics_path, step.targets, step.lists_ignored, name
+        )
 
 
 def refined_steps(steps: Iterable[Step]) -> list[tuple[Step, tuple[Step, ...]]]:

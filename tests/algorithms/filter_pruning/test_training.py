@@ -233,7 +233,7 @@ def validate_fn(model: nn.Module, loader: Any) -> tuple[float, float]:
     return -loss, loss
 
 
-def test_a_ranking_is_learned_and_kept(tmp_path: Path) -> None:
+def test_a_ranking_is_learned_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dense, path = trained(Residual), tmp_path / "ranking.json"
     x, y, test_x, test_y = images()
     params = {
@@ -248,6 +248,7 @@ def test_a_ranking_is_learned_and_kept(tmp_path: Path) -> None:
     validation = DataLoader(TensorDataset(test_x, test_y), batch_size=256)
     register_default_init_args(made, loader, train_steps_fn=steps_fn, validate_fn=validate_fn, val_loader=validation)
     controller, model = create_compressed_model(dense, made)
+    assert "learned_ranking compares filters of all layers although all_weights is false" in caplog.text
     torch.testing.assert_close(model.eval()(EXAMPLE), dense(EXAMPLE), rtol=0, atol=0)  # as it was before the search
     coefficients = json.loads(path.read_text())
     assert set(coefficients) == {layer.node.name for layer in controller.coupling.layers if layer.output.any()}

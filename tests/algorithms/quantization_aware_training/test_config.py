@@ -112,6 +112,25 @@ def test_scopes_of_groups() -> None:
     quantized(weights={"ignored_scopes": ["nothing"], "validate_scopes": False})
 
 
+def test_scopes_that_match_nothing() -> None:
+    off = r"Correct it, or set \"validate_scopes\": false"
+    manual = {"precision": {"type": "manual", "bitwidth_per_scope": [[4, "nothing"]]}}
+    settings: dict[str, Any]
+    for settings in (
+        {"weights": {"target_scopes": ["nothing"]}},
+        {"scope_overrides": {"weights": {"nothing": {"bits": 4}}}},
+        {"initializer": manual},
+    ):
+        with pytest.raises(nncf.ValidationError, match=rf"'nothing'.*{off} in \"(weights|activations)\""):
+            quantized(**settings)
+        for group in ("weights", "activations"):
+            settings[group] = {**settings.get(group, {}), "validate_scopes": False}
+        quantized(**settings)
+    for key in ("ignored_scopes", "target_scopes"):
+        with pytest.raises(nncf.ValidationError, match=rf"config's \"{key}\" names .*'nothing'.*{off}\.$"):
+            quantized(**{key: ["nothing"]})
+
+
 def test_inputs_stay_as_they_are() -> None:
     for given in (True, False):
         found = quantized(quantize_inputs=given)

@@ -66,6 +66,7 @@ def created(section: dict[str, Any]) -> tuple[Any, nn.Module]:
         ({"algorithm": "rb_sparsity", "params": {"sparsity_freeze_epoch": 90}}, "sparsity_freeze_epoch"),
         ({"algorithm": "filter_pruning", "params": {"pruning_target": 0.0}}, "pruning_target"),
         ({"algorithm": "knowledge_distillation", "type": "mse", "scale": 0}, "scale is 0"),
+        ({"algorithm": "knowledge_distillation", "type": "mse", "temperature": 2}, "temperature has no effect"),
     ],
     ids=lambda value: value.get("algorithm") if isinstance(value, dict) else None,
 )
@@ -180,7 +181,10 @@ def test_inputs_that_are_not_those_of_the_model_are_named() -> None:
 
 
 def test_data_for_a_training_comes_with_the_config() -> None:
-    with pytest.raises(UnsupportedDatasetError, match=r"attach a loader with nncf\.torch\.register_default_init_args"):
+    with pytest.raises(
+        UnsupportedDatasetError,
+        match=r"'quantization' needs .* attach a loader with nncf\.torch\.register_default_init_args",
+    ):
         nncf.torch.create_compressed_model(network(), config({"algorithm": "quantization"}))
-    with pytest.raises(UnsupportedDatasetError, match="needs calibration data; pass a dataset"):
+    with pytest.raises(UnsupportedDatasetError, match="'quantization' needs calibration data; pass a dataset"):
         run({"compression": {"algorithm": "quantization"}, "backend_params": {"example_input": EXAMPLE}}, network())

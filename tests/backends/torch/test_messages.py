@@ -23,7 +23,13 @@ from nncf_core.errors import (
     ValidationError,
 )
 
-pytestmark = pytest.mark.needs("nncf_weight_compression", "nncf_magnitude_sparsity", "nncf_post_training_quantization")
+pytestmark = pytest.mark.needs(
+    "nncf_weight_compression",
+    "nncf_magnitude_sparsity",
+    "nncf_rb_sparsity",
+    "nncf_knowledge_distillation",
+    "nncf_post_training_quantization",
+)
 SECTION = {"algorithm": "magnitude_sparsity", "sparsity_init": 0.5, "params": {"sparsity_target": 0.5}}
 CONFIG: dict[str, Any] = {"input_info": {"sample_size": [1, 32]}, "compression": SECTION}
 X = torch.ones(2, 32)
@@ -76,9 +82,18 @@ def other_state() -> Any:
     return nncf.torch.load_state(model, {"some.weight": torch.ones(3)}, is_resume=True)
 
 
-def exported(folder: Path, name: str, save_format: str | None = None) -> Any:
+def several() -> Any:
+    sections = [{"algorithm": "knowledge_distillation", "type": "mse"}, {"algorithm": "rb_sparsity"}]
+    return nncf.torch.create_compressed_model(network(), {**CONFIG, "compression": sections})[0]
+
+
+def normalized() -> nn.Module:
+    return nn.Sequential(network(), nn.BatchNorm1d(8))
+
+
+def exported(folder: Path, name: str, save_format: str | None = None, **names: Any) -> Any:
     controller, _ = in_training()
-    return controller.export_model(folder / name, save_format)
+    return controller.export_model(folder / name, save_format, **names)
 
 
 CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
@@ -170,10 +185,90 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
         ValidationError,
         ["missing: 0.weight", "not in the model: some.weight", "leave is_resume out"],
     ),
+    "state of no model": (
+        lambda _: nncf.torch.load_state(network(), 3),  # type: ignore[arg-type]
+        ValidationError,
+        ["state to load is a int", "model.state_dict()", "torch.load"],
+    ),
+    "state without tensors": (
+        lambda _: nncf.torch.load_state(network(), {"0.weight": 3}),
+        ValidationError,
+        ["a int for '0.weight'", "model.state_dict()"],
+    ),
+    "state into no module": (
+        lambda _: nncf.torch.load_state(CONFIG, {}),  # type: ignore[arg-type]
+        ValidationError,
+        ["A dict has no state", "torch.nn.Module"],
+    ),
+    "state of another controller": (
+        lambda _: in_training()[0].load_state({"x": 1}),
+        ValidationError,
+        ["Controller.load_state: the state has no 'scheduler', 'loss'", "get_state()"],
+    ),
+    "state of another scheduler": (
+        lambda _: in_training()[0].scheduler.load_state({"x": 1}),
+        ValidationError,
+        ["Scheduler.load_state: the state has no 'current_step', 'current_epoch'", "get_state()"],
+    ),
+    "state of several algorithms": (
+        lambda _: several().load_state(3),
+        ValidationError,
+        ["CompositeController.load_state: the state has no 'scheduler', 'algorithms'", "get_state()"],
+    ),
+    "state of a loss": (
+        lambda _: several().child_ctrls[1].loss.load_state({}),
+        ValidationError,
+        ["Loss.load_state: the state has no 'target', 'enabled'"],
+    ),
+    "loader for a dict": (
+        lambda _: nncf.torch.register_default_init_args({}, []),  # type: ignore[arg-type]
+        ValidationError,
+        ["attached to a dict", "nncf.NNCFConfig.from_dict"],
+    ),
+    "loader": (
+        lambda _: nncf.torch.register_default_init_args(nncf.NNCFConfig.from_dict(CONFIG), 3),
+        UnsupportedDatasetError,
+        ["The loader is a int", "torch.utils.data.DataLoader"],
+    ),
+    "negative size": (
+        lambda _: created(input_info={"sample_size": [-1, 32]}),
+        ValidationError,
+        ["input_info[0]", "sample_size is [-1, 32]", "positive integers"],
+    ),
+    "part of a size": (
+        lambda _: created(input_info={"sample_size": [1.5, 32]}),
+        ValidationError,
+        ["input_info[0]", "sample_size is [1.5, 32]", "positive integers"],
+    ),
+    "dummy_forward_fn": (
+        lambda _: nncf.torch.create_compressed_model(network(), CONFIG, dummy_forward_fn=3),  # type: ignore[arg-type]
+        ValidationError,
+        ["dummy_forward_fn is a int", "a function that calls the model"],
+    ),
+    "normalization without items": (
+        lambda _: nncf.batch_norm_adaptation(normalized(), nncf.Dataset([])),
+        UnsupportedDatasetError,
+        ["The dataset has no items", "batch normalization"],
+    ),
+    "normalization with another item": (
+        lambda _: nncf.batch_norm_adaptation(normalized(), nncf.Dataset([X, X[:, :31]])),
+        UnsupportedDatasetError,
+        ["does not run on item 1 of the dataset", "transform_func"],
+    ),
     "file format": (
         lambda folder: exported(folder, "model.xml"),
         ParameterNotSupportedError,
         ["not 'xml'", "onnx_<opset>", "openvino.convert_model"],
+    ),
+    "names of inputs": (
+        lambda folder: exported(folder, "model.onnx", input_names=["a", "b", "c"]),
+        ValidationError,
+        ["input_names has 3 names, ['a', 'b', 'c'], and the model 1"],
+    ),
+    "names of outputs": (
+        lambda folder: exported(folder, "model.onnx", output_names=["a", "b"]),
+        ValidationError,
+        ["output_names has 2 names, ['a', 'b'], and the model 1"],
     ),
     "save_format": (
         lambda folder: exported(folder, "model.onnx", "tf"),
@@ -233,6 +328,19 @@ def test_what_where_and_what_to_do(name: str, tmp_path: Path) -> None:
     assert message.endswith("."), message
     assert not re.search(r"[^.]\.\.$", message), message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_name_may_be_a_string(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    exported(tmp_path, "model.onnx", input_names="pixels", output_names="logits")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert ([each.name for each in graph.input], [each.name for each in graph.output]) == (["pixels"], ["logits"])
+
+
+def test_normalization_that_a_model_lacks(caplog: pytest.LogCaptureFixture) -> None:
+    model = network()
+    assert nncf.batch_norm_adaptation(model, nncf.Dataset([X])) is model
+    assert "The model has no batch normalization: nothing was adapted." in caplog.text
 
 
 def test_normalization_of_what_is_not_trained() -> None:

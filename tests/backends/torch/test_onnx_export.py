@@ -105,6 +105,15 @@ def test_other_formats(mode, tmp_path):
         np.testing.assert_allclose(outputs(tmp_path / "model.onnx", x), small(x), rtol=1e-4, atol=1e-4)
 
 
+def test_activations_are_rounded_only_where_that_is_asked_for(tmp_path):
+    small, x = nncf.compress_weights(sequential(), mode=Mode.INT2_SYM, group_size=32), normal(3, 64)
+    program = nncf.torch.export_onnx(small, (x,))
+    assert "MatMulNBits" in {node.op_type for node in program.model.graph}
+    program.save(tmp_path / "model.onnx")
+    with torch.no_grad():
+        np.testing.assert_allclose(outputs(tmp_path / "model.onnx", x), small(x), rtol=1e-4, atol=1e-4)
+
+
 def test_the_given_model_stays_compressed_and_inputs_stay_its_own():
     small, tokens = compressed(), text(2, 7)
     before = {name: tensor.clone() for name, tensor in small.state_dict().items()}

@@ -12,6 +12,7 @@ from nncf_core.training.control import (
     CompressionLoss,
     CompressionScheduler,
     CompressionStage,
+    check_state,
 )
 from nncf_core.training.statistics import NNCFStatistics
 
@@ -144,7 +145,11 @@ class CompositeController(CompressionAlgorithmController):
         return {"scheduler": self._scheduler.get_state(), "algorithms": self.states()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        :raises ValidationError: when it is none of such a controller.
+        """
+        check_state(state, self.get_state(), self)
         self.load_states(state["algorithms"])
         self._scheduler.load_state(state["scheduler"])
 

@@ -48,7 +48,11 @@ class CompressionLoss:
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        :raises ValidationError: when it is none of such a loss.
+        """
+        check_state(state, self.get_state(), self)
 
 
 def counted(name: str, number: Any, first: int = 0) -> int:
@@ -78,6 +82,20 @@ def share_of(name: str, share: Any) -> float:
     return float(share)
 
 
+def check_state(state: Any, own: Mapping[str, Any], whose: object) -> None:
+    """Whether a state is one of a controller, a scheduler or a loss.
+
+    :param own: its state now.
+    :raises ValidationError: naming what is missing.
+    """
+    missing = [key for key in own if not isinstance(state, Mapping) or key not in state]
+    if missing:
+        raise ValidationError(
+            f"{type(whose).__name__}.load_state: the state has no {', '.join(map(repr, missing))}; give what "
+            "get_state() gave of the same algorithm."
+        )
+
+
 class CompressionScheduler:
     """Counts steps and epochs of a training, and changes the compression as they pass.
 
@@ -104,7 +122,11 @@ class CompressionScheduler:
         return {"current_step": self.current_step, "current_epoch": self.current_epoch}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        :raises ValidationError: when it is none of such a scheduler.
+        """
+        check_state(state, self.get_state(), self)
         self.current_step = state["current_step"]
         self.current_epoch = state["current_epoch"]
 
@@ -186,7 +208,11 @@ class CompressionAlgorithmController:
         return {"scheduler": self.scheduler.get_state(), "loss": self.loss.get_state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        :raises ValidationError: when it is none of such a controller.
+        """
+        check_state(state, self.get_state(), self)
         self.scheduler.load_state(state["scheduler"])
         self.loss.load_state(state["loss"])
 

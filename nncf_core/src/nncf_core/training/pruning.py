@@ -161,7 +161,7 @@ def batch_norm_adaptation(
     :param model: a model of a framework that trains; it is changed, and returned.
     :param calibration_dataset: items are inputs of the model.
     :param num_iterations: number of items; ``None``: all.
-    :raises UnsupportedDatasetError: when the data is no :class:`nncf.Dataset`.
+    :raises UnsupportedDatasetError: when the data is no :class:`nncf.Dataset`, has no items, or does not fit the model.
     :raises ValidationError: for a number of items that is no integer from 1.
     :raises UnsupportedBackendError: for models that are not trained.
     """

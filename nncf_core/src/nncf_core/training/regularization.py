@@ -63,6 +63,7 @@ class SparsityLoss(CompressionLoss):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
+        super().load_state(state)
         self.target, self.enabled = state["target"], state["enabled"]
 
 

@@ -8,6 +8,9 @@ from torch import nn
 
 from nncf_core.errors import ValidationError
 
+SURROUNDING = "_surrounding"
+"""Attribute of a module: what surrounds its calls."""
+
 
 def part_name(weight: str, part: str, suffix: str = "") -> str:
     """The attribute that holds a tensor of a compressed weight."""

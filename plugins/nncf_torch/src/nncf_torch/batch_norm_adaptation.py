@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nncf_core.errors import UnsupportedDatasetError, sentence
+from nncf_core.log import nncf_logger
 from nncf_core.training.control import counted
 from nncf_torch.initialization import LoaderSamples, wrap_dataloader_for_init
-from nncf_torch.inputs import call_of
+from nncf_torch.inputs import call_of, check_item
 from nncf_torch.running import on_device
 
 
@@ -23,7 +25,11 @@ def adapt(model: nn.Module, items: Iterable[Any], iterations: int | None = None)
 
     :param items: inputs of the model: a tuple is positional arguments, a dict keyword arguments.
     :param iterations: number of items; ``None``: all.
+    :raises UnsupportedDatasetError: when there are no items, or the model does not run on one.
     """
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        nncf_logger.warning("The model has no batch normalization: nothing was adapted.")
+        return
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -31,9 +37,22 @@ def adapt(model: nn.Module, items: Iterable[Any], iterations: int | None = None)
             if isinstance(module, _BatchNorm):
                 module.training = True
         with torch.no_grad():
-            for item in islice(items, iterations):
+            index = -1
+            for index, item in enumerate(islice(items, iterations)):
+                check_item(item, index)
                 call = on_device(model, call_of(item))
-                model(*call.args, **call.kwargs)
+                try:
+                    model(*call.args, **call.kwargs)
+                except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                    raise UnsupportedDatasetError(
+                        f"The model does not run on item {index} of the dataset: {sentence(error)} Give items that "
+                        "fit, or pass a transform_func to nncf.Dataset that makes them."
+                    ) from error
+        if index < 0 and iterations != 0:
+            raise UnsupportedDatasetError(
+                "The dataset has no items; adapting batch normalization needs at least one. An iterator that was read "
+                "before is empty."
+            )
     finally:
         for module, training in modes:
             module.training = training

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from nncf_torch.attributes import check_free, free_suffix, part_name
+from nncf_torch.attributes import SURROUNDING, check_free, free_suffix, part_name
 from nncf_torch.masks import MASK_PARTS, MASKS, Mask, apply_mask, mask_value, masks_of, names_of_mask_parts
 from nncf_torch.recurrent import forget_list, make_list, members_of
 from nncf_torch.rounded_weights import drop_rounding
@@ -38,9 +38,6 @@ from nncf_torch.trained_weights import (
 _WEIGHTS = "_compressed_weights"
 """Attribute of a module: :class:`~nncf_torch.stored.Stored` by name of the weight."""
 
-_SURROUNDING = "_surrounding"
-"""Attribute of a module: what surrounds its calls."""
-
 
 class Surrounding(Protocol):
     """Gives what is entered when a module is called, and left whatever happens."""
@@ -53,12 +50,12 @@ class Surrounding(Protocol):
 
 def surrounding_of(module: nn.Module) -> Surrounding | None:
     """What surrounds the calls of a module."""
-    return module.__dict__.get(_SURROUNDING)
+    return module.__dict__.get(SURROUNDING)
 
 
 def put_surrounding(module: nn.Module, surrounding: Surrounding) -> None:
     """Let the calls of a module be surrounded from now on."""
-    module.__dict__[_SURROUNDING] = surrounding
+    module.__dict__[SURROUNDING] = surrounding
     _reclass(module)
 
 
@@ -322,7 +319,7 @@ def _made_anew(
 
 def _surrounded_call(self: CompressedModule, *args: Any, **kwargs: Any) -> Any:
     """Call the module."""
-    with self.__dict__[_SURROUNDING](self, args, kwargs):
+    with self.__dict__[SURROUNDING](self, args, kwargs):
         return self._uncompressed_class.__call__(self, *args, **kwargs)
 
 
@@ -390,19 +387,25 @@ _READ = _Read()
 
 @contextmanager
 def read_once(root: nn.Module) -> Iterator[None]:
-    """While this lasts, who reads a masked weight of a model in this thread gets the same tensor each time."""
+    """While this lasts, who reads a masked weight of a model in this thread gets the same tensor each time.
+
+    It is another tensor than where this lasted already.
+    """
     before, found = _READ.values, dict[tuple[int, str], torch.Tensor]()
+    own = {id(module) for module in root.modules()}
+    others = {key: value for key, value in before.items() if key[0] not in own}
     by_parameter: dict[int, torch.Tensor] = {}
-    for owner in root.modules():
-        for name in masks_of(owner) if isinstance(owner, CompressedModule) else ():
-            if name in trainings_of(owner):
-                continue
-            parameter = id(owner._parameters.get(name))
-            if parameter not in by_parameter or name not in owner._parameters:
-                by_parameter[parameter] = getattr(owner, name)
-            found[id(owner), name] = by_parameter[parameter]
-    _READ.values = {**before, **found}
+    _READ.values = others
     try:
+        for owner in root.modules():
+            for name in masks_of(owner) if isinstance(owner, CompressedModule) else ():
+                if name in trainings_of(owner):
+                    continue
+                parameter = id(owner._parameters.get(name))
+                if parameter not in by_parameter or name not in owner._parameters:
+                    by_parameter[parameter] = getattr(owner, name)
+                found[id(owner), name] = by_parameter[parameter]
+        _READ.values = {**others, **found}
         yield
     finally:
         _READ.values = before

@@ -63,6 +63,11 @@ def _example(
     model: nn.Module, config: NNCFConfig, dummy_forward_fn: Callable[[nn.Module], Any] | None, loader: Any
 ) -> Any:
     if dummy_forward_fn is not None:
+        if not callable(dummy_forward_fn):
+            raise ValidationError(
+                f"dummy_forward_fn is a {type(dummy_forward_fn).__name__}; give a function that calls the model, which "
+                "is its only argument."
+            )
         return _captured(model, dummy_forward_fn)
     info = config.get("input_info")
     if info is not None:
@@ -86,6 +91,11 @@ def _described(model: nn.Module, inputs: list[Mapping[str, Any]]) -> Any:
     for index, one in enumerate(inputs):
         if "sample_size" not in one:
             raise ValidationError(f"input_info[{index}]: 'sample_size' must be given.")
+        if any(isinstance(size, bool) or size != int(size) or size < 1 for size in one["sample_size"]):
+            raise ValidationError(
+                f"input_info[{index}]: sample_size is {list(one['sample_size'])}; its sizes are positive integers, the "
+                "first of them that of the batch."
+            )
         for key, known in (("type", TYPES), ("filler", FILLERS)):
             if key in one and one[key] not in known:
                 raise ValidationError(f"input_info[{index}]: {key} is {one[key]!r}; it is one of {', '.join(known)}.")

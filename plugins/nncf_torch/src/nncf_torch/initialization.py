@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from nncf_core.config.nncf_config import NNCFConfig
 from nncf_core.config.structures import BNAdaptationInitArgs, ModelEvaluationArgs, QuantizationRangeInitArgs
 from nncf_core.dataset import Dataset
+from nncf_core.errors import UnsupportedDatasetError, ValidationError
 from nncf_torch.structures import (
     AutoQPrecisionInitArgs,
     DistributedCallbacksArgs,
@@ -62,9 +63,18 @@ class DefaultInitializingDataLoader(PTInitializingDataLoader):
 
 
 def wrap_dataloader_for_init(data_loader: Any) -> PTInitializingDataLoader:
-    """The loader itself where it says what its items are, otherwise one for pairs."""
-    is_known = isinstance(data_loader, PTInitializingDataLoader)
-    return data_loader if is_known else DefaultInitializingDataLoader(data_loader)
+    """The loader itself where it says what its items are, otherwise one for pairs.
+
+    :raises UnsupportedDatasetError: when it cannot be iterated.
+    """
+    if isinstance(data_loader, PTInitializingDataLoader):
+        return data_loader
+    if not isinstance(data_loader, Iterable) and not hasattr(data_loader, "__getitem__"):
+        raise UnsupportedDatasetError(
+            f"The loader is a {type(data_loader).__name__}, which cannot be iterated; give a "
+            "torch.utils.data.DataLoader, or a list of batches."
+        )
+    return DefaultInitializingDataLoader(data_loader)
 
 
 def register_default_init_args(
@@ -97,7 +107,14 @@ def register_default_init_args(
     :param legr_train_optimizer: for ``train_steps_fn``.
     :param device: where to run; by default where the model is.
     :raises InternalError: when something of the kind is attached already.
+    :raises ValidationError: when the config is no :class:`nncf.NNCFConfig`.
+    :raises UnsupportedDatasetError: when the loader cannot be iterated.
     """
+    if not isinstance(nncf_config, NNCFConfig):
+        raise ValidationError(
+            f"Nothing can be attached to a {type(nncf_config).__name__}; give an nncf.NNCFConfig, which "
+            "nncf.NNCFConfig.from_dict makes of a dict."
+        )
     loader = wrap_dataloader_for_init(train_loader)
     found: list[Any] = [QuantizationRangeInitArgs(loader, device), BNAdaptationInitArgs(loader, device)]
     if criterion is not None:

@@ -25,8 +25,16 @@ def load_state(
     :param is_resume: whether all of the model has to be there, and nothing else; otherwise what does not fit is told.
     :param keys_to_ignore: names of tensors that are left as they are.
     :return: number of tensors that were loaded.
-    :raises ValidationError: when ``is_resume`` and something is missing, left over, or of another shape.
+    :raises ValidationError: when this is no state, or when ``is_resume`` and something is missing, left over, or of
+        another shape.
     """
+    if not isinstance(model, nn.Module):
+        raise ValidationError(f"A {type(model).__name__} has no state; give the torch.nn.Module.")
+    if not isinstance(state_dict_to_load, Mapping):
+        raise ValidationError(
+            f"The state to load is a {type(state_dict_to_load).__name__}; give tensors by their names, as "
+            "model.state_dict() does; torch.load reads them from a file."
+        )
     own, ignored = model.state_dict(), set(keys_to_ignore or ())
     given = {_bare(name): tensor for name, tensor in state_dict_to_load.items()}
     names = {_bare(name): name for name in own}
@@ -35,6 +43,11 @@ def load_state(
         name = names.get(bare)
         if name is None or name in ignored or bare in ignored:
             continue
+        if not isinstance(tensor, torch.Tensor):
+            raise ValidationError(
+                f"The state to load has a {type(tensor).__name__} for {bare!r}; give tensors by their names, as "
+                "model.state_dict() does."
+            )
         if tuple(own[name].shape) == tuple(tensor.shape):
             fitting[name] = tensor
         else:

@@ -21,6 +21,7 @@ from torch import nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 from nncf_core.transformations import MaskKind
+from nncf_torch.attributes import SURROUNDING
 from nncf_torch.noise import logistic
 
 MASKS = "_masks"
@@ -155,18 +156,25 @@ class CountSteps:
     """Forward pre-hook of a model with sampled masks: each forward pass in training has other noise.
 
     Of a pass that is run again to save memory (``torch.utils.checkpoint``), only modules inside of the model are; so
-    their noise is the same.
+    their noise is the same. What surrounds the calls of a model has read the weights before hooks run, and counts
+    itself.
     """
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Count."""
-        if not module.training:
-            return
-        # tensors are the same for all owners of a shared weight until somebody moves the model
-        steps = {id(step): step for owner in module.modules() for step in _steps(owner)}
-        with torch.no_grad():
-            for step in steps.values():
-                step.add_(1)
+        if SURROUNDING not in module.__dict__:
+            count(module)
+
+
+def count(root: nn.Module) -> None:
+    """A forward pass of a model begins, which may have sampled masks."""
+    if not root.training:
+        return
+    # tensors are the same for all owners of a shared weight until somebody moves the model
+    steps = {id(step): step for owner in root.modules() for step in _steps(owner)}
+    with torch.no_grad():
+        for step in steps.values():
+            step.add_(1)
 
 
 def let_count(root: nn.Module) -> None:

@@ -47,7 +47,7 @@ def export_onnx(
     :param args: inputs to export with.
     :param kwargs: inputs by name.
     :param weight_format: of ``backend_params`` of the ONNX backend: ``auto``, ``dequantize_linear``, or
-        ``matmul_nbits``, with which onnxruntime multiplies by 4-bit weights.
+        ``matmul_nbits``, with which onnxruntime multiplies by 4-bit weights and activations rounded to 8 bits.
     :param options: of ``torch.onnx.export``, for instance ``dynamic_shapes`` and ``opset_version`` (default 21).
     :raises UnsupportedModelError: for models that are no modules, and for weights that are still trained.
     :raises UnsupportedBackendError: when nncf-onnx is not installed.
@@ -74,7 +74,9 @@ def export_onnx(
             program.optimize()
     edits = tuple(CompressConstant(name, each) for name, each in zip(found, tensors, strict=True) if name is not None)
     plan = Plan("onnx", (), (("export", edits),))
-    program.model = apply_plan(plan, program.model, {"weight_format": weight_format})
+    # operators that round activations are for those who ask for them
+    written = {"weight_format": weight_format, **({"accuracy_level": 0} if weight_format == "auto" else {})}
+    program.model = apply_plan(plan, program.model, written)
     return program
 
 

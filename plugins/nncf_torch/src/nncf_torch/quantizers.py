@@ -23,6 +23,7 @@ from nncf_core.errors import ParameterNotSupportedError, UnsupportedModelError
 from nncf_core.numerics.quantizer import Quantizer
 from nncf_core.transformations import TargetPoint
 from nncf_torch.compressed_modules import put_surrounding, read_once, surrounding_of
+from nncf_torch.masks import count
 from nncf_torch.rounded_weights import hold, tensors_of
 from nncf_torch.tensors import device_of
 
@@ -77,8 +78,11 @@ class Quantizing:
 
     @contextmanager
     def _acting(self, module: nn.Module, samples: int) -> Iterator[None]:
+        from nncf_torch.checkpointing import keep_quantizers
         from nncf_torch.quantizing_mode import QuantizingMode
 
+        keep_quantizers()
+        count(module)
         # the mode knows weights by the tensors that functions get
         with read_once(module), QuantizingMode(module, self.quantizers, samples).watching():
             yield

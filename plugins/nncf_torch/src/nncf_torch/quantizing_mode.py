@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from nncf_core.transformations import PointKind
+from nncf_torch.compressed_modules import read_once
 from nncf_torch.fake_quantize import fake_quantize
 from nncf_torch.quantizers import PointQuantizer
 from nncf_torch.rounded_weights import held, rounded, roundings_of
@@ -40,12 +43,33 @@ class QuantizingMode(Watch):
             side = self._inputs if point.kind is PointKind.INPUT else self._outputs
             side.setdefault(point.node, {}).setdefault(point.port, []).append(quantizer)
         # tensors are kept with their ids, so that these stay theirs
-        self._instead: dict[int, tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
-        for owner in root.modules():
-            for name in roundings_of(owner):
-                weight = getattr(owner, name)
-                if id(weight) not in self._instead:
-                    self._instead[id(weight)] = weight, _once(owner, name)
+        self._instead = _rounded_weights(root)
+
+    def copied(self) -> QuantizingMode:
+        """A mode for this thread that goes on from here and leaves this one as it is."""
+        mode = copy.copy(self)
+        mode._thread = threading.get_ident()
+        mode._stack, mode._counts, mode._instead = [*self._stack], {**self._counts}, {**self._instead}
+        return mode
+
+    @contextmanager
+    def rounding_anew(self) -> Iterator[None]:
+        """While this lasts, weights are others than those that were rounded before, also for autograd."""
+        before = self._instead
+        # masks are applied by functions that are none of the model's
+        with ExitStack() as stack:
+            with torch._C.DisableTorchFunction():
+                stack.enter_context(read_once(self._root))
+                self._instead = {**before, **_rounded_weights(self._root)}
+            try:
+                yield
+            finally:
+                self._instead = before
+
+    def meant(self, value: Any) -> Any:
+        """What functions get in place of an argument."""
+        is_other = isinstance(value, torch.Tensor) and id(value) in self._instead
+        return self._instead[id(value)][1]() if is_other else value
 
     def _enter(self, module: nn.Module, _: Any) -> None:
         if threading.get_ident() == self._thread:
@@ -89,9 +113,7 @@ class QuantizingMode(Watch):
             if not isinstance(value, torch.Tensor):
                 return value
             port += 1
-            if id(value) in self._instead:
-                value = self._instead[id(value)][1]()
-            return self._quantized(value, quantizers.get(port, ()))
+            return self._quantized(self.meant(value), quantizers.get(port, ()))
 
         def argument(value: Any) -> Any:
             if isinstance(value, (list, tuple)) and any(isinstance(item, torch.Tensor) for item in value):
@@ -119,6 +141,17 @@ class QuantizingMode(Watch):
             held_here = self._samples if several else 1
             tensor = fake_quantize(tensor, *parts, q.lo, q.hi, q.axis, q.float8, held_here)
         return tensor
+
+
+def _rounded_weights(root: nn.Module) -> dict[int, tuple[torch.Tensor, Callable[[], torch.Tensor]]]:
+    """Weights, and what gives them rounded, by identity."""
+    found: dict[int, tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
+    for owner in root.modules():
+        for name in roundings_of(owner):
+            weight = getattr(owner, name)
+            if id(weight) not in found:
+                found[id(weight)] = weight, _once(owner, name)
+    return found
 
 
 def _once(owner: nn.Module, name: str) -> Callable[[], torch.Tensor]:

@@ -66,7 +66,11 @@ class FilterPruningController(CompressionAlgorithmController):
                 "no filter can be pruned: ignored_scopes, target_scopes, prune_first_conv or prune_downsample_convs "
                 "leave all layers out"
             ]
-        return [] if self._params.target else ["nothing is to be pruned: give a pruning_target"]
+        if not self._params.target:
+            return ["nothing is to be pruned: give a pruning_target"]
+        if self._params.learned and not self._params.all_weights:
+            return ["learned_ranking compares filters of all layers although all_weights is false: set it to true"]
+        return []
 
     @property
     def scheduler(self) -> CompressionScheduler:

@@ -92,8 +92,12 @@ class KnowledgeDistillationController(CompressionAlgorithmController):
         super().__init__(trained.model)
         self._loss = DistillationLoss(trained.teacher(), params.type, params.scale, params.temperature)
         self._scheduler = CompressionScheduler()
+        idle = []
         if params.scale == 0:
-            self.warn(trained, ["scale is 0, and so is the term of the loss: raise it, or leave the section out"])
+            idle.append("scale is 0, and so is the term of the loss: raise it, or leave the section out")
+        if params.type == "mse" and params.temperature != 1:
+            idle.append("temperature has no effect on type mse: leave it out, or choose softmax")
+        self.warn(trained, idle)
 
     @property
     def loss(self) -> DistillationLoss:

@@ -38,4 +38,5 @@ class ImportanceLoss(CompressionLoss):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
+        super().load_state(state)
         self.factor = state["factor"]

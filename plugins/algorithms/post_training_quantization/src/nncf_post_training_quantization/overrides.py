@@ -12,7 +12,7 @@ from nncf_core.advanced import AdvancedQuantizationParameters, QuantizationParam
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.graph import Graph
 from nncf_core.range_estimator import RangeEstimatorParameters
-from nncf_core.scopes import IgnoredScope, ignored_names
+from nncf_core.scopes import UNCHECKED_LISTS, IgnoredScope, ignored_names
 
 GROUPS = ("activations", "weights")
 
@@ -158,7 +158,4 @@ def check(overrides: Iterable[Override], graph: Graph) -> None:
     for override in overrides:
         scope = IgnoredScope(names=override.names, patterns=override.patterns)
         if override.validate:
-            try:
-                ignored_names(graph, scope)
-            except ValidationError as error:
-                raise ValidationError(str(error).replace("The ignored scope", "An override of quantizers")) from None
+            ignored_names(graph, scope, "An override of quantizers", f'{UNCHECKED_LISTS} in "{override.group}"')

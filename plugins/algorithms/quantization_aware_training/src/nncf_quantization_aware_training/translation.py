@@ -45,7 +45,7 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
         "quantize_inputs": params.quantize_inputs,
         "advanced_parameters": advanced,
         **_mixed_precision(params),
-        "overrides": [*_left_out(params), *_manual(params), *_of_ranges(several), *_of_scopes(params)],
+        "overrides": [*_left_out(params), *_manual(params), *_of_ranges(params, several), *_of_scopes(params)],
     }
 
 
@@ -116,6 +116,11 @@ def _override(group: str, scopes: Iterable[str], validate: bool = True, **given:
     }
 
 
+def _validates(params: TrainingSettings, group: str) -> bool:
+    settings: GroupSettings = getattr(params, group)
+    return settings.validate_scopes
+
+
 def _left_out(params: TrainingSettings) -> Iterator[dict[str, Any]]:
     for name in GROUPS:
         group: GroupSettings = getattr(params, name)
@@ -132,7 +137,7 @@ def _manual(params: TrainingSettings) -> Iterator[dict[str, Any]]:
         return
     for bits, scope in precision.bitwidth_per_scope:
         for group in GROUPS:
-            yield _override(group, names_of(scope), num_bits=bits)
+            yield _override(group, names_of(scope), _validates(params, group), num_bits=bits)
 
 
 def _mixed_precision(params: TrainingSettings) -> dict[str, Any]:
@@ -171,12 +176,12 @@ def _traces(path: Path) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _of_ranges(several: Iterable[RangeInit]) -> Iterator[dict[str, Any]]:
+def _of_ranges(params: TrainingSettings, several: Iterable[RangeInit]) -> Iterator[dict[str, Any]]:
     for given in several:
         for group in GROUPS if given.target_quantizer_group is None else (given.target_quantizer_group,):
             found = estimator(given, group)
             if found is not None:
-                yield _override(group, given.target_scopes, range_estimator_params=found)
+                yield _override(group, given.target_scopes, _validates(params, group), range_estimator_params=found)
 
 
 def _of_scopes(params: TrainingSettings) -> Iterator[dict[str, Any]]:
@@ -194,4 +199,4 @@ def _of_scopes(params: TrainingSettings) -> Iterator[dict[str, Any]]:
             quantizer = _quantizer(settings)
             if "bits" not in given:
                 quantizer.pop("num_bits")
-            yield _override(group, [scope], range_estimator_params=found, **quantizer)
+            yield _override(group, [scope], _validates(params, group), range_estimator_params=found, **quantizer)
