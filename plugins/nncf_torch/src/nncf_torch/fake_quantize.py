@@ -108,9 +108,12 @@ class _StraightThrough(torch.autograd.Function):
         to_x, to_scale, to_zero_point, *_ = ctx.needs_input_grad
         of_scale = of_zero_point = None
         if to_scale:
-            # equation 3 of LSQ: the error of rounding, or the number at the end of the range
-            error = ratio.round().clamp(low, high) - torch.where(inside, ratio, 0)
-            of_scale = (error * gradient).sum_to_size(scale.shape).reshape(shape) * factor
+            # equation 3 of LSQ: the error of rounding, or the number at the end of the range. The error is a small
+            # difference of large numbers, and of a sum of errors most cancels: both in doubles, where there are any
+            wide = x.dtype if x.device.type == "mps" else torch.float64
+            exact = torch.where(inside, x, 0).to(wide) / scale.to(wide)
+            error = (ratio.round().clamp(low, high) - exact).mul_(gradient)
+            of_scale = (error.sum_to_size(scale.shape) * factor).reshape(shape).to(scale.dtype)
         if to_zero_point:
             beyond = torch.where((ratio < low) | (ratio > high), gradient, 0).sum_to_size(scale.shape)
             of_zero_point = (-beyond * scale).reshape(shape) * factor
