@@ -112,6 +112,47 @@ def test_a_share_of_operations_goes() -> None:
     assert f"{counted(stripped)}" in text
 
 
+class Wide(nn.Module):
+    """Three convolutions, half of the second one's filters near zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 12, 3, padding=1), nn.Conv2d(12, 20, 3, padding=1)
+        self.d, self.c = nn.Conv2d(20, 20, 3, padding=1), nn.Linear(20, 5)
+        with torch.no_grad():
+            self.b.weight[:10] *= 0.01
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in (self.a, self.b, self.d):
+            x = functional.relu(layer(x))
+        return self.c(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("all_weights", [False, True])
+def test_a_share_of_operations_goes_evenly_unless_all_filters_are_compared(all_weights: bool) -> None:
+    torch.manual_seed(1)
+    dense = Wide()
+    controller, _ = create_compressed_model(
+        dense, config(pruning_flops_target=0.4, prune_first_conv=True, all_weights=all_weights)
+    )
+    controller.compression_rate = 0.4
+    stripped = controller.strip()
+    left = [layer.out_channels for layer in (stripped.a, stripped.b, stripped.d)]
+
+    def share_with(gone: float) -> float:
+        """The share of operations that go with a share of each layer's filters."""
+        a, b, d = (n - np.ceil(gone * n - 1e-9) for n in (12, 20, 20))
+        return float(1 - 2 * (64 * 9 * (a + a * b + b * d) + d * 5) / counted(dense))
+
+    if all_weights:
+        assert left[1] < 12
+        assert left[2] == 20
+    else:
+        share = min(count / n for n in (12, 20) for count in range(n) if share_with(count / n) >= 0.4)
+        assert left == [n - np.ceil(share * n - 1e-9) for n in (12, 20, 20)]
+    assert 1 - counted(stripped) / counted(dense) >= 0.4
+
+
 def test_operations_that_cannot_go_are_refused_by_name() -> None:
     controller, _ = create_compressed_model(trained(Plain), config(pruning_flops_target=0.5))
     with pytest.raises(ValidationError, match=r"pruning_flops_target is 0\.99\d*, but at most"):

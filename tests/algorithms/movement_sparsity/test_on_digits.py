@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import nncf
 import nncf.torch
@@ -86,10 +87,84 @@ def test_groups_of_a_transformer() -> None:
     wanted = []
     for index in range(2):
         at = f"layers.{index}."
-        wanted.append(Group((f"{at}query.weight", f"{at}key.weight", f"{at}value.weight"), f"{at}out.weight", 16, 2))
+        layers = tuple(f"{at}{name}.weight" for name in ("query", "key", "value"))
+        wanted.append(Group(layers, f"{at}out.weight", 16, 2, of_heads=True))
         wanted.append(Group((f"{at}up.weight",), f"{at}down.weight", 1, HIDDEN))
     assert groups_in(graph, masked) == wanted
     assert groups_in(graph, [name for name in masked if "up" not in name and "key" not in name]) == []
+
+
+class Attention(torch.nn.Module):
+    """A block of four heads, with attention in one of the ways in which it is written."""
+
+    def __init__(self, attention: Any, width: int = 16) -> None:
+        super().__init__()
+        self.attention = attention
+        self.query, self.key, self.value, self.out = (torch.nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = torch.nn.Linear(width, 32), torch.nn.Linear(32, width)
+        self.register_buffer("mask", torch.full((6, 6), -1e4).triu(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, t, width = x.shape
+        q, k, v = (f(x).view(b, t, 4, 4).transpose(1, 2) for f in (self.query, self.key, self.value))
+        # a mask that depends on the input, too
+        hidden = (x[:, None, :1, :1] * 0 - self.mask.T[None, None]).abs() * -1
+        x = x + self.out(self.attention(q, k, v, self.mask, hidden).transpose(1, 2).reshape(b, t, width))
+        return x + self.down(functional.gelu(self.up(x)))
+
+
+ATTENTION = {
+    "operator": lambda q, k, v, *_: functional.scaled_dot_product_attention(q, k, v),
+    "scaled scores": lambda q, k, v, *_: torch.softmax(q @ k.transpose(-1, -2) / 2, -1) @ v,
+    "scaled queries": lambda q, k, v, *_: torch.softmax((q / 2) @ k.transpose(-1, -2), -1) @ v,
+    "torch.matmul": lambda q, k, v, *_: torch.matmul(torch.softmax(torch.matmul(q, k.transpose(-1, -2)) * 0.5, -1), v),
+    "mask": lambda q, k, v, mask, _: functional.softmax(q @ k.transpose(-1, -2) / 2 + mask, dim=-1) @ v,
+    "mask of the input": lambda q, k, v, mask, hidden: (
+        functional.dropout(torch.softmax(hidden + (q @ k.transpose(-1, -2)) / 2 + mask, -1), 0.1, training=False) @ v
+    ),
+}
+
+
+def section_of(**params: Any) -> dict[str, Any]:
+    warm_up = {"warmup_start_epoch": 0, "warmup_end_epoch": 1, "importance_regularization_factor": 0.01}
+    params = {**warm_up, "steps_per_epoch": 1, **params}
+    return {
+        "input_info": {"sample_size": [2, 6, 16]},
+        "compression": {"algorithm": "movement_sparsity", "params": params},
+    }
+
+
+@pytest.mark.parametrize("how", ATTENTION)
+def test_heads_of_attention_go_as_a_whole_however_it_is_written(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    controller, model = nncf.torch.create_compressed_model(Attention(ATTENTION[how]), section_of())
+    assert "removes no heads" not in caplog.text
+    scores = {name.split(".")[0]: p for name, p in model.named_parameters() if name.endswith("scores")}
+    with torch.no_grad():
+        for p in scores.values():
+            p.fill_(1.0)
+        for name in ("query", "key", "value"):
+            scores[name][4:8] = -1
+        scores["out"][:, 4:8] = -1
+        # neither head 0 nor head 2 is empty
+        scores["query"][0:4] = -1
+        scores["query"][9, 3] = -1
+    model.train()
+    for _ in range(3):
+        controller.scheduler.epoch_step()
+        controller.scheduler.step()
+    for name in ("query", "key", "value"):
+        assert (getattr(model, name).weight == 0).nonzero()[:, 0].unique().tolist() == [4, 5, 6, 7]
+        assert (getattr(model, name).weight[4:8] == 0).all()
+    assert (model.out.weight == 0).nonzero()[:, 1].unique().tolist() == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("structured", [True, False])
+def test_attention_that_is_not_recognised_is_told_of_once(structured: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(torch.cumsum(q @ k.transpose(-1, -2), -1), -1) @ v
+
+    nncf.torch.create_compressed_model(Attention(attention), section_of(enable_structured_masking=structured))
+    assert caplog.text.count("enable_structured_masking removes no heads") == int(structured)
 
 
 def test_the_loss_is_that_of_the_formula() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nncf_core.numerics.quantizer import Quantizer, asymmetric, floating, symmetric
-from nncf_torch.fake_quantize import fake_quantize
+from nncf_torch.fake_quantize import fake_quantize, rounded_to
 from nncf_torch.rounded_weights import Rounding, codes_of, tensors_of
 from tests.backends.torch.models import normal
 
@@ -64,30 +64,67 @@ def test_gradients_are_those_of_lsq(make, axis):
     scale, zero_point = tensors_of(quantizer, CPU)
     x.requires_grad_()
     (fake_quantize(x, scale, zero_point, quantizer.lo, quantizer.hi, axis) * out).sum().backward()
-    # equations 2 and 3 of LSQ, and equation 3 of LSQ+, element by element
-    ratio = (x / scale).detach()
-    codes = torch.round(ratio) + zero_point.detach()
-    below, above = codes < quantizer.lo, codes > quantizer.hi
-    clipped = below | above
-    end = torch.where(below, quantizer.lo, quantizer.hi) - zero_point.detach()
+    # equations 2 and 3 of LSQ, and equation 3 of LSQ+, element by element in numpy's float64
+    data, factors = x.detach().double().numpy(), out.double().numpy()
+    s, z = (np.broadcast_to(t.detach().double().numpy(), (6, 3)) for t in (scale, zero_point))
     factor = 1 / np.sqrt((6 if axis == 1 else 18) * quantizer.hi)
-    by_scale = torch.where(clipped, end, torch.round(ratio) - ratio) * out * factor
-    assert clipped.any()
-    assert torch.equal(x.grad, torch.where(clipped, 0, out))
-    torch.testing.assert_close(scale.grad, by_scale.sum(0) if axis == 1 else by_scale.sum().reshape(1))
+    by_input, by_scale, by_zero_point = np.zeros((6, 3)), np.zeros((6, 3)), np.zeros((6, 3))
+    for index, value in np.ndenumerate(data):
+        ratio, low, high = value / s[index], quantizer.lo - z[index], quantizer.hi - z[index]
+        if low < ratio < high:
+            by_input[index], by_scale[index] = 1, np.rint(ratio) - ratio
+        else:
+            by_scale[index], by_zero_point[index] = (low if ratio <= low else high), -s[index]
+    assert 0 < by_input.mean() < 1
+    summed = {"axis": 0} if axis == 1 else {"keepdims": False}
+    np.testing.assert_array_equal(x.grad.numpy(), by_input * out.numpy())
+    np.testing.assert_allclose(
+        scale.grad.numpy(), np.reshape((by_scale * factors).sum(**summed), -1) * factor, rtol=1e-4, atol=1e-4
+    )
     if isinstance(zero_point, torch.nn.Parameter):
-        by_zero_point = torch.where(clipped, -scale.detach(), 0) * out * factor
-        torch.testing.assert_close(
-            zero_point.grad, by_zero_point.sum(0) if axis == 1 else by_zero_point.sum().reshape(1)
+        np.testing.assert_allclose(
+            zero_point.grad.numpy(), np.reshape((by_zero_point * factors).sum(**summed), -1) * factor, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize(("zero_point", "lo", "hi"), [(0, -8, 7), (8, 0, 15)])
+def test_what_is_clipped_shows_before_rounding(zero_point, lo, hi, axis):
+    """Equation 3 of LSQ: 7.4 is beyond the largest number of a range that ends at 7, though it is rounded to it."""
+    weight = torch.tensor([[7.4, -7.4, 3.7, 1.48]], requires_grad=True)
+    scale, point = torch.ones(1, requires_grad=True), torch.full((1,), float(zero_point), requires_grad=True)
+    made = fake_quantize(weight, scale, point, lo, hi, axis)
+    assert made.tolist() == [[7, -7, 4, 1]]
+    made.sum().backward()
+    assert weight.grad.tolist() == [[0, 1, 1, 1]]
+    factor = 1 / np.sqrt(4 * hi)
+    assert scale.grad.item() == pytest.approx((7 + 0.4 + 0.3 - 0.48) * factor, abs=1e-5)
+    assert point.grad.item() == pytest.approx(-factor)
+
+
+def test_zeros_at_the_end_of_a_range_leave_zero_points_where_they_are():
+    x, scale, zero_point = torch.zeros(5), torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    fake_quantize(x, scale, zero_point, 0, 255).sum().backward()
+    assert (scale.grad.item(), zero_point.grad.item()) == (0, 0)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize(("lo", "hi"), [(-128, 127), (0, 255), (-8, 7)])
+def test_values_are_those_of_the_operator_bit_for_bit_with_gradients(lo, hi, axis):
+    x = torch.cat([normal(4, 8) * 5, (normal(4, 8, seed=1) * 100).round() * 0.05], 1)  # ties are among them
+    scale = torch.full((1 if axis is None else x.shape[axis],), 0.1)
+    zero_point = torch.full_like(scale, 3.3)
+    plain = rounded_to(x, scale, zero_point.round().to(torch.int32), lo, hi, axis)
+    for trained in (scale, scale.clone().requires_grad_()):
+        assert torch.equal(fake_quantize(x.clone().requires_grad_(), trained, zero_point, lo, hi, axis), plain)
 
 
 def test_gradients_reach_the_input_where_ranges_are_not_trained():
     x, quantizer = normal(4, 5).requires_grad_(), symmetric(np.float32(-1), np.float32(1))
     scale, zero_point = tensors_of(quantizer, CPU)
     fake_quantize(x, scale.detach(), zero_point, -128, 127).sum().backward()
-    inside = (x * 127).round().abs() <= 127
-    assert torch.equal(x.grad[inside], torch.ones_like(x.grad[inside]))
+    assert torch.equal(x.grad, (x.abs() < 1).float())
+    assert 0 < x.grad.mean() < 1
 
 
 def test_scales_lose_their_sign_and_are_never_zero():

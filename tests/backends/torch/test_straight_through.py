@@ -72,8 +72,9 @@ class Surrogate:
             zero_point = self._rounded("zero_point", -p["low"] / scale, lambda z: np.clip(np.rint(z), 0, hi))
         total = p["weight"] + (p["b"] @ p["a"] if "b" in p else 0)
         ratio = total.reshape(6, 2, GROUP) / scale + zero_point
-        self.frozen.setdefault("inside", (np.rint(ratio) >= lo) & (np.rint(ratio) <= hi))
-        self.frozen.setdefault("ends", np.where(np.rint(ratio) < lo, lo, hi))
+        # clipped, then rounded: 7.4 with codes up to 7 is clipped
+        self.frozen.setdefault("inside", (ratio > lo) & (ratio < hi))
+        self.frozen.setdefault("ends", np.where(ratio <= lo, lo, hi))
         codes = np.where(self.frozen["inside"], self._rounded("codes", ratio, np.rint), self.frozen["ends"])
         return ((codes - zero_point) * scale).reshape(6, 8)
 
@@ -101,6 +102,16 @@ def test_gradients_are_finite_differences_of_the_surrogate(kind, adapted, half):
                 sides.append((surrogate.value(moved) * upstream.double().numpy()).sum())
             wanted[index] = (sides[0] - sides[1]) / 2e-6
         np.testing.assert_allclose(tensor.grad.numpy(), wanted, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_what_is_clipped_shows_before_rounding():
+    weight = torch.tensor([[7.4, -7.4, 3.7, 1.48]], requires_grad=True)
+    scale = torch.ones(1, 1, 1, requires_grad=True)
+    made = Rounded(weight, scale, None, None, None, -8, 7, (1, 1, 4)).value()
+    assert made.tolist() == [[7, -7, 4, 1]]
+    made.sum().backward()
+    assert weight.grad.tolist() == [[0, 1, 1, 1]]
+    assert scale.grad.item() == pytest.approx(7 + 0.4 + 0.3 - 0.48, abs=1e-5)
 
 
 @given(

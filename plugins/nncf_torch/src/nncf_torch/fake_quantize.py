@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
@@ -28,9 +29,11 @@ def fake_quantize(
 ) -> torch.Tensor:
     """What a tensor becomes, ``(clip(round(x / scale + zero_point), lo, hi) - zero_point) · scale``, in its own type.
 
-    Gradients go straight through to ``x`` where nothing is clipped. Where ``scale`` is trained, it and ``zero_point``
-    get theirs as in LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153, equations 2 and 3 with the factor of
-    section 2.2) and LSQ+ (Bhalgat et al. 2020, https://arxiv.org/abs/2004.09576). 8-bit floats have no zero point.
+    Gradients go straight through to ``x`` where nothing is clipped, which shows before rounding: at the ends of the
+    range and beyond, ``x`` gets none. Where ``scale`` is trained, it and ``zero_point`` get theirs as in LSQ (Esser et
+    al. 2020, https://arxiv.org/abs/1902.08153, equations 2 and 3 with the factor of section 2.2) and LSQ+ (Bhalgat et
+    al. 2020, https://arxiv.org/abs/2004.09576). What lies at an end itself, as zeros behind a ReLU, leaves zero points
+    where they are: moved inward, they do not change it. 8-bit floats have no zero point.
     That factor counts the weights, or the *features* of one sample, that share a scale: with elements of a whole batch
     steps would depend on how many samples it holds, and on how many processes share them.
 
@@ -54,8 +57,10 @@ def fake_quantize(
     exported = torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
     if float8 is not None:
         rounded = _floating(wide, scale.abs().clamp_min(float(EPS)), lo, hi, axis, float8, exported, samples)
-    elif torch.is_grad_enabled() and scale.requires_grad and not exported:
-        rounded = _trained(wide, scale.abs().clamp_min(float(EPS)), zero_point, lo, hi, axis, samples)
+    elif torch.is_grad_enabled() and (scale.requires_grad or wide.requires_grad) and not exported:
+        positive = scale.abs().clamp_min(float(EPS))
+        factor = _factor(wide, scale, samples, hi) if scale.requires_grad else 1.0
+        rounded = _StraightThrough.apply(wide, positive, zero_point, lo, hi, axis, factor)  # type: ignore[no-untyped-call]
     else:
         scale = scale.detach().abs().clamp_min(float(EPS))
         zero_point = zero_point.detach().round().clamp(lo, hi)
@@ -78,16 +83,42 @@ def rounded_to(
     return torch.fake_quantize_per_channel_affine(x, scale, zero_point, axis, lo, hi)
 
 
-def _trained(
-    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None, samples: int
-) -> torch.Tensor:
-    factor = _factor(x, scale, samples, hi)
-    result: torch.Tensor
-    if axis is None:
-        result = torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero_point, lo, hi, factor)
-    else:
-        result = torch._fake_quantize_learnable_per_channel_affine(x, scale, zero_point, axis, lo, hi, factor)
-    return result
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, lo: int, hi: int, axis: int | None, _: float
+    ) -> torch.Tensor:
+        return rounded_to(x, scale, zero_point.round().clamp(lo, hi).to(torch.int32), lo, hi, axis)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.fixed = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, scale, zero_point = ctx.saved_tensors
+        lo, hi, axis, factor = ctx.fixed
+        shape = scale.shape
+        scale, zero_point = along(scale, x.dim(), axis), along(zero_point.round().clamp(lo, hi), x.dim(), axis)
+        low, high = lo - zero_point, hi - zero_point
+        # multiplied by the reciprocal, as the forward pass does
+        ratio = x * scale.reciprocal()
+        inside = (ratio > low) & (ratio < high)
+        to_x, to_scale, to_zero_point, *_ = ctx.needs_input_grad
+        of_scale = of_zero_point = None
+        if to_scale:
+            # equation 3 of LSQ: the error of rounding, or the number at the end of the range. The error is a small
+            # difference of large numbers, and of a sum of errors most cancels: both in doubles, where there are any
+            wide = x.dtype if x.device.type == "mps" else torch.float64
+            exact = torch.where(inside, x, 0).to(wide) / scale.to(wide)
+            error = (ratio.round().clamp(low, high) - exact).mul_(gradient)
+            of_scale = (error.sum_to_size(scale.shape) * factor).reshape(shape).to(scale.dtype)
+        if to_zero_point:
+            beyond = torch.where((ratio < low) | (ratio > high), gradient, 0).sum_to_size(scale.shape)
+            of_zero_point = (-beyond * scale).reshape(shape) * factor
+        of_x = torch.where(inside, gradient, 0) if to_x else None
+        return of_x, of_scale, of_zero_point, None, None, None, None
 
 
 def _factor(x: torch.Tensor, scale: torch.Tensor, samples: int, hi: int) -> float:

@@ -12,9 +12,10 @@ hardly move. Multiplying by a power of two is exact, so that the first codes are
 
 Scales are rounded to float16 where that is how they will be stored, and zero points to integers. So training sees what
 will be stored, bit for bit. Gradients go straight through all three roundings (Bengio et al. 2013,
-https://arxiv.org/abs/1308.3432) where nothing is clipped, and reach ``s`` and ``z`` as in LSQ (Esser et al. 2020,
-https://arxiv.org/abs/1902.08153, equations 2 and 3) and LSQ+ (https://arxiv.org/abs/2004.09576), without the factor by
-which LSQ makes gradients smaller: optimizers that divide by their size undo it.
+https://arxiv.org/abs/1308.3432) where nothing is clipped, which shows before rounding: ``lo < (W + B·A) / s + z < hi``.
+They reach ``s`` and ``z`` as in LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153, equations 2 and 3) and LSQ+
+(https://arxiv.org/abs/2004.09576), without the factor by which LSQ makes gradients smaller: optimizers that divide by
+their size undo it.
 """
 
 from __future__ import annotations
@@ -147,20 +148,20 @@ class Rounded(NamedTuple):
             scale, upstream, ratio = self.scale[part], gradient[part].to(torch.float32), total[part]
             ratio.div_(scale)
             zero_point = None if self.zero_point is None else self.zero_point[part]
-            codes = (ratio if zero_point is None else ratio + zero_point).round()
-            ends = codes.clamp(self.lo, self.hi)
-            # 1 where something is clipped, else 0: arithmetic is ten times as fast as masks
-            outside = codes.sub_(ends).abs_().clamp_(max=1)
+            exact = ratio if zero_point is None else ratio + zero_point
+            # 1 where nothing is clipped, else 0: arithmetic is ten times as fast as masks
+            inside = torch.gt(exact, self.lo, out=torch.empty_like(exact))
+            inside.mul_(torch.lt(exact, self.hi, out=torch.empty_like(exact)))
             # equation 3 of LSQ: the error of rounding, or the code at the end of the range
-            error = ends if zero_point is None else ends.sub_(zero_point)
-            error.sub_(ratio.sub_(ratio * outside)).mul_(upstream)
+            codes = exact.round().clamp_(self.lo, self.hi)
+            error = codes if zero_point is None else codes.sub_(zero_point)
+            error.sub_(ratio.mul_(inside)).mul_(upstream)
             to_scale.append(error.sum_to_size(scale.shape))
-            lost = outside.mul_(upstream)
             # the gradient of the sum takes its place
-            torch.sub(upstream, lost, out=ratio)
+            torch.mul(upstream, inside, out=ratio)
             if to_zero_point:
                 # z · s is taken from all values, and put back by the code where that follows
-                to_zero.append(lost.sum_to_size(scale.shape).mul_(scale).neg_())
+                to_zero.append((upstream - ratio).sum_to_size(scale.shape).mul_(scale).neg_())
         return total.reshape(self.weight.shape), torch.cat(to_scale), torch.cat(to_zero) if to_zero else None
 
     def _total(self) -> torch.Tensor:

@@ -58,7 +58,7 @@ def chosen(
     layers = importances(coupling, params, read)
     channels = of_channels(coupling, layers, coefficients)
     if params.by_operations:
-        return ranking.by_operations(channels, level)
+        return ranking.by_operations(channels, level, compared=params.compared)
     return ranking.of_all(channels, level) if params.compared else ranking.by_cluster(channels, level)
 
 

@@ -97,7 +97,7 @@ class PruningSettings:
     @property
     def compared(self) -> bool:
         """Whether filters of different layers are compared."""
-        return self.all_weights or self.by_operations or self.learned
+        return self.all_weights or self.learned
 
 
 @frozen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -51,36 +51,46 @@ class Ranking:
         order = self._possible(self._sorted(channels, importance))
         return self._removal(order[: math.ceil(level * len(channels) - 1e-9)])
 
-    def by_operations(self, importance: np.ndarray, level: float) -> Removal:
+    def by_operations(self, importance: np.ndarray, level: float, *, compared: bool) -> Removal:
         """The fewest least important ones with which operations are less by the share ``level``.
 
+        :param compared: whether channels of all clusters are compared; otherwise each cluster loses the same share,
+            the smallest that is enough.
         :raises ValidationError: when removing all that can go is not enough.
         """
-        channels = [channel for cluster in self._coupling.clusters for channel in cluster.channels]
-        order = self._possible(self._sorted(channels, importance))
-        largest = self.largest_operations(order)
+        clusters = self._coupling.clusters
+        if compared:
+            order = self._possible(self._sorted((c for cluster in clusters for c in cluster.channels), importance))
+            return self._smallest(lambda count: self._removal(order[:count]), len(order), level)
+        sizes = {len(cluster.channels) for cluster in clusters}
+        shares = sorted({0.0, *(count / size for size in sizes for count in range(size))})
+        return self._smallest(lambda index: self.by_cluster(importance, shares[index]), len(shares) - 1, level)
+
+    def _smallest(self, removal: Callable[[int], Removal], most: int, level: float) -> Removal:
+        """The first of some removals, each of more than the one before, with which so many operations go.
+
+        :param most: the number of the last one.
+        """
+        before = self._costs.operations(self._removal([]))
+        largest = 1 - self._costs.operations(removal(most)) / before if before else 0.0
         if level > largest + 1e-9:
             raise ValidationError(
                 f"pruning_flops_target is {level:g}, but at most {largest:.3f} of the model's operations can go: "
                 "ask for less, or exclude fewer layers."
             )
-        goal = (1 - level) * self._costs.operations(self._removal([])) * (1 + 1e-12)
-        low, high = 0, len(order)
+        goal = (1 - level) * before * (1 + 1e-12)
+        low, high = 0, most
         while low < high:  # each one more leaves fewer operations
             middle = (low + high) // 2
-            if self._costs.operations(self._removal(order[:middle])) <= goal:
+            if self._costs.operations(removal(middle)) <= goal:
                 high = middle
             else:
                 low = middle + 1
-        return self._removal(order[:low])
+        return removal(low)
 
-    def largest_operations(self, order: Iterable[int] | None = None) -> float:
-        """The largest share of operations that can go.
-
-        :param order: in which channels go, as far as they can; by default that of their numbers.
-        """
-        if order is None:
-            order = self._possible(c for cluster in self._coupling.clusters for c in cluster.channels)
+    def largest_operations(self) -> float:
+        """The largest share of operations that can go, when channels go in the order of their numbers."""
+        order = self._possible(c for cluster in self._coupling.clusters for c in cluster.channels)
         all_of_them = self._costs.operations(self._removal([]))
         left = self._costs.operations(self._removal(order))
         return 1 - left / all_of_them if all_of_them else 0.0

@@ -14,7 +14,7 @@ from nncf_core.training.control import CompressionStage
 from nncf_core.training.sparsity import TrainedMaskController
 from nncf_core.training.statistics import MovementSparsityStatistics, NNCFStatistics
 from nncf_core.transformations import MaskKind
-from nncf_movement_sparsity.groups import Group, groups_in
+from nncf_movement_sparsity.groups import Group, groups_in, has_attention
 from nncf_movement_sparsity.loss import ImportanceLoss
 from nncf_movement_sparsity.parameters import MovementSettings
 from nncf_movement_sparsity.scheduler import MovementScheduler
@@ -39,7 +39,19 @@ class MovementSparsityController(TrainedMaskController):
         self._scheduler = MovementScheduler(self, params.params)
         for mask in self._masks.values() if trained.is_new else ():
             mask.threshold(_NONE)
-        self.warn(trained)
+        self.warn(trained, self._idle())
+
+    def _idle(self) -> list[str]:
+        """What is allowed, and leads nowhere."""
+        if not self._params.enable_structured_masking or not has_attention(self._graph):
+            return []
+        if any(group.of_heads for group in groups_in(self._graph, self._masks)):
+            return []
+        return [
+            "enable_structured_masking removes no heads, since no attention is recognised whose queries, keys, values "
+            "and output are four layers with masks: write it as scaled_dot_product_attention, or as a product, a "
+            "softmax and a product, leave none of the four out, or set enable_structured_masking to false"
+        ]
 
     @property
     def loss(self) -> ImportanceLoss:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from attrs import frozen
 
+from nncf_core.attention import AttentionBlock, attention_blocks
 from nncf_core.graph import Graph, Node, OpKind, Port, Trait
 
 _PASSED = frozenset(
@@ -26,12 +27,14 @@ class Group:
     :param consumer: whose input channels are.
     :param unit: channels of a unit: of a head, or 1.
     :param units: number of units.
+    :param of_heads: whether units are heads of attention.
     """
 
     producers: tuple[str, ...]
     consumer: str
     unit: int
     units: int
+    of_heads: bool = False
 
 
 def groups_in(graph: Graph, masked: Collection[str]) -> list[Group]:
@@ -39,15 +42,27 @@ def groups_in(graph: Graph, masked: Collection[str]) -> list[Group]:
 
     :param masked: names of the matrices that have masks; all of a group must.
     """
-    return [group for node in graph.of_kind([OpKind.MATMUL]) for group in _behind(graph, node, masked)]
+    blocks = attention_blocks(graph)
+    return [group for node in graph.of_kind([OpKind.MATMUL]) for group in _behind(graph, node, masked, blocks)]
 
 
-def _behind(graph: Graph, consumer: Node, masked: Collection[str]) -> Iterator[Group]:
+def has_attention(graph: Graph) -> bool:
+    """Whether anything looks like attention: a softmax is of use to more than who takes the model's outputs."""
+    return bool(graph.of_kind([OpKind.ATTENTION])) or any(
+        user.kind is not OpKind.OUTPUT
+        for softmax in graph.of_kind([OpKind.SOFTMAX])
+        for user in graph.successors(softmax)
+    )
+
+
+def _behind(
+    graph: Graph, consumer: Node, masked: Collection[str], blocks: Collection[AttentionBlock]
+) -> Iterator[Group]:
     """The group whose input channels a layer has."""
     weight = _weight(graph, consumer)
     if weight is None or weight not in masked:
         return
-    region = _region(graph, consumer)
+    region = _region(graph, consumer, frozenset(mask for block in blocks for mask in block.masks))
     if region is None:
         return
     inside, producers = region
@@ -64,9 +79,9 @@ def _behind(graph: Graph, consumer: Node, masked: Collection[str]) -> Iterator[G
         if all(_is_channelwise(node) for node in inside if node not in producers):
             yield Group(found, weight, 1, channels)
         return
-    size = _head_size(inside)
+    size = _head_size(inside, blocks)
     if len(found) == 3 and size is not None and channels % size == 0:
-        yield Group(found, weight, size, channels // size)
+        yield Group(found, weight, size, channels // size, of_heads=True)
 
 
 def _weight(graph: Graph, node: Node) -> str | None:
@@ -80,8 +95,11 @@ def _weight(graph: Graph, node: Node) -> str | None:
     return name if plain and len(graph.users(name)) == 1 and len(graph.constants[name].shape) == 2 else None
 
 
-def _region(graph: Graph, consumer: Node) -> tuple[list[Node], list[Node]] | None:
-    """What lies before a layer back to the layers before: those inside, they among them; ``None`` at other sources."""
+def _region(graph: Graph, consumer: Node, masks: Collection[str]) -> tuple[list[Node], list[Node]] | None:
+    """What lies before a layer back to the layers before: those inside, they among them; ``None`` at other sources.
+
+    :param masks: tensors that hide positions from attention, and are not followed.
+    """
     inside, producers, seen = list[Node](), list[Node](), set[str]()
     waiting = [port for port in consumer.inputs if port.constant is None]
     while waiting:
@@ -98,12 +116,16 @@ def _region(graph: Graph, consumer: Node) -> tuple[list[Node], list[Node]] | Non
         elif node.kind in (OpKind.LAYER_NORM, OpKind.NORMALIZATION, OpKind.BATCH_NORM, OpKind.OTHER):
             return None
         else:
-            waiting += [other for other in node.inputs if other.constant is None and not _is_mask(graph, node, other)]
+            waiting += [
+                other
+                for other in node.inputs
+                if other.constant is None and other.tensor not in masks and not _is_mask(node, other)
+            ]
     order = {node.name: index for index, node in enumerate(graph)}
     return inside, sorted(producers, key=lambda node: order[node.name])
 
 
-def _is_mask(graph: Graph, node: Node, port: Port) -> bool:
+def _is_mask(node: Node, port: Port) -> bool:
     """Whether an operand is one that hides positions from attention."""
     return node.kind is OpKind.ATTENTION and port in node.inputs[3:]
 
@@ -124,24 +146,10 @@ def _is_channelwise(node: Node) -> bool:
     return node.kind in _PASSED
 
 
-def _head_size(inside: list[Node]) -> int | None:
-    """Channels of a head: the last dimension of what attention, or the product behind softmax, takes."""
-    sizes = set()
-    for node in inside:
-        is_product = node.kind is OpKind.MATMUL and not node.weights
-        if node.kind is OpKind.ATTENTION or is_product:
-            for port in (*node.inputs[:1], *node.outputs):
-                if port.shape is not None and len(port.shape) in (3, 4) and port.shape[-1] is not None:
-                    sizes.add((node.kind, int(port.shape[-1])))
-    of_attention = {size for kind, size in sizes if kind is OpKind.ATTENTION}
-    if len(of_attention) == 1:
-        return of_attention.pop()
-    # scores of attention are positions by positions: only the size that both products have is that of a head
-    products = [node for node in inside if node.kind is OpKind.MATMUL and not node.weights]
-    if len(products) != 2:
-        return None
-    firsts = {node.inputs[0].shape[-1] for node in products if node.inputs[0].shape}
-    outputs = {node.outputs[0].shape[-1] for node in products if node.outputs[0].shape}
-    common = firsts & outputs
-    sizes_of_head = {size for size in common if size is not None}
-    return sizes_of_head.pop() if len(sizes_of_head) == 1 else None
+def _head_size(inside: list[Node], blocks: Collection[AttentionBlock]) -> int | None:
+    """Channels of a head: the last dimension of queries, and of what attention gives."""
+    names = {node.name for node in inside}
+    ends = [(node, node) for node in inside if node.kind is OpKind.ATTENTION]
+    ends += [(block.scores, block.values) for block in blocks if block.values.name in names]
+    sizes = {shape[-1] for first, last in ends for shape in (first.inputs[0].shape, last.outputs[0].shape) if shape}
+    return sizes.pop() if len(sizes) == 1 else None

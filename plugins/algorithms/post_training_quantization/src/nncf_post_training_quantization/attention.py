@@ -6,9 +6,8 @@ together is lost.
 
 from __future__ import annotations
 
-from nncf_core.graph import Graph, Node, OpKind, Trait
-
-_PASSED = frozenset({OpKind.CAST, OpKind.CONCAT, OpKind.SPLIT, OpKind.SHAPE_ONLY})
+from nncf_core.attention import probabilities_of
+from nncf_core.graph import Graph, OpKind
 
 SUMS = frozenset(
     {
@@ -22,11 +21,7 @@ values in channels of their own."""
 
 def probability_products(graph: Graph) -> frozenset[str]:
     """Names of the products of a softmax and something that is no constant."""
-    return frozenset(
-        node.name
-        for node in graph.of_kind((OpKind.MATMUL,))
-        if is_of_activations(node) and any(_is_softmax(graph, port.tensor) for port in node.inputs)
-    )
+    return frozenset(node.name for node in graph.of_kind((OpKind.MATMUL,)) if probabilities_of(graph, node) is not None)
 
 
 def residual_sums(graph: Graph) -> frozenset[str]:
@@ -38,19 +33,3 @@ def residual_sums(graph: Graph) -> frozenset[str]:
         for node in graph.of_kind((OpKind.ADD,))
         if any(user.kind in norms for user in graph.consumers(node.outputs[0].tensor))
     )
-
-
-def is_of_activations(node: Node) -> bool:
-    """Whether an operator multiplies two activations."""
-    if node.kind is OpKind.ATTENTION:
-        return True
-    return node.kind is OpKind.MATMUL and not any(port.constant is not None for port in node.inputs[:2])
-
-
-def _is_softmax(graph: Graph, tensor: str) -> bool:
-    producer = graph.producer(tensor)
-    while (
-        producer is not None and producer.inputs and (producer.kind in _PASSED or Trait.SHAPE_ONLY in producer.traits)
-    ):
-        producer = graph.producer(producer.inputs[0].tensor)
-    return producer is not None and producer.kind is OpKind.SOFTMAX

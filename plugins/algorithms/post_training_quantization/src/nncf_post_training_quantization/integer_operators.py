@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable
 
 from attrs import frozen
 
+from nncf_core.attention import is_of_activations
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Trait
 from nncf_core.hardware import QuantizationSetup
-from nncf_post_training_quantization.attention import is_of_activations
 
 
 @frozen

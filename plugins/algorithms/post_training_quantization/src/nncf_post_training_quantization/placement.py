@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from attrs import frozen
 
 from nncf_core.angles import angle_products
+from nncf_core.attention import is_of_activations
 from nncf_core.contracts import CompressionRequest, Context, is_excluded
 from nncf_core.gates import gate_layers
 from nncf_core.graph import Constant, Graph, Node, Trait, WeightLayout
@@ -19,7 +20,6 @@ from nncf_core.hardware import QuantizationSetup
 from nncf_core.transformations import PointKind, TargetPoint
 from nncf_post_training_quantization.attention import (
     SUMS,
-    is_of_activations,
     probability_products,
     residual_sums,
 )
