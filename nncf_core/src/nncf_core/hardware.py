@@ -137,6 +137,7 @@ class QuantizationSetup:
     :param integer_biases: whether biases become 32-bit integers, with the product of the scales of operand and weight.
     :param attention_output: whether the product of attention's probabilities and values is worth quantizers, too.
     :param float8: the operators that compute with 8-bit floats, by number format (``f8e4m3``, ``f8e5m2``).
+    :param sums_of_16_bits: whether some processors of this kind add neighbouring products in 16 bits, which saturate.
     :param width: of the kernels of convolutions, where it pays to fill them; ``None``: nowhere.
     """
 
@@ -152,6 +153,7 @@ class QuantizationSetup:
     integer_biases: bool = False
     attention_output: bool = False
     float8: Mapping[str, Mapping[str, OperatorSetup]] = field(factory=dict)
+    sums_of_16_bits: bool = False
     width: KernelWidth | None = None
 
     def of(self, node: Node) -> OperatorSetup | None:

@@ -66,6 +66,25 @@ class Layer:
         return (*self.inputs, self.output)
 
 
+_SATURATES = (
+    ". Sums of two neighbouring products of its codes do not fit into 16 bits, where processors without VNNI add them: "
+    "leave out overflow_fix, or set it to enable"
+)
+
+
+def _leaves_no_room(weight: Constant) -> bool:
+    """Whether two neighbouring 8-bit codes, each times 255, exceed 16 bits."""
+    if weight.compressed_format != "int8" or weight.compressed is None:
+        return False
+    tensor = weight.compressed()
+    if not tensor.reduction_axes:
+        return False
+    codes = tensor.codes.view(np.int8).reshape(tensor.shape).astype(np.int16)
+    rows = np.moveaxis(codes, tensor.reduction_axes[0], -1)
+    paired = rows.shape[-1] // 2 * 2
+    return bool((np.abs(rows[..., 0:paired:2] + rows[..., 1:paired:2]) > 32767 // 255).any())
+
+
 class UncheckedError(Exception):
     """Why a check could not be made."""
 
@@ -100,7 +119,8 @@ def check_layers(look: Look, layers: Sequence[Layer], total: int, progress: Prog
             if not size <= tolerance:
                 return (
                     f"the layer {layer.node.name!r} gives other numbers than with the weights that its codes stand "
-                    f"for: {size:.2g} of their size, {tolerance:.2g} is what rounding may do",
+                    f"for: {size:.2g} of their size, {tolerance:.2g} is what rounding may do"
+                    + (_SATURATES if any(map(_leaves_no_room, layer.weights)) else ""),
                     "off",
                 )
             worst = max(worst, size)

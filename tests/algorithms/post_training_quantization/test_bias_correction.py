@@ -14,7 +14,6 @@ from torch import nn
 
 import nncf
 from nncf import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
-from nncf_core.advanced import QuantizationParameters
 from nncf_core.pipeline import run
 from nncf_post_training_quantization.shelf import Shelf
 from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
@@ -137,15 +136,16 @@ class Upwards(nn.Module):
 @pytest.mark.parametrize(("framework", "layer"), [("openvino", "both"), ("torch", "both"), ("onnx", "twice")])
 def test_fast_correction_of_layers_that_spread_and_that_share_a_bias(framework: str, layer: str) -> None:
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(4)
         module = Upwards().eval()
     samples = [np.abs(x) + 1 for x in images(6)]  # whose mean makes errors of weights show
     model_, items = network(module, samples, framework)
-    weights = {"weights_quantization_params": QuantizationParameters(per_channel=False)}
+    if framework == "openvino":
+        model_.reshape([1, 8, 16, 16])  # with free sizes, kernels for AVX2 differ by half a percent from others
     wanted = outputs(model_, samples).mean(axis=(0, 2, 3))
     errors = []
     for disabled in (True, False):
-        made = quantize(model_, items, accurate=False, disable_bias_correction=disabled, **weights)
+        made = quantize(model_, items, accurate=False, disable_bias_correction=disabled)
         errors.append(np.linalg.norm(outputs(made, samples).mean(axis=(0, 2, 3)) - wanted))
     assert errors[1] < 0.5 * errors[0], errors
 

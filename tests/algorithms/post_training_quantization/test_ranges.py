@@ -158,7 +158,7 @@ class TestWeights:
     def found(self, half: bool = False, proto: onnx.ModelProto | None = None, **more: Any) -> tuple[np.ndarray, ...]:
         """Scale, zero points, codes."""
         if proto is None:
-            fix = nncf.OverflowFix.ENABLE if half else None
+            fix = nncf.OverflowFix.ENABLE if half else nncf.OverflowFix.DISABLE
             proto = quantized(SAMPLES[:3], overflow_fix=fix, **more)
         constants = constants_of(proto)
         return tuple(constants[name] for name in ("w0_scale", "w0_zero_point", "w0_quantized") if name in constants)

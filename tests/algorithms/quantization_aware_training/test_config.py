@@ -66,6 +66,7 @@ def test_defaults() -> None:
     assert section["subset_size"] == 256
     assert section["overrides"] == []
     assert section["advanced_parameters"] == {
+        "overflow_fix": "enable",
         "quantize_outputs": False,
         "disable_bias_correction": False,
         "activations_quantization_params": {"num_bits": 8},

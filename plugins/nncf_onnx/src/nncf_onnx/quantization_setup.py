@@ -18,6 +18,8 @@ and what is not between quantizers runs on the CPU.
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from nncf_core.errors import ParameterNotSupportedError
 from nncf_core.hardware import KernelWidth, LeastSize, OperatorSetup, QuantizationSetup
 
@@ -66,6 +68,7 @@ _CPU = QuantizationSetup(
     signed=False,
     integer_biases=True,
     float8={"f8e4m3": _FLOAT8, "f8e5m2": _FLOAT8},
+    sums_of_16_bits=True,
     width=KernelWidth(lanes=16, moved=16, gain=1.5, saved=40),
 )
 
@@ -105,7 +108,7 @@ _NPU = QuantizationSetup(
     attention_output=True,
 )  # fmt: skip
 
-_DEVICES = {"ANY": _CPU, "CPU": _CPU, "CPU_SPR": _CPU, "GPU": _GPU, "NPU": _NPU}
+_DEVICES = {"ANY": _CPU, "CPU": _CPU, "CPU_SPR": evolve(_CPU, sums_of_16_bits=False), "GPU": _GPU, "NPU": _NPU}
 
 
 def setup_for(device: str) -> QuantizationSetup:

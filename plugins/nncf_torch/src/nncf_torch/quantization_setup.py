@@ -46,11 +46,14 @@ _CPU = QuantizationSetup(
     stored=frozenset(names_of(OpKind.EMBEDDING)),
     weight_zero_points=False,
     float8={"f8e4m3": _FLOAT8, "f8e5m2": _FLOAT8},
+    sums_of_16_bits=True,
 )  # fmt: skip
 
-_CPU_SPR = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, attention_output=True)
+_OTHERS = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, sums_of_16_bits=False)
 
-_GPU = evolve(_CPU, operators={**_CPU.operators, **_PRODUCTS}, float8={})
+_CPU_SPR = evolve(_OTHERS, attention_output=True)
+
+_GPU = evolve(_OTHERS, float8={})
 
 _NPU = evolve(
     _GPU,

@@ -127,7 +127,7 @@ def _costs(weight: QuantizedWeight, settings: Settings, bits: Sequence[int], tra
     for n in bits:
         own = settings.with_overrides([Override("weights", num_bits=n)]).of("weights", weight.names)
         assert own is not None
-        error = decompress(quantized(weight.constant, weight.layout, False, own.weights), np.float32) - values
+        error = decompress(quantized(weight.constant, weight.layout, own.weights), np.float32) - values
         # where the loss is not convex its mean curvature tells nothing
         costs[n] = max(trace, 0.0) * float(np.square(error, dtype=np.float64).sum())
     return costs

@@ -154,7 +154,7 @@ class Settings:
     correction: Correction
     threshold: float | None
     all_biases: bool
-    half_range: OverflowFix
+    half_range: OverflowFix | None
     float8: tuple[str, str] | None = None
     transformer: bool = False
     zero_points: bool = False
@@ -219,7 +219,7 @@ def resolve(params: QuantizationSettings) -> Settings:
         correction_of(params),
         advanced.bias_correction_params.threshold,
         advanced.bias_correction_params.apply_for_all_nodes,
-        advanced.overflow_fix or OverflowFix.DISABLE,
+        advanced.overflow_fix,
         float8,
         params.model_type is ModelType.TRANSFORMER,
         not symmetric and (params.preset or getattr(activations, "mode", None)) is not None,

@@ -97,7 +97,8 @@ def transformations(
             settings.half_range is OverflowFix.ENABLE
             or (settings.half_range is OverflowFix.FIRST_LAYER and weight.users[0][0].name in first)
         )
-        integers = None if scheme.bits == 8 else scheme.integers()
+        pairs = scheme.bits == 8 and settings.half_range is None and setup.sums_of_16_bits
+        integers = scheme.integers(half) if half or scheme.bits < 8 else None
         if settings.float8 is not None:
             smallest = None
             if setup.integer_biases:
@@ -105,7 +106,7 @@ def transformations(
                 smallest = smallest_scales(graph, weight.users, shape, quantizers, context)
             tensor8 = float8.quantized(weight.constant, weight.layout, settings.float8[1], smallest)
         else:
-            tensor8 = quantized(weight.constant, weight.layout, half, scheme)
+            tensor8 = quantized(weight.constant, weight.layout, scheme, half, pairs)
         if settings.correction is Correction.FAST:
             error = weight.constant.read().astype(np.float32) - decompress(tensor8, np.float32)
             for edit in _bias_corrections(graph, weight.users, error, statistics, settings, context):
@@ -121,7 +122,7 @@ def transformations(
             if own_settings is None:
                 continue
             scheme = evolve(own_settings.weights, bits=8)
-            tensor8 = quantized(weight.constant, weight.layout, half_range=False, scheme=scheme)
+            tensor8 = quantized(weight.constant, weight.layout, scheme)
             reason = f"stored for {weight.users[0][0].op_type}"
             yield CompressConstant(weight.constant.name, tensor8, reason, integer_operand=True)
             weight.constant.release()

@@ -51,10 +51,18 @@ class WeightScheme:
         return (-64, 64) if half_range else (-top if self.narrow else -top - 1, top)
 
 
-def quantized(constant: Constant, layout: WeightLayout, half_range: bool, scheme: WeightScheme) -> CompressedTensor:
+_MOST = np.float32(32767 // 255)
+"""The largest sum of two integers of one sign that fits into 16 bits when each is multiplied by up to 255."""
+
+
+def quantized(
+    constant: Constant, layout: WeightLayout, scheme: WeightScheme, half_range: bool = False, pairs: bool = False
+) -> CompressedTensor:
     """The codes of a constant.
 
-    :param half_range: use half of the range, so that sums of two products fit into 16 bits.
+    :param half_range: use half of the range, so that sums of two products fit into 16 bits, whatever the codes become.
+    :param pairs: use so much of the range that these codes' sums of two products fit: those of neighbouring inputs,
+        which processors without dot products of 8 bits add first (VPMADDUBSW of AVX2). Without zero points alone.
     """
     weight = constant.read().astype(np.float32)
     channels = (*layout.batch_axes, *layout.channel_axes) if scheme.per_channel else ()
@@ -64,6 +72,10 @@ def quantized(constant: Constant, layout: WeightLayout, half_range: bool, scheme
     bottom, top = scheme.integers(half_range)
     if scheme.estimator.symmetric:
         scale = np.maximum(np.maximum(low / np.float32(bottom), high / np.float32(top)), _EPS).astype(np.float32)
+        if pairs and layout.reduction_axes:
+            inside = np.clip(weight, scale * np.float32(bottom), scale * np.float32(top))
+            sums = _pairs(inside, layout.reduction_axes[0]).max(axis=reduced, keepdims=True)
+            scale = np.maximum(scale, sums / _MOST)
         codes = np.clip(np.rint(weight / scale), bottom, top).astype(np.int8)
     else:
         found = asymmetric(low.reshape(-1), high.reshape(-1), 7 if half_range else scheme.bits, axis=0)
@@ -79,3 +91,13 @@ def quantized(constant: Constant, layout: WeightLayout, half_range: bool, scheme
         dtype=constant.dtype,
         reduction_axes=reduced,
     )
+
+
+def _pairs(weight: np.ndarray, axis: int) -> np.ndarray:
+    """Magnitudes of sums of two neighbours along an axis that have the same sign; one alone counts as it is."""
+    rows = np.moveaxis(weight, axis, -1)
+    if rows.shape[-1] % 2:
+        rows = np.concatenate([rows, np.zeros_like(rows[..., :1])], axis=-1)
+    first, second = rows[..., 0::2], rows[..., 1::2]
+    sums: np.ndarray = np.where((first < 0) == (second < 0), np.abs(first + second), 0)
+    return np.moveaxis(sums, -1, axis)

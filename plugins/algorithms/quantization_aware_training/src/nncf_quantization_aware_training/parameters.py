@@ -174,7 +174,7 @@ class TrainingSettings:
     activations: GroupSettings = Factory(GroupSettings)
     scope_overrides: dict[str, dict[str, Any]] = Factory(dict)
     export_to_onnx_standard_ops: bool = False
-    overflow_fix: str | None = None
+    overflow_fix: str = "enable"
     params: StagedParams | None = None
     compression_lr_multiplier: float | None = None
     target_device: str = "ANY"

@@ -144,7 +144,7 @@ SCHEMA: Mapping[str, Any] = {
         "overflow_fix": {
             "description": "Half of the integers for weights, for processors whose 16-bit sums saturate.",
             "enum": ["enable", "disable", "first_layer_only"],
-            "default": "disable",
+            "default": "enable",
         },
         "params": _object(
             "When quantizers begin to act, and how the learning rate falls.",

@@ -27,13 +27,12 @@ def translated(params: TrainingSettings) -> dict[str, Any]:
     """
     common, several = _ranges(params)
     advanced: dict[str, Any] = {
+        "overflow_fix": params.overflow_fix,
         "quantize_outputs": params.quantize_outputs,
         "disable_bias_correction": not _corrects_biases(params),
         **{f"{group}_quantization_params": _quantizer(getattr(params, group)) for group in GROUPS},
         **{f"{group}_range_estimator_params": found for group in GROUPS if (found := estimator(common, group))},
     }
-    if params.overflow_fix is not None:
-        advanced["overflow_fix"] = params.overflow_fix
     samples = {one.num_init_samples for one in (common, *several) if one is not None}
     return {
         "algorithm": ALGORITHM,
