@@ -138,16 +138,17 @@ class Statistics:
         return aggregator.tensors
 
     def divided(self, request: StatisticsRequest, factors: np.ndarray, target: TargetPoint) -> Statistics:
-        """The mean squares of a tensor whose channels are divided by factors.
+        """The means or mean squares of a tensor whose channels are divided by factors.
 
-        :param request: of the tensor as it was, of the kind ``mean_square``.
+        :param request: of the tensor as it was, of the kind ``mean`` or ``mean_square``.
         :param factors: one for each channel.
         :param target: where the tensor will be.
         """
         state = self._aggregators[request].state
         found = type(self)({}, self.origin, self.items)
         moved = evolve(request, target=target)
-        found.aggregator(moved).restore({**state, "sum": state["sum"] / np.square(factors, dtype=np.float64)})
+        divisors = np.power(factors, {"mean": 1, "mean_square": 2}[request.kind], dtype=np.float64)
+        found.aggregator(moved).restore({**state, "sum": state["sum"] / divisors})
         return found
 
     def reached(self, requests: Iterable[StatisticsRequest]) -> Statistics:

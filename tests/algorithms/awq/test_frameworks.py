@@ -150,7 +150,7 @@ def test_rounding_does_less_harm(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_scales_are_estimated_with_what_awq_has_seen(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mean squares behind AWQ are those before, divided by squares of factors: the data is looked at once."""
+    """Means and mean squares behind AWQ are those before, divided by factors: the data is looked at once."""
     model, items = network(block(), samples(6, 0), framework)
     given = {"mode": nncf.CompressWeightsMode.INT4_ASYM, "group_size": GROUP, "dataset": nncf.Dataset(items)}
     passes: list[int] = []
@@ -161,15 +161,15 @@ def test_scales_are_estimated_with_what_awq_has_seen(framework: str, monkeypatch
         anew = run.gathering.statistics(Round("anew", samples=6), run.model, run.graph, tuple(requests))
         passes.append(len(requests))
         for request in requests:
-            np.testing.assert_allclose(
-                run.known[request], anew[request], rtol=2e-2 if framework == "openvino" else 1e-4
-            )
+            # a mean of numbers of both signs is small beside them
+            near = 2e-2 if framework == "openvino" else 1e-4
+            np.testing.assert_allclose(run.known[request], anew[request], near, near * np.abs(anew[request]).max())
         monkeypatch.setattr(run.gathering.dataset, "get_inference_data", lambda: pytest.fail("looked at again"))
         return look(run, planned, edits)
 
     monkeypatch.setattr(RefiningRun, "edits", seen)
     nncf.compress_weights(model, awq=True, scale_estimation=True, **given)
-    assert passes == [6]
+    assert passes == [12]
 
 
 def test_what_is_known_of_fewer_samples_is_collected_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,9 @@ _WORTH_A_PRODUCT = 1.5
 
 _AHEAD = 8
 
+_KINDS = ("mean", "mean_square")
+"""Statistics of each channel: searches for scales behind this want both."""
+
 
 class Awq:
     """Moves factors for channels from activations into weights that are going to be rounded to few bits."""
@@ -54,13 +57,13 @@ class Awq:
     def requests(
         self, graph: Graph, params: AwqParameters, context: Context, round_index: int
     ) -> Sequence[StatisticsRequest]:
-        """The mean square of each channel; nothing without data."""
+        """The mean square of each channel, and the mean for those behind; nothing without data."""
         settings = resolve(params)
         if not _uses_data(params, context) or settings.scheme is None:
             return ()
         from nncf_awq.places import find
 
-        return [_request(place) for place in find(graph, context, settings).found]
+        return [_request(place, kind) for place in find(graph, context, settings).found for kind in _KINDS]
 
     def transformations(
         self, graph: Graph, statistics: Statistics, params: AwqParameters, context: Context, round_index: int
@@ -139,8 +142,8 @@ def _uses_data(params: AwqParameters, context: Context) -> bool:
     return context.has_data and params.prefer_data_aware_scaling
 
 
-def _request(place: Place) -> StatisticsRequest:
-    return StatisticsRequest(place.point, "mean_square", -1)
+def _request(place: Place, kind: str = "mean_square") -> StatisticsRequest:
+    return StatisticsRequest(place.point, kind, -1)
 
 
 def _is_worth_it(place: Place, choice: Choice) -> bool:
@@ -155,11 +158,12 @@ def _product_name(place: Place) -> str:
 
 def _behind(place: Place, statistics: Statistics, factors: np.ndarray | None = None) -> Statistics:
     """What layers will take of a tensor; nothing without data."""
-    request = _request(place)
-    if factors is None or request not in statistics:
-        return statistics.of({request})
+    requests = [_request(place, kind) for kind in _KINDS]
+    if factors is None or not all(request in statistics for request in requests):
+        return statistics.of(requests)
     target = place.point if place.product is None else TargetPoint(_product_name(place))
-    return statistics.divided(request, factors, target)
+    first, second = (statistics.divided(request, factors, target) for request in requests)
+    return first.renewed(second)
 
 
 def _seen(statistics: Statistics, place: Place) -> np.ndarray:
