@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -221,6 +222,15 @@ def test_stopped_while_groups_are_ranked(caplog) -> None:
     assert isinstance(result, onnx.ModelProto)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, although processes that a shell starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_stopped_while_the_model_that_was_found_is_made(monkeypatch, caplog) -> None:
     carried_out = Trial.carried_out
 
