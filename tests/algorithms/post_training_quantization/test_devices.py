@@ -20,6 +20,7 @@ from nncf import ModelType, TargetDevice
 from nncf_core.graph import Graph, Node, OpKind
 from nncf_core.registry import registry
 from tests.algorithms.post_training_quantization.networks import block, images, model, random, residual, sentences
+from tests.processors import has_vnni
 
 DEVICES = [str(device) for device in TargetDevice]
 QUANTIZERS = (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
@@ -136,6 +137,7 @@ class Attention(torch.nn.Module):
         return self.out(torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
+@pytest.mark.skipif(not has_vnni(), reason="OpenVINO has integer kernels of attention for VNNI and AMX alone")
 @pytest.mark.filterwarnings("ignore")
 def test_attention_computes_with_integers_on_amx(tmp_path: Path) -> None:
     """Queries and keys have no zero point, with which OpenVINO keeps attention in floating point."""

@@ -18,6 +18,7 @@ from nncf import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameter
 from nncf_core.errors import UnsupportedVersionError
 from tests.algorithms.post_training_quantization.frameworks import FRAMEWORKS, network, outputs
 from tests.algorithms.post_training_quantization.networks import images, model, random, residual
+from tests.processors import has_vnni
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -76,10 +77,9 @@ def test_every_form_computes_the_same_and_is_exported(framework: str) -> None:
     made = nncf.quantize(given, nncf.Dataset(items), advanced_parameters=everything())
     wanted = outputs(made, samples)
     for form in nncf.StripFormat:
-        # onnxruntime rounds in other places once weights are floating-point numbers
-        assert error(outputs(nncf.strip(made, strip_format=form), samples), wanted) < (
-            0.02 if framework == "onnx" else 1e-5
-        )
+        # onnxruntime rounds in other places once weights are floating-point numbers, and without VNNI in others again
+        near = (0.02 if has_vnni() else 0.06) if framework == "onnx" else 1e-5
+        assert error(outputs(nncf.strip(made, strip_format=form), samples), wanted) < near
     if framework == "torch":
         program = torch.export.export(made, (items[0],))
         assert error(outputs(program, samples), wanted) < 1e-6

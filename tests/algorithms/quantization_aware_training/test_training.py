@@ -93,7 +93,8 @@ def test_openvino_computes_with_the_integers(bits: int, strip_format: nncf.Strip
     assert len(weights) == 7
     top = 2 ** (bits - 1)
     assert all(-top <= values.min() and values.max() < top for values in weights)
-    assert any(values.max() == top - 1 for values in weights)
+    # half of the integers, where there are 8 bits
+    assert max(values.max() for values in weights) == (64 if bits == 8 else top - 1)
     ready = compiled(read)
     assert executed(ready) == {"u8": 8}
     found = outputs(lambda x: ready(x)[0])
@@ -113,7 +114,7 @@ def test_onnxruntime_computes_with_the_integers(bits: int, tmp_path: Path) -> No
         controller.export_model(path, model_args=(images()[2][:1],))
     stored = [tensor for tensor in onnx.load(path).graph.initializer if np.prod(tensor.dims) > 64]
     assert {tensor.data_type for tensor in stored} == {onnx.TensorProto.INT8}
-    assert max(int(np.abs(numpy_helper.to_array(tensor).astype(int)).max()) for tensor in stored) in (127, 8)
+    assert max(int(np.abs(numpy_helper.to_array(tensor).astype(int)).max()) for tensor in stored) in (64, 8)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
     session = onnxruntime.InferenceSession(path, options)
