@@ -123,7 +123,8 @@ class TestModules:
         assert result.a.weight_scale is result.b.weight_scale
         assert 0 < difference(result(items[0]), model(items[0])) < 0.1
         result(items[0]).sum().backward()
-        assert result.a.weight.grad.abs().min() > 0
+        # what lies at an end of the range gets none
+        assert ((result.a.weight.grad == 0).sum(dim=1) <= 1).all()
 
     def test_functions_and_changes_in_place(self):
         class Functions(nn.Module):
