@@ -12,12 +12,10 @@ import numpy as np
 
 from nncf_core.aggregators import kind_of
 from nncf_core.graph import Graph
-from nncf_core.statistics import Statistics, StatisticsRequest
+from nncf_core.statistics import POWERS, Statistics, StatisticsRequest
 from nncf_core.transformations import tensor_at
 
 _EXTREMA = {kind_of(how, what): (how, what) for how in ("min", "max", "mean") for what in ("min", "max", "abs_max")}
-
-_POWERS = {"mean": 1, "mean_square": 2}
 
 
 def needed(ahead: Iterable[StatisticsRequest], graph: Graph, axes: Mapping[str, int]) -> tuple[StatisticsRequest, ...]:
@@ -30,7 +28,7 @@ def needed(ahead: Iterable[StatisticsRequest], graph: Graph, axes: Mapping[str, 
     for request in ahead:
         axis = axes.get(tensor_at(graph, request.target) or "")
         found[request] = None
-        if axis is None or (request.kind in _POWERS and request.axis == axis):
+        if axis is None or (request.kind in POWERS and request.axis == axis):
             continue
         if request.kind not in _EXTREMA or request.axis is not None or request.batched or request.held_out:
             return ()
@@ -58,8 +56,8 @@ def behind(
         if not all(each in statistics for each in wanted):
             return Statistics()
         state = dict(statistics.aggregator(request).state)
-        if divisors is not None and request.kind in _POWERS:
-            state["sum"] = state["sum"] / np.power(divisors, _POWERS[request.kind])
+        if divisors is not None and request.kind in POWERS:
+            state["sum"] = state["sum"] / np.power(divisors, POWERS[request.kind])
         elif divisors is not None:
             low, high = (statistics[each] / divisors for each in _each(request, axes[tensor]))
             state |= _state(request, low.min(axis=1), high.max(axis=1))

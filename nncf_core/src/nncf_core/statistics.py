@@ -86,6 +86,10 @@ class StatisticsRequest:
         return AGGREGATORS[self.kind](axis=self.axis, **more)
 
 
+POWERS = {"mean": 1, "mean_square": 2}
+"""With which power of a factor a statistic changes, when what it is of is multiplied by it."""
+
+
 @define
 class Statistics:
     """Aggregators by request.
@@ -147,7 +151,7 @@ class Statistics:
         state = self._aggregators[request].state
         found = type(self)({}, self.origin, self.items)
         moved = evolve(request, target=target)
-        divisors = np.power(factors, {"mean": 1, "mean_square": 2}[request.kind], dtype=np.float64)
+        divisors = np.power(factors, POWERS[request.kind], dtype=np.float64)
         found.aggregator(moved).restore({**state, "sum": state["sum"] / divisors})
         return found
 

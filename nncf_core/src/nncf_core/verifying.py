@@ -13,6 +13,7 @@ from nncf_core.errors import ValidationError
 from nncf_core.graph import FLOAT_DTYPES, Constant, Graph, Node, OpKind, Port, Trait
 from nncf_core.memory import free_memory
 from nncf_core.numerics.kernels import decompress
+from nncf_core.numerics.neighbours import LARGEST_SUM, neighbour_sums
 from nncf_core.products import by_arithmetic
 from nncf_core.progress import Progress
 from nncf_core.running import Look
@@ -80,9 +81,7 @@ def _leaves_no_room(weight: Constant) -> bool:
     if not tensor.reduction_axes:
         return False
     codes = tensor.codes.view(np.int8).reshape(tensor.shape).astype(np.int16)
-    rows = np.moveaxis(codes, tensor.reduction_axes[0], -1)
-    paired = rows.shape[-1] // 2 * 2
-    return bool((np.abs(rows[..., 0:paired:2] + rows[..., 1:paired:2]) > 32767 // 255).any())
+    return bool((neighbour_sums(codes, tensor.reduction_axes[0]) > LARGEST_SUM).any())
 
 
 class UncheckedError(Exception):

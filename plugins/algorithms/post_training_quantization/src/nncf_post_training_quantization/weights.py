@@ -8,6 +8,7 @@ from attrs import frozen
 from nncf_core.contracts import CompressionRequest
 from nncf_core.graph import Constant, WeightLayout
 from nncf_core.numerics.formats import FORMATS
+from nncf_core.numerics.neighbours import LARGEST_SUM, neighbour_sums
 from nncf_core.numerics.quantizer import asymmetric
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_post_training_quantization.ranges import RangeEstimator
@@ -51,10 +52,6 @@ class WeightScheme:
         return (-64, 64) if half_range else (-top if self.narrow else -top - 1, top)
 
 
-_MOST = np.float32(32767 // 255)
-"""The largest sum of two integers of one sign that fits into 16 bits when each is multiplied by up to 255."""
-
-
 def quantized(
     constant: Constant, layout: WeightLayout, scheme: WeightScheme, half_range: bool = False, pairs: bool = False
 ) -> CompressedTensor:
@@ -74,8 +71,8 @@ def quantized(
         scale = np.maximum(np.maximum(low / np.float32(bottom), high / np.float32(top)), _EPS).astype(np.float32)
         if pairs and layout.reduction_axes:
             inside = np.clip(weight, scale * np.float32(bottom), scale * np.float32(top))
-            sums = _pairs(inside, layout.reduction_axes[0]).max(axis=reduced, keepdims=True)
-            scale = np.maximum(scale, sums / _MOST)
+            sums = neighbour_sums(inside, layout.reduction_axes[0]).max(axis=reduced, keepdims=True)
+            scale = np.maximum(scale, sums / np.float32(LARGEST_SUM))
         codes = np.clip(np.rint(weight / scale), bottom, top).astype(np.int8)
     else:
         found = asymmetric(low.reshape(-1), high.reshape(-1), 7 if half_range else scheme.bits, axis=0)
@@ -91,13 +88,3 @@ def quantized(
         dtype=constant.dtype,
         reduction_axes=reduced,
     )
-
-
-def _pairs(weight: np.ndarray, axis: int) -> np.ndarray:
-    """Magnitudes of sums of two neighbours along an axis that have the same sign; one alone counts as it is."""
-    rows = np.moveaxis(weight, axis, -1)
-    if rows.shape[-1] % 2:
-        rows = np.concatenate([rows, np.zeros_like(rows[..., :1])], axis=-1)
-    first, second = rows[..., 0::2], rows[..., 1::2]
-    sums: np.ndarray = np.where((first < 0) == (second < 0), np.abs(first + second), 0)
-    return np.moveaxis(sums, -1, axis)
