@@ -7,12 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from nncf_core.cli import main
 from tests.docs.blocks import PAGES, ROOT, STORIES, Story, blocks
+
+_TRAINED = ("filter_pruning-0", "lora_tuning-0", "low_rank_correction-0", "quantization_aware_training-0", "training-0")
+"""Blocks that train, or calibrate, for long."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -30,7 +34,12 @@ def test_the_readme_opens_with_the_two_commands() -> None:
     assert "\ntest:" in makefile
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: f"{Path(story.page).stem}-{story.numbers[0]}")
+def _parameter(story: Story) -> Any:
+    name = f"{Path(story.page).stem}-{story.numbers[0]}"
+    return pytest.param(story, id=name, marks=pytest.mark.slow if name in _TRAINED else ())
+
+
+@pytest.mark.parametrize("story", [_parameter(story) for story in STORIES])
 def test_the_python_blocks_run(story: Story, tmp_path: Path) -> None:
     for name in story.needs:
         pytest.importorskip(name)

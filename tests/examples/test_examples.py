@@ -55,6 +55,7 @@ def test_weights_are_compressed(rows, framework):
         assert found["4 bits, from the file"].error == found["4 bits, groups of 64"].error
 
 
+@pytest.mark.slow
 def test_weights_are_compressed_as_in_the_demo(rows, tmp_path, capsys):
     import onnxruntime
     from examples.compress_onnx import MODEL, SETTINGS, held_out

@@ -22,6 +22,7 @@ from tests.algorithms.accuracy_control.networks import (
     quantizers,
     scores,
 )
+from tests.variants import variants
 
 
 def plain(framework: str, *fragile: int) -> object:
@@ -29,7 +30,7 @@ def plain(framework: str, *fragile: int) -> object:
 
 
 @pytest.mark.parametrize("per_item", [False, True], ids=["metric", "items"])
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", variants(FRAMEWORKS, "onnx"))
 def test_within_the_drop_with_most_quantizers(framework: str, per_item: bool, tmp_path) -> None:
     function = Accuracy(per_item)
     result = controlled(framework, function, 1, restorer={"sensitivity_report_dir": str(tmp_path)})
@@ -83,7 +84,7 @@ def test_modules_are_in_evaluation_mode() -> None:
     assert set(modes) == {(True, False)}
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", variants(FRAMEWORKS, "onnx"))
 def test_reverting_everything_gives_the_outputs_of_the_original(framework: str) -> None:
     result = controlled(framework, Accuracy(), 1, 4, max_drop=0.0, restorer={"restore_mode": "only_activations"})
     before = in_framework(digits(1, 4), framework)

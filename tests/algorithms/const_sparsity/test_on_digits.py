@@ -40,6 +40,7 @@ def test_zeros_stay() -> None:
     assert "Sparsity level" in controller.statistics().to_str()
 
 
+@pytest.mark.slow
 def test_zeros_stay_with_quantization() -> None:
     sparse = run({"compression": SPARSE}, convolutions()).model
     sections = [{"algorithm": "const_sparsity"}, {"algorithm": "post_training_quantization"}]

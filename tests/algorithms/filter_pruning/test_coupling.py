@@ -26,6 +26,7 @@ from tests.algorithms.filter_pruning.networks import (
     converted,
     normalized,
 )
+from tests.variants import variants
 
 FRAMEWORKS = ("torch", "program", "onnx", "openvino")
 KINDS = (
@@ -84,7 +85,7 @@ def test_frameworks_have_the_same_clusters(framework: str) -> None:
 steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 7)), min_size=1, max_size=7)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", variants(FRAMEWORKS, "onnx"))
 @settings(max_examples=8, deadline=None)
 @given(steps=steps, flat=st.booleans(), level=st.sampled_from([0.2, 0.5, 0.9]), seed=st.integers(0, 9))
 def test_networks_drawn_at_random(

@@ -24,6 +24,7 @@ from nncf_core.training.control import CompressionStage
 from tests.algorithms.filter_pruning.networks import EXAMPLE, NETWORKS, Excite, Plain, Residual, trained
 from tests.algorithms.filter_pruning.test_coupling import counted
 from tests.backends.digits import accuracy, images
+from tests.variants import variants
 
 INFO = {"sample_size": [1, 1, 8, 8]}
 
@@ -66,7 +67,7 @@ def elements(path: Path) -> int:
     return sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", variants(NETWORKS, Plain, Residual))
 def test_half_of_the_filters_go_and_accuracy_stays(kind: type[nn.Module], tmp_path: Path) -> None:
     dense = trained(kind)
     torch.manual_seed(1)

@@ -22,6 +22,7 @@ from tests.algorithms.filter_pruning.networks import Plain, Residual, trained
 from tests.algorithms.filter_pruning.test_coupling import counted
 from tests.algorithms.filter_pruning.test_training import fit
 from tests.backends.digits import accuracy, images
+from tests.variants import variants
 
 pytestmark = pytest.mark.needs("nncf_quantization_aware_training", "nncf_post_training_quantization")
 PARAMS = {"pruning_steps": 3, "prune_first_conv": True, "prune_downsample_convs": True}
@@ -37,7 +38,7 @@ def session_of(controller: Any, path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options)
 
 
-@pytest.mark.parametrize(("kind", "target"), [(Plain, 0.5), (Residual, 0.25)])
+@pytest.mark.parametrize(("kind", "target"), variants([(Plain, 0.5), (Residual, 0.25)], (Residual, 0.25)))
 def test_filters_go_and_the_rest_is_integers(kind: type[nn.Module], target: float, tmp_path: Path) -> None:
     dense, (x, y, test_x, test_y) = trained(kind), images()
     pruning = {"algorithm": "filter_pruning", "params": {**PARAMS, "pruning_target": target}}

@@ -19,6 +19,7 @@ from nncf import AdvancedQuantizationParameters, StripFormat
 from nncf_core.graph import OpKind
 from nncf_core.registry import registry
 from tests.backends.digits import Convolutions, accuracy, convolutions, images, train, transformer
+from tests.variants import variants
 
 
 def data(count: int = 20) -> nncf.Dataset:
@@ -405,7 +406,7 @@ def openvino_weights(model: Any) -> set[str]:
 @pytest.mark.filterwarnings("ignore")
 class TestConversion:
     @pytest.mark.needs("openvino")
-    @pytest.mark.parametrize("way", ["module", "program", "stripped"])
+    @pytest.mark.parametrize("way", variants(["module", "program", "stripped"], "module"))
     def test_openvino(self, case, way):
         import openvino
 
@@ -426,7 +427,7 @@ class TestConversion:
         assert np.linalg.norm(found - wanted) < 0.02 * np.linalg.norm(wanted)
 
     @pytest.mark.needs("onnxruntime", "onnxscript")
-    @pytest.mark.parametrize("way", ["module", "program", "stripped"])
+    @pytest.mark.parametrize("way", variants(["module", "program", "stripped"], "stripped"))
     def test_onnx(self, case, way):
         import onnx
         import onnxruntime

@@ -70,6 +70,7 @@ def run(code: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_uninterrupted_training(tmp_path: Path) -> None:
     controller, model = nncf.torch.create_compressed_model(dense(), config(*SECTIONS))
     optimizer = trained(controller, model, 1)

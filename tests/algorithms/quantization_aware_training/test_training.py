@@ -22,6 +22,7 @@ from nncf_core.training.control import CompressionStage
 from nncf_torch.rounded_weights import roundings_of
 from tests.algorithms.quantization_aware_training.training import config, dense, trained
 from tests.backends.digits import accuracy, images
+from tests.variants import variants
 
 
 def quantization(bits: int, **more: Any) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def test_digits_are_read_as_before(bits: int) -> None:
     assert f"{bits}    | 7       | 8" in controller.statistics().to_str()
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", variants([8, 4], 4))
 @pytest.mark.parametrize("strip_format", [nncf.StripFormat.NATIVE, nncf.StripFormat.DQ], ids=["native", "dq"])
 def test_openvino_computes_with_the_integers(bits: int, strip_format: nncf.StripFormat, tmp_path: Path) -> None:
     controller, model = network(bits)
@@ -105,7 +106,7 @@ def test_openvino_computes_with_the_integers(bits: int, strip_format: nncf.Strip
     assert abs(share_right(found) - accuracy(model)) < 0.01
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", variants([8, 4], 8))
 def test_onnxruntime_computes_with_the_integers(bits: int, tmp_path: Path) -> None:
     controller, model = network(bits)
     path = tmp_path / "digits.onnx"

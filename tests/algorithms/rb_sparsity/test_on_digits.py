@@ -16,11 +16,12 @@ from nncf_core.training.control import CompressionStage
 from tests.algorithms.magnitude_sparsity.test_on_digits import _resumed, constants_in
 from tests.backends.digits import accuracy, converted, convolutions, images
 from tests.backends.trained_digits import config, fit, optimizer_of, zeros
+from tests.variants import variants
 
 PARAMS = {"sparsity_target": 0.6, "sparsity_target_epoch": 4, "sparsity_freeze_epoch": 9}
 
 
-@pytest.mark.parametrize(("mode", "target"), [("global", 0.6), ("local", 0.5)])
+@pytest.mark.parametrize(("mode", "target"), variants([("global", 0.6), ("local", 0.5)], ("global", 0.6)))
 def test_sparsity_asked_for_is_reached_and_accuracy_holds(mode: str, target: float) -> None:
     base = convolutions()
     section = {
@@ -75,6 +76,7 @@ def test_gradients_are_multiplied() -> None:
     torch.testing.assert_close(grads[1], 3 * grads[0])
 
 
+@pytest.mark.slow
 def test_noise_of_a_resumed_training_is_the_same(tmp_path: Path) -> None:
     _resumed(tmp_path, [{"algorithm": "rb_sparsity", "params": {**PARAMS, "schedule": "adaptive"}}])
 

@@ -429,6 +429,7 @@ class TestModules:
         torch.testing.assert_close(program.module()(EXAMPLE), corrected(EXAMPLE))
         assert "gate.nncf_low_rank.down.weight_codes" in program.graph_signature.buffers
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     def test_openvino(self, corrected, tmp_path):
         for source in (corrected, torch.export.export(corrected, (EXAMPLE,))):

@@ -98,6 +98,7 @@ class TestOpenVINO(OpenVINOConformance):
         return {**found, "scheme": [scheme for scheme in found["scheme"] if str(scheme) != "nf4"]}
 
 
+@pytest.mark.slow
 class TestOpenVINORounded(OpenVINOConformance):
     """OpenVINO rounds the values of NF4 to float16, and does not round what is decompressed for a float16 constant."""
 

@@ -14,6 +14,7 @@ import nncf
 from nncf import CompressWeightsMode as Mode
 from tests.backends.torch.models import Functional, Tied, functional_input, normal, seeded, sequential
 from tests.backends.torch.test_forms import MODES, settings
+from tests.variants import variants
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ class TableAndLinear(nn.Module):
         return self.table(tokens), self.linear(x)
 
 
-PACKINGS = (Mode.INT8_ASYM, Mode.INT4_ASYM, Mode.INT4_SYM, Mode.NF4, Mode.INT3_SYM, Mode.INT2_SYM)
+PACKINGS = (Mode.INT8_ASYM, Mode.INT4_SYM, Mode.NF4)
 """Modes that differ in how codes are unpacked."""
 
 EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
@@ -152,7 +153,7 @@ class TestOpenVINO:
         ],
         ids=str,
     )
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+    @pytest.mark.parametrize("dtype", variants([torch.float32, torch.float16], torch.float32), ids=str)
     def test_constants_stay_compressed(self, mode, type_, dtype):
         import openvino
 
@@ -188,7 +189,9 @@ class TestOpenVINO:
         program = torch.export.export(nncf.compress_weights(sequential(), **settings(mode)), (normal(3, 64),))
         assert executed_types(openvino.convert_model(program, input=[-1, 64])) == [type_] * 3
 
-    @pytest.mark.parametrize("mode", [Mode.NF4, Mode.CB4, Mode.MXFP4, Mode.INT3_SYM, Mode.INT2_SYM], ids=str)
+    @pytest.mark.parametrize(
+        "mode", variants([Mode.NF4, Mode.CB4, Mode.MXFP4, Mode.INT3_SYM, Mode.INT2_SYM], Mode.NF4), ids=str
+    )
     def test_other_formats_are_converted(self, mode):
         import openvino
 
@@ -198,7 +201,7 @@ class TestOpenVINO:
         wanted = small(x).detach().numpy()
         np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
 
-    @pytest.mark.parametrize("mode", [Mode.INT8_ASYM, Mode.INT4_ASYM, Mode.INT4_SYM], ids=str)
+    @pytest.mark.parametrize("mode", variants([Mode.INT8_ASYM, Mode.INT4_ASYM, Mode.INT4_SYM], Mode.INT4_SYM), ids=str)
     def test_programs_stay_packed(self, mode):
         import openvino
 
@@ -213,7 +216,7 @@ class TestOpenVINO:
         np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
 
     @pytest.mark.parametrize("way", ["module", "program"])
-    @pytest.mark.parametrize("mode", [pytest.param(m, marks=() if m in PACKINGS else pytest.mark.slow) for m in MODES])
+    @pytest.mark.parametrize("mode", variants(MODES, *PACKINGS))
     def test_converted_models_give_the_same_numbers(self, mode, way):
         import openvino
 

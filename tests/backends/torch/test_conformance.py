@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 
 import numpy as np
+import pytest
 import torch
 from attrs import evolve
 from torch import nn
@@ -143,6 +144,7 @@ def traced_by(trace: str, *cases: ModelCase) -> list[ModelCase]:
     return [evolve(case, options={"trace": trace, "example_input": case.feeds[0]}) for case in cases]
 
 
+@pytest.mark.slow
 class TestModulesByExport(ModuleConformance):
     def cases(self):
         return traced_by("export", layers())

@@ -14,6 +14,7 @@ from nncf_torch.places import places
 from nncf_torch.stored import decode
 from tests.backends.torch.language import language_model, text
 from tests.backends.torch.models import normal, sequential
+from tests.variants import variants
 
 pytestmark = [pytest.mark.needs("onnxruntime", "onnxscript"), pytest.mark.filterwarnings("ignore")]
 Mode = nncf.CompressWeightsMode
@@ -50,7 +51,9 @@ def outputs(path, tokens):
 
 
 @pytest.mark.parametrize("optimize", [True, False])
-@pytest.mark.parametrize("mode", [Mode.INT4_ASYM, Mode.INT4_SYM, Mode.INT8_ASYM, Mode.INT8_SYM], ids=str)
+@pytest.mark.parametrize(
+    "mode", variants([Mode.INT4_ASYM, Mode.INT4_SYM, Mode.INT8_ASYM, Mode.INT8_SYM], Mode.INT4_ASYM), ids=str
+)
 def test_initializers_are_the_codes_bit_for_bit(mode, optimize, tmp_path):
     import onnx
     from onnx.numpy_helper import to_array

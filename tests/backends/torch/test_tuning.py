@@ -141,6 +141,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_fresh_process_goes_on_with_the_same_losses(teacher, text, folder):
     def stop(step, _):
         if step == 12:
@@ -156,6 +157,7 @@ def test_a_fresh_process_goes_on_with_the_same_losses(teacher, text, folder):
     assert losses_of(folder, "losses_0") == losses_of(folder, "losses")
 
 
+@pytest.mark.slow
 def test_two_processes_tune_as_one(folder):
     run_process(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     first, second, alone = (losses_of(folder, name) for name in ("losses_0", "losses_1", "losses"))

@@ -22,6 +22,7 @@ from tests.backends.onnx.writing.reference import (
     with_constant,
     written,
 )
+from tests.variants import variants
 
 NEWEST = 26
 """The newest opset that onnxruntime 1.32 guarantees to run."""
@@ -105,7 +106,7 @@ def feed_of(proto: onnx.ModelProto, dtype: str) -> dict[str, np.ndarray]:
     return feed
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", variants(["float32", "float16"], "float32"))
 @pytest.mark.parametrize(
     ("opset", "weight_format"),
     [
