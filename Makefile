@@ -8,6 +8,8 @@ PACKAGES := -e nncf_core -e plugins/nncf_onnx -e plugins/algorithms/weight_compr
 BACKENDS := -e plugins/nncf_openvino -e plugins/nncf_torch
 PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)
 SOURCES := nncf_core/src plugins examples benchmarks models tests
+# files of tests go to two processes, whose frameworks compute on one thread each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports docs check benchmark format clean
@@ -37,10 +39,10 @@ demo: $(VENV)/.demo  ## Compress a real ONNX model and compare size, accuracy an
 	$(BIN)/python examples/compress_onnx.py
 
 test: $(VENV)/.dev  ## Run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev  ## Run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev  ## Check style and formatting
 	$(BIN)/ruff check $(SOURCES)
