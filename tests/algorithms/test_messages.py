@@ -58,6 +58,26 @@ SECTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "ratio": (weights(mode="int4_sym", ratio=1.5), ["ratio", "1.5"]),
     "group size": (weights(mode="int4_sym", group_size=0), ["group_size is 0", "positive, or -1"]),
     "group size of a format": (weights(mode="mxfp4", group_size=64), ["group_size is 64", "mxfp4", "fixes it to 32"]),
+    "fallback of a format": (
+        weights(mode="mxfp4", advanced_parameters={"group_size_fallback_mode": "adjust"}),
+        ["ADJUST is not possible with mode mxfp4", "leave it out"],
+    ),
+    "group size of 8 bits": (
+        weights(mode="int8_sym", group_size=64),
+        ["int8_sym is per channel", "leave out group_size, or set it to -1"],
+    ),
+    "statistics of 8 bits": (
+        weights(mode="int8_sym", advanced_parameters={"statistics_path": "a"}),
+        ["int8_sym is data-free", "leave out advanced_parameters.statistics_path"],
+    ),
+    "bits": (
+        advanced(activations_quantization_params={"num_bits": 9}),
+        ["activations_quantization_params.num_bits 9", "to 8 bits are"],
+    ),
+    "channels of activations": (
+        advanced(activations_quantization_params={"per_channel": True}),
+        ["activations_quantization_params.per_channel True", "one scale"],
+    ),
     "ratio of 8 bits": (weights(mode="int8_sym", ratio=0.5), ["int8_sym", "leave out ratio"]),
     "no codebook": (weights(mode="codebook"), ["codebook needs the table", "advanced_parameters.codebook"]),
     "mode": (weights(mode="int5"), ["compression.mode", '"int5"', "int4_sym"]),

@@ -58,6 +58,18 @@ def backend() -> AbstractContextManager[None]:
 
 
 ROWS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
+    "parameters of quantize": (
+        lambda: nncf.quantize(model(), Dataset(CASE.feeds), advanced_parameters={"a": 1}),  # type: ignore[arg-type]
+        errors.ValidationError, ["advanced_parameters is {'a': 1}", "give nncf.AdvancedQuantizationParameters("],
+    ),
+    "dataset": (
+        lambda: Dataset(5), errors.UnsupportedDatasetError,  # type: ignore[arg-type]
+        ["A int cannot be iterated", "give a list, a data loader, or a generator"],
+    ),
+    "plugin that hides a package": (
+        lambda: write_plugin("algorithm", "json", None),  # type: ignore[arg-type]
+        errors.ValidationError, ["Python package 'json' already", "choose another name"],
+    ),
     "transform function": (
         lambda: Dataset([1], "x"), errors.UnsupportedDatasetError,
         ["transform_func is a str", "give a function that makes a model's input of an item"],

@@ -57,6 +57,7 @@ FILES = {
     "no such text": ("none.txt", None, {"tokenizer": "{words}"}, errors.InvalidPathError, ["file {path}", "correct"]),
     "no such name": ("none", None, {}, errors.InvalidPathError, ["no dataset {path}", "module:function"]),
     "an unknown kind": ("a.csv", "1,2", {}, errors.UnsupportedDatasetError, ["{path}", "give an .npy, .npz"]),
+    "no arrays": ("a.npz", arrays(), {}, errors.UnsupportedDatasetError, ["{path} holds no arrays", "numpy.savez("]),
     "no archive": ("a.npz", b"text", {}, errors.UnsupportedDatasetError, ["{path} is not an .npz", "numpy.savez"]),
     "cut off": ("a.npz", b"PK\x03\x04", {}, errors.UnsupportedDatasetError, ["{path} is not an .npz", "numpy.savez"]),
     "no array": ("a.npy", b"\x93NUMPY", {}, errors.UnsupportedDatasetError, ["{path} is not an .npy", "numpy.save."]),

@@ -109,6 +109,35 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[NNCFError], list[str]]] = {
         ValidationError,
         ["input_info", "either all inputs have a 'keyword', or none"],
     ),
+    "input without a size": (
+        lambda _: created(input_info={"type": "float"}),
+        ValidationError,
+        ["input_info", "sample_size"],
+    ),
+    "input of a type that is none": (
+        lambda _: created(input_info={"sample_size": [1, 32], "type": "floaty"}),
+        ValidationError,
+        ["input_info", "floaty", "float"],
+    ),
+    "state of a program": (
+        lambda _: nncf.torch.load_state(torch.export.export(network(), (X,)), {}),
+        ValidationError,
+        ["ExportedProgram has no state", "give the torch.nn.Module"],
+    ),
+    "ONNX of a program": (
+        lambda _: nncf.torch.export_onnx(torch.export.export(network(), (X,)), (X,)),
+        UnsupportedModelError,
+        ["ExportedProgram is no torch.nn.Module", "export_onnx"],
+    ),
+    "activations without a trace": (
+        lambda _: nncf.quantize(
+            network(),
+            nncf.Dataset([X]),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(backend_params={"trace": "structure"}),
+        ),
+        ValidationError,
+        ["trace is 'structure'", "'hooks' and 'export' see activations"],
+    ),
     "function that is not bound": (
         lambda _: nncf.torch.disable_tracing(nn.Linear.forward),
         ValidationError,
