@@ -9,7 +9,7 @@ BACKENDS := -e plugins/nncf_openvino -e plugins/nncf_torch
 PROJECTS := $(wildcard nncf_core/pyproject.toml plugins/*/pyproject.toml plugins/algorithms/*/pyproject.toml)
 SOURCES := nncf_core/src plugins examples benchmarks models tests
 # files of tests go to two processes, whose frameworks compute on one thread each
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports docs check benchmark format clean

@@ -79,6 +79,11 @@ _NEEDS = {
 collect_ignore_glob = [path for path, packages in _NEEDS.items() if not all(map(find_spec, packages))]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What installs distributions comes first: these few tests take long, and other processes have work meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("fresh_env") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """``@pytest.mark.needs("package", ...)``: skip a test where a package is not installed."""
     for marker in item.iter_markers("needs"):
