@@ -41,6 +41,8 @@ class Session:
     :param inputs: names of the inputs in order.
     :param outputs: names of the outputs in order.
     :param kept: what owns memory that it computes with.
+    :param spare: requests that no thread has yet. They are made before anything runs: OpenVINO 2026.4 crashes now and
+        then where one thread makes a request while another runs.
     :param stateful: whether it keeps state, from which a run that is fed ``False`` as
         :data:`~nncf_core.dataset.RESET_STATE` goes on.
     """
@@ -49,6 +51,7 @@ class Session:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     kept: WorkingModel
+    spare: list[Any]
     stateful: bool = False
     requests: threading.local = Factory(threading.local)
 
@@ -87,7 +90,10 @@ class Session:
             raise ValueError(f"the feed has {sorted(feed)}, the model's inputs are {list(self.inputs)}")
         arrays = {index: np.asarray(feed[name], order="C") for index, name in enumerate(self.inputs)}
         if not hasattr(self.requests, "own"):
-            self.requests.own = self.compiled.create_infer_request()
+            try:
+                self.requests.own = self.spare.pop()
+            except IndexError:
+                self.requests.own = self.compiled.create_infer_request()
         if self.stateful and not goes_on:
             self.requests.own.reset_state()
         results = self.requests.own.infer(arrays, share_inputs=True, share_outputs=True)
@@ -111,13 +117,14 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
         count = 1 if _has_float8(model) else streams
         settings = {} if usual else {**EXACT, **precision, "NUM_STREAMS": str(count)}
         compiled = core.compile_model(model, "CPU", settings)
+        spare = [compiled.create_infer_request() for _ in range(streams)]
     except RuntimeError as error:
         if is_of_memory(error):
             raise MemoryError(f"OpenVINO does not run the model, {reason_of(error)}") from None
         raise UnsupportedModelError(f"OpenVINO does not run the model: {reason_of(error)}") from None
     inputs = working.inputs or tuple(_name(port) for port in model.inputs)
     outputs = working.outputs or tuple(_name(port) for port in model.outputs)
-    return Session(compiled, inputs, outputs, working, bool(model.get_variables()))
+    return Session(compiled, inputs, outputs, working, spare, bool(model.get_variables()))
 
 
 def deployed(working: WorkingModel) -> ov.CompiledModel:
