@@ -72,7 +72,7 @@ def _network_input(images: np.ndarray) -> np.ndarray:
 
 
 def _images() -> tuple[np.ndarray, np.ndarray]:
-    """Noisy images [n, 32, 32], uint8, and labels, in an order of their own; those not trained on come ``DRAWS`` times."""
+    """Noisy images [n, 32, 32], uint8, and labels, in an order of their own; the test images come ``DRAWS`` times."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
