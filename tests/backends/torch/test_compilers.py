@@ -124,7 +124,7 @@ class TableAndLinear(nn.Module):
 
 
 PACKINGS = (Mode.INT8_ASYM, Mode.INT4_SYM, Mode.NF4)
-"""Modes that differ in how codes are unpacked."""
+"""Modes of whole bytes, of half bytes, and of a table: the other ways to unpack codes are slow tests."""
 
 EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
 
