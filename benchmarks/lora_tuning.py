@@ -127,7 +127,7 @@ def main() -> None:
     size = (options.folder / "tuned.bin").stat().st_size / 1e6
     versions = ", ".join(f"{name} {version(name)}" for name in ("nncf-core", "openvino", "torch"))
     date, mark = datetime.datetime.now(tz=datetime.UTC).date(), f" ({options.note})" if options.note else ""
-    first, last = scores["compressed"], scores["tuned"]
+    first, last, precision = scores["compressed"], scores["tuned"], "bfloat16" if settings.bfloat16 else "float32"
     lines = [
         "# Benchmark of tuning with absorbable adapters", "",
         "Written by `python -m benchmarks.lora_tuning`. Setting, text and measurement are those of",
@@ -143,8 +143,8 @@ def main() -> None:
         f"| tuned | {last:.4f} | {last - base:+.4f} | {wall:.0f} | {cpu:.0f} |", "",
         f"{len(steps)} steps of {settings.batch} windows of 256 tokens, Adam; adapters of rank {options.rank} are",
         f"moved at {settings.adapter_rate:g}, ends of ranges at {settings.range_rate:g}, both falling as half a cosine",
-        f"does; {trained / 1e6:.1f} million numbers are trained. Layers multiply in bfloat16 while tuning. The tuned",
-        f"weights take {size:.1f} MB, as before.", "",
+        f"does; {trained / 1e6:.1f} million numbers are trained. Layers multiply in {precision} while tuning.",
+        f"The tuned weights take {size:.1f} MB, as before.", "",
         "| steps | divergence from the float model, mean |",
         "| --- | --- |",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import distributed, nn
 from torch.nn import functional
 
@@ -26,6 +26,12 @@ from nncf_core.pipeline import run
 
 METHODS = ("error_propagation", "gptq", "refinement")
 """Algorithms that choose codes before tuning: what is best without it is a good place to begin."""
+
+
+def knows_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; others take several times as long for it as for float32."""
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 @frozen
@@ -37,7 +43,8 @@ class Settings:
     :param adapter_rate: learning rate of adapters.
     :param range_rate: learning rate of ends of ranges, which are of the size of weights.
     :param warm_up: steps in which the rates grow; then they fall as half a cosine does.
-    :param bfloat16: whether layers multiply in bfloat16. What is rounded, and to what, stays exact.
+    :param bfloat16: whether layers multiply in bfloat16; where the processor knows it, by default. What is rounded, and
+        to what, stays exact.
     :param save_every: steps between checkpoints.
     """
 
@@ -46,7 +53,7 @@ class Settings:
     adapter_rate: float = 4e-4
     range_rate: float = 5e-5
     warm_up: int = 5
-    bfloat16: bool = True
+    bfloat16: bool = field(factory=knows_bfloat16)
     save_every: int = 10
 
     def rate(self, step: int) -> float:
