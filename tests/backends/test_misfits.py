@@ -82,3 +82,11 @@ def test_types(make: str, meet: Callable[[Path, list[Any]], None], tmp_path: Pat
         "Item 1 of the dataset does not fit the model: the input 'x' takes float32 [?, 64], and is given int64 [1, 64]"
     )
     assert message.startswith(start), message
+
+
+@pytest.mark.parametrize("make", [pytest.param(name, marks=pytest.mark.needs(f"nncf_{name}")) for name in MAKERS])
+@pytest.mark.parametrize("meet", [calibrated, in_parts, compared, verified])
+def test_complex_numbers(make: str, meet: Callable[[Path, list[Any]], None], tmp_path: Path) -> None:
+    message = said(make, meet, X.astype(np.complex64), tmp_path)
+    start = "Item 1 of the dataset does not fit the model: the input 'x' takes float32 [?, 64], and is given complex64"
+    assert message.startswith(f"{start} [1, 64]. "), message

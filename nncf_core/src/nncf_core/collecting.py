@@ -202,7 +202,7 @@ def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[s
 
     :param expected: what each input takes, for messages.
     :param index: of the item, for messages.
-    :raises UnsupportedDatasetError: when the item has not one array for each input.
+    :raises UnsupportedDatasetError: when the item has not one array for each input, or a complex one for a real input.
     """
     names = list(expected)
     if isinstance(item, Mapping):
@@ -217,4 +217,12 @@ def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[s
             f"Item {index} of the dataset is {given}; the model's inputs are {listed(expected)}. Give a dict of "
             "arrays, or pass a transform_func to nncf.Dataset that makes one."
         )
-    return {name: np.asarray(value) for name, value in named.items()}
+    found = {name: np.asarray(value) for name, value in named.items()}
+    kinds = {name: InputType.of(array) for name, array in found.items()}
+    # OpenVINO would leave out the imaginary parts
+    lost = [
+        name for name, array in found.items() if array.dtype.kind == "c" and not expected[name].takes_type(kinds[name])
+    ]
+    if lost:
+        raise misfit(index, kinds, expected, "Complex numbers are no real ones; give their parts, or magnitudes.")
+    return found
