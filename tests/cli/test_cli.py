@@ -139,10 +139,14 @@ def test_compressing_twice_changes_nothing(model: Path, tmp_path: Path) -> None:
     )
 
 
-def test_the_input_may_be_overwritten(model: Path) -> None:
-    size = model.stat().st_size
-    assert nncf("compress-weights", model, "-o", model).exit_code == 0
-    assert model.stat().st_size < 0.4 * size
+def test_the_input_may_be_overwritten_where_no_lock_needs_it(model: Path) -> None:
+    before = model.read_bytes()
+    refused = nncf("compress-weights", model, "-o", model)
+    assert refused.exit_code == 2
+    assert f"Cannot write {model}: it would replace the original model {model}. Name another file." in refused.stderr
+    assert model.read_bytes() == before
+    assert nncf("compress-weights", model, "-o", model, "--no-lock").exit_code == 0
+    assert model.stat().st_size < 0.4 * len(before)
     outputs(model)
 
 
@@ -161,6 +165,16 @@ def test_a_signal_leaves_no_file(model: Path, tmp_path: Path, name: str) -> None
     assert ended.returncode == 128 + getattr(signal, name)
     assert ended.stderr.endswith(f"nncf: stopped by {name}; no file was changed\n")
     assert list(tmp_path.iterdir()) == [model]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such shell")
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_stream_may_be_closed(model: Path, tmp_path: Path, stream: int) -> None:
+    out = tmp_path / "out.onnx"
+    command = [sys.executable, "-m", "nncf_core.cli", "compress-weights", str(model), "-o", str(out)]
+    ended = subprocess.run(["sh", "-c", f'exec "$@" {stream}>&-', "sh", *command], capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    outputs(out)
 
 
 def test_modes_may_be_written_in_capitals(model: Path, tmp_path: Path) -> None:

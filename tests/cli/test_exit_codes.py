@@ -37,7 +37,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "unknown.json").write_text(json.dumps({"compression": {"algorithm": "no_such_algorithm"}}))
     (tmp_path / "code_metrics.py").write_text(
         "def fails(model, items):\n    raise RuntimeError('boom')\ndef broken():\n    raise RuntimeError('boom')\n"
+        "def leaves(model, items):\n    raise SystemExit(0)\n"
     )
+    (tmp_path / "code_script.py").write_text("def data():\n    return []\nraise SystemExit(0)\n")
     assert nncf("compress-weights", "model.onnx", "-o", "done.onnx", "-q").exit_code == 0
     lock = json.loads((tmp_path / "done.onnx.lock.json").read_text())
     lock["outputs"] = {"done.onnx": "0" * 64}
@@ -62,6 +64,7 @@ DONE = [
 FAILED = [
     # NaN cannot be rounded to codes by anything; a metric, bytes and outputs that are not accepted
     f"{QUANTIZE} --max-drop 1 --validation code_metrics:fails",
+    f"{QUANTIZE} --max-drop 1 --validation code_metrics:leaves",
     "reproduce other.lock.json",
     "compare model.onnx nan.onnx",
 ]
@@ -81,13 +84,19 @@ WRONG = [
     "compress-weights model.onnx -o small.onnx --dataset-option scale=1",
     "compress-weights model.onnx -o small.onnx --dataset none.npz",
     "compress-weights model.onnx -o missing/small.onnx",
+    "compress-weights model.onnx -o model.onnx",
+    "compress-weights model.onnx -o .",
+    "compress-weights model.onnx -o /",
     "compress-weights none.onnx -o small.onnx",
     "compress-weights broken.onnx -o small.onnx",
     "run config.json",
+    "run config.json model.onnx -o small.onnx --report config.json",
     "run none.json model.onnx -o small.onnx",
     "run unknown.json model.onnx -o small.onnx",
     "run model.onnx model.onnx -o small.onnx",
     "quantize model.onnx -o small.onnx",
+    "quantize model.onnx -o small.onnx --dataset code_script:data",
+    f"{QUANTIZE} --max-drop 1 --validation code_script:data",
     f"{QUANTIZE} --max-drop 1",
     f"{QUANTIZE} --max-drop 1 --validation code_metrics",
     f"{QUANTIZE} --max-drop 1 --validation code_metrics:none",
@@ -103,6 +112,8 @@ WRONG = [
     "reproduce none.lock.json",
     "reproduce config.json",
     "reproduce done.onnx.lock.json -o model.onnx",
+    "reproduce done.onnx.lock.json -o again.xml",
+    "reproduce done.onnx.lock.json -o .",
     "reproduce done.onnx.lock.json --dataset data.npz",
     "reproduce done.onnx.lock.json -o missing/again.onnx",
     "plugins --no-such-option",
@@ -138,6 +149,12 @@ SAYS = {
     "quantize model.onnx -o small.onnx --dataset code_metrics:broken": [
         "The dataset code_metrics:broken", "fails with RuntimeError('boom')", "It is called without arguments",
     ],
+    "quantize model.onnx -o small.onnx --dataset code_script:data": [
+        "The dataset code_script:data", "ends with SystemExit(0)", 'behind `if __name__ == "__main__":`',
+    ],
+    "compress-weights model.onnx -o .": ["Cannot write .: it is a folder; give the name of a file."],
+    "run config.json model.onnx -o small.onnx --report config.json": ["it would replace the config config.json"],
+    "reproduce done.onnx.lock.json -o again.xml": ["Cannot write again.xml", "ends in .onnx"],
 }  # fmt: skip
 
 
@@ -149,6 +166,30 @@ def test_what_wrong_commands_are_told(folder: Path, command: str) -> None:
     text = " ".join(result.stderr.split())
     for part in SAYS[command]:
         assert part in text
+
+
+@pytest.mark.needs("onnx", "nncf_onnx", "nncf_post_training_quantization", "nncf_accuracy_control")
+def test_a_metric_that_ends_the_process_leaves_the_best_model(folder: Path) -> None:
+    (folder / "late_metrics.py").write_text(
+        "calls = []\ndef late(model, items):\n    calls.append(1)\n"
+        "    if len(calls) > 2:\n        raise SystemExit(3)\n    return 1.0 / len(calls)\n"
+    )
+    result = nncf(*f"{QUANTIZE} --max-drop 0.1 --validation late_metrics:late".split())
+    assert result.exit_code == 1, result.output
+    assert "it would have ended the command with SystemExit(3)" in " ".join(result.stderr.split())
+    assert (folder / "small.best.onnx").is_file()
+
+
+@pytest.mark.needs("onnx", "nncf_onnx")
+def test_no_other_code_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("nncf_core.pipeline.run", run)
+    result = nncf("compress-weights", "model.onnx", "-o", "small.onnx")
+    assert result.exit_code == 1
+    assert f"{__file__}, line {run.__code__.co_firstlineno + 1}, in run: SystemExit(0)" in result.stderr
+    assert not (folder / "small.onnx").exists()
 
 
 def test_every_command_is_here() -> None:

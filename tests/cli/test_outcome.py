@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nncf_core.cli import main
+from nncf_core.cli.outcome import Places
+from nncf_core.errors import InvalidPathError
 from tests.cli.models import onnx_model, rows
 
 
@@ -37,10 +39,11 @@ def unwanted(monkeypatch: pytest.MonkeyPatch) -> None:
     ("report", "message"),
     [
         ("taken.html", "File '{folder}/taken.html' is a directory."),
+        ("taken.html/../small.onnx.lock.json", "it would replace the lock file {folder}/small.onnx.lock.json"),
         ("missing/report.html", "the folder {folder}/missing does not exist; make it, or name another."),
         ("file.txt/report.html", "the folder {folder}/file.txt does not exist"),
         ("report.pdf", "its name must end in .html or .json."),
-        ("small.onnx.lock.json", "The report would replace the lock file {folder}/small.onnx.lock.json"),
+        ("small.onnx.lock.json", "it would replace the lock file {folder}/small.onnx.lock.json"),
     ],
 )
 def test_places_are_looked_at_before_the_work(unwanted: None, report: str, message: str, tmp_path: Path) -> None:
@@ -52,6 +55,18 @@ def test_places_are_looked_at_before_the_work(unwanted: None, report: str, messa
     assert result.exit_code == 2
     assert message.format(folder=tmp_path) in result.stderr
     assert contents(tmp_path) == before
+
+
+def test_files_that_a_run_reads_stay(tmp_path: Path) -> None:
+    model, output = tmp_path / "model.onnx", tmp_path / "small.onnx"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "tokenizer.json")
+    options = {"lock": True, "dataset": "d.json", "dataset_options": (f"tokenizer={tmp_path / 'tokenizer.json'}",)}
+    report = tmp_path / "folder/../tokenizer.json"
+    with pytest.raises(InvalidPathError, match=r"would replace the file of a --dataset-option .*tokenizer\.json\."):
+        Places.of(model, output, {**options, "report_file": report})
+    # a link is replaced, not what it leads to
+    assert Places.of(model, output, {**options, "report_file": tmp_path / "link.json"}).report is not None
 
 
 def test_a_folder_that_cannot_be_written_to(unwanted: None, tmp_path: Path) -> None:

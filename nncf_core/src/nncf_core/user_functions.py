@@ -33,7 +33,7 @@ def user_object(source: str, what: str, folder: Path | None = None) -> Any:
         raise InvalidPathError(
             f"{what} {source}: there is no module {module!r}, neither installed nor in {' or '.join(places)}."
         ) from None
-    except Exception as error:  # the module is the user's code
+    except (Exception, SystemExit) as error:  # the module is the user's code
         raise _broken(source, what, module, error) from error
     finally:
         for place in places:
@@ -43,7 +43,12 @@ def user_object(source: str, what: str, folder: Path | None = None) -> Any:
     return getattr(imported, name)
 
 
-def _broken(source: str, what: str, module: str, error: Exception) -> InvalidPathError:
+def _broken(source: str, what: str, module: str, error: BaseException) -> InvalidPathError:
+    if isinstance(error, SystemExit):
+        return InvalidPathError(
+            f"{what} {source}: the module {module!r} cannot be imported, it ends with {error!r}. Put what it does as a "
+            'script behind `if __name__ == "__main__":`.'
+        )
     return InvalidPathError(
         f"{what} {source}: the module {module!r} cannot be imported, it fails with {type(error).__name__}: "
         f"{sentence(error)} Correct it."

@@ -130,7 +130,7 @@ def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: A
     from nncf_core.config.nncf_config import read_json
 
     dataset = dataset_of(options["dataset"], options["dataset_options"], model)
-    execute(read_json(config), model, dataset, backend_params, options)
+    execute(read_json(config), model, dataset, backend_params, {**options, "config": config})
 
 
 def _numbers(text: str) -> Any:

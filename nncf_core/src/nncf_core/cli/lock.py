@@ -12,7 +12,7 @@ import click
 from attrs import evolve
 
 from nncf_core.cli.data import dataset_of
-from nncf_core.cli.outcome import digests_and_versions, inputs_of
+from nncf_core.cli.outcome import check_place, check_suffix, digests_and_versions, inputs_of
 from nncf_core.cli.witnesses import UserMetric, Witnesses
 
 if TYPE_CHECKING:
@@ -37,14 +37,12 @@ def reproduce(lock: Path, output: Path | None, model: Path | None, as_json: bool
       nncf reproduce small.onnx.lock.json
       nncf reproduce small.onnx.lock.json -o again.onnx --dataset ../data.npz
     """
-    from nncf_core.errors import InvalidPathError, VerificationError
+    from nncf_core.errors import VerificationError
     from nncf_core.locking import Lock
 
     known = Lock.read(lock)
     run = _Run.of(known, lock.parent, model, sources)
     if output is not None:
-        if not output.parent.is_dir():
-            raise InvalidPathError(f"Cannot write {output}: the folder {output.parent} does not exist; make it.")
         _check_output(output, run, lock)
     with tempfile.TemporaryDirectory(
         prefix=".reproduce.", suffix=".tmp", dir=None if output is None else output.parent
@@ -208,28 +206,25 @@ def _source(data: Data | None, folder: Path, given: str | None, option: str) -> 
 
 
 def _check_output(output: Path, run: _Run, lock: Path) -> None:
-    """Refuse to write a model over what it is made from.
+    """Refuse to write a model over what it is made from, or where none can be.
 
     :raises InvalidPathError: when it would be.
     """
-    from nncf_core.errors import InvalidPathError
     from nncf_core.registry import registry
     from nncf_core.staging import files_of
 
-    taken = dict.fromkeys(files_of(registry().backend_for(run.model).builder, run.model), "the original model")
-    taken |= {lock: "the lock file"}
+    builder = registry().backend_for(run.model).builder
+    taken = dict.fromkeys(files_of(builder, run.model), "original model")
+    taken |= {lock: "lock file"}
     for source in (run.dataset, run.validation_dataset):
-        if source is not None and Path(source).exists():
-            taken[Path(source)] = "the dataset"
+        if source is not None:
+            taken[Path(source)] = "dataset"
     if run.metric_file is not None:
-        taken[run.metric_file] = "the metric's function"
-    names = [output.name, *(f"{output.stem}{suffix}" for suffix in {Path(n).suffix for n in run.known.outputs})]
-    written = {output.with_name(name).resolve() for name in names}
-    for path, what in taken.items():
-        if path.resolve() in written:
-            raise InvalidPathError(
-                f"Cannot write {output}: it would replace {what} {path}, which the run is made from. Name another file."
-            )
+        taken[run.metric_file] = "metric's function"
+    check_place(output, "", taken)
+    check_suffix(builder, output)
+    for suffix in {Path(name).suffix for name in run.known.outputs}:
+        check_place(output.with_name(f"{output.stem}{suffix}"), "", taken)
 
 
 def _without_folders(config: Mapping[str, Any]) -> dict[str, Any]:

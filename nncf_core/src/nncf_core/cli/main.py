@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -54,6 +55,26 @@ def _too_little(error: BaseException) -> str:
     )
 
 
+class _Stopped(BaseException):
+    """A signal ends the process; no code that is called takes it for an error, or an end, of its own.
+
+    :param code: that the process exits with.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _ended(leaving: SystemExit) -> str:
+    """What is said where code of the user's, or of a plugin, ends the process."""
+    (*_, last) = traceback.extract_tb(leaving.__traceback__)
+    return (
+        f"{last.filename}, line {last.lineno}, in {last.name}: SystemExit({leaving.code!r}) would have ended the "
+        "command. Code that it calls must return, or raise an error that says what is wrong."
+    )
+
+
 class _Group(click.Group):
     """Turns the framework's own errors into one line, and Ctrl-C into a quiet end."""
 
@@ -70,6 +91,11 @@ class _Group(click.Group):
                 raise
             click.echo(f"nncf: error: {error if behind is None else _too_little(behind)}", err=True)
             ctx.exit(FAILED if behind is not None else _exit_code(error))
+        except SystemExit as leaving:
+            if logging.getLogger("nncf").isEnabledFor(logging.DEBUG):
+                traceback.print_exception(leaving)
+            click.echo(f"nncf: error: {_ended(leaving)}", err=True)
+            ctx.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("nncf: interrupted; no file was changed", err=True)
             ctx.exit(INTERRUPTED)
@@ -122,7 +148,7 @@ for _command in (
 def _leave(number: int, _frame: object) -> NoReturn:
     """End as after an error, so that temporary files go."""
     click.echo(f"nncf: stopped by {signal.Signals(number).name}; no file was changed", err=True)
-    sys.exit(128 + number)
+    raise _Stopped(128 + number)
 
 
 def entry() -> NoReturn:
@@ -131,6 +157,10 @@ def entry() -> NoReturn:
     Taking a large graph apart object by object takes a tenth of a second that nobody has any use for, and so does
     looking for cycles among objects that all live to the end.
     """
+    # where the caller has closed one, files would take its number, and what is printed would go into them
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     own()
     gc.set_threshold(_GARBAGE)
     code = 0
@@ -144,6 +174,8 @@ def entry() -> NoReturn:
         if leaving.code is not None and not isinstance(leaving.code, int):
             raise
         code = leaving.code or 0
+    except _Stopped as stopped:
+        code = stopped.code
     except OSError as error:  # of the standard output, for instance: files have errors of their own
         code = FAILED
         with suppress(OSError):

@@ -12,6 +12,7 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from nncf_core.cli.witnesses import Witnesses
+    from nncf_core.contracts import GraphBuilder
     from nncf_core.dataset import Dataset
     from nncf_core.observing import Observation
     from nncf_core.progress import Progress
@@ -40,7 +41,8 @@ def outcome_options(function: _F) -> _F:
             "--lock/--no-lock",
             default=True,
             show_default=True,
-            help="Also write OUTPUT.lock.json, from which `nncf reproduce` makes the same bytes.",
+            help="Also write OUTPUT.lock.json, from which `nncf reproduce` makes the same bytes. Only without it may "
+            "OUTPUT be MODEL.",
         ),
     ]
     for decorator in reversed(decorators):
@@ -67,26 +69,24 @@ class Places:
     def of(cls, model: Path, output: Path | None, options: Mapping[str, Any]) -> Places:
         """Those that options name.
 
-        :param options: those of :func:`outcome_options`.
-        :raises InvalidPathError: when a folder is missing, a name does not say what is to be written, or two files
-            would have one place.
+        :param options: of the command, those of :func:`outcome_options` among them.
+        :raises InvalidPathError: when a folder is missing, a name does not say what is to be written, or something
+            would take the place of another file of the run.
         """
         from nncf_core.errors import InvalidPathError
 
         report: Path | None = options["report_file"]
+        taken = made_from(model, options)
+        if output is not None:
+            # a lock file is of no use where the original is gone
+            check_place(output, "", taken if options["lock"] else {})
         lock = lock_path(output) if output is not None and options["lock"] else None
-        if report is not None and report.suffix.lower() not in (".html", ".json"):
-            raise InvalidPathError(f"Cannot write the report {report}: its name must end in .html or .json.")
-        for path, what in ((output, ""), (report, "the report ")):
-            if path is not None and not path.parent.is_dir():
-                raise InvalidPathError(
-                    f"Cannot write {what}{path}: the folder {path.parent} does not exist; make it, or name another."
-                )
         if report is not None:
-            taken = {"lock file": lock, "model": output, "original model": model}
-            for name, other in taken.items():
-                if other is not None and report.absolute() == other.absolute():
-                    raise InvalidPathError(f"The report would replace the {name} {other}: choose another name.")
+            if report.suffix.lower() not in (".html", ".json"):
+                raise InvalidPathError(f"Cannot write the report {report}: its name must end in .html or .json.")
+            written = {lock: "lock file", output: "model"}
+            own = {path: what for path, what in written.items() if path is not None}
+            check_place(report, "the report ", {**taken, **own})
         return cls(model, output, report, lock)
 
     @contextmanager
@@ -95,7 +95,6 @@ class Places:
 
         :raises InvalidPathError: when one of them cannot be written.
         """
-        from nncf_core.errors import InvalidPathError
         from nncf_core.files import replacing
         from nncf_core.registry import registry
         from nncf_core.staging import staged
@@ -107,11 +106,7 @@ class Places:
             model = None
             if self.output is not None:
                 builder = registry().backend_for(self.model).builder
-                if self.output.suffix.lower() not in builder.suffixes:
-                    raise InvalidPathError(
-                        f"Cannot write {self.output}: the name of a model of {builder.title} ends in "
-                        f"{' or '.join(sorted(builder.suffixes))}; name another file."
-                    )
+                check_suffix(builder, self.output)
                 model = stack.enter_context(staged(builder, self.model, self.output))
             yield Held(self, model, report, lock)
 
@@ -218,6 +213,58 @@ def best_model_kept(model: Path, output: Path) -> Iterator[None]:
         registry().backend_for(model).builder.save(error.best_model, path)
         message = str(error).replace("is in error.best_model", f"was written to {path}")
         raise ValidationFunctionError(message, error.best_model, error.best_metric) from error
+
+
+def made_from(model: Path, options: Mapping[str, Any]) -> dict[Path, str]:
+    """Files that a run reads, and what they are.
+
+    :param options: of the command.
+    """
+    found = {model: "original model"}
+    for name, what in (("config", "config"), ("dataset", "dataset"), ("validation_dataset", "dataset")):
+        if options.get(name) is not None:
+            found[Path(options[name])] = what
+    for pair in options.get("dataset_options", ()):
+        found[Path(pair.partition("=")[2])] = "file of a --dataset-option"
+    return found
+
+
+def check_place(path: Path, what: str, taken: Mapping[Path, str]) -> None:
+    """Whether a file may be written.
+
+    :param what: that is to be written, for errors, e.g. ``the report``; nothing for the model.
+    :param taken: files that are to stay, and what they are.
+    :raises InvalidPathError: when the path is a folder's, its folder is missing, or one of those would be replaced.
+    """
+    from nncf_core.errors import InvalidPathError
+
+    if not path.name or path.is_dir():
+        raise InvalidPathError(f"Cannot write {what}{path}: it is a folder; give the name of a file.")
+    if not path.parent.is_dir():
+        raise InvalidPathError(
+            f"Cannot write {what}{path}: the folder {path.parent} does not exist; make it, or name another."
+        )
+    # a link is replaced, not what it leads to
+    own = path.parent.resolve() / path.name
+    for other, name in taken.items():
+        if own in (other.resolve(), other.parent.resolve() / other.name):
+            raise InvalidPathError(
+                f"Cannot write {what}{path}: it would replace the {name} {other}. Name another file."
+            )
+
+
+def check_suffix(builder: GraphBuilder, output: Path) -> None:
+    """Whether a model's name ends as those of its framework do.
+
+    :raises InvalidPathError: when it does not.
+    """
+    from nncf_core.errors import InvalidPathError
+
+    if output.suffix.lower() not in builder.suffixes:
+        raise InvalidPathError(
+            f"Cannot write {output}: the name of a model of {builder.title} ends in "
+            f"{' or '.join(sorted(builder.suffixes))}; name another file."
+        )
 
 
 def lock_path(output: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,20 @@ class UserMetric:
         samples = dataset_of(source, options, model)
         assert samples is not None
         found = user_object(function, "--validation", folder)
-        return cls(Validation(found, samples), function, source, tuple(options))
+        return cls(Validation(_staying(found) if callable(found) else found, samples), function, source, tuple(options))
+
+
+def _staying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that fails where the user's would end the process."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except SystemExit as leaving:
+            raise RuntimeError(f"it would have ended the command with {leaving!r}") from leaving
+
+    return call
 
 
 @frozen
