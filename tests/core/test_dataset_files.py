@@ -1,5 +1,7 @@
 """Datasets from files and functions."""
 
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,45 @@ def test_images_become_what_the_model_takes(tmp_path: Path, first: bool) -> None
     np.testing.assert_allclose(pixel, [2, 0, 0])
     (raw,) = items(tmp_path, of(("x", "uint8", shape)))[:1]
     assert (raw["x"].dtype, raw["x"].max()) == (np.uint8, 255)
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_16_bits(tmp_path: Path, dtype: str, channels: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.linspace(0, 65535, 16).reshape(4, 4).astype(dtype)
+    pixels[2:] = 65535, 65535, 0, 0
+    suffix = "png" if dtype == "<u2" else "tif"
+    image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    (item,) = items(tmp_path, of(("x", "float32", (None, channels, 4, 4))))
+    for channel in item["x"][0]:
+        np.testing.assert_allclose(channel, pixels.astype(np.float32) / 65535, rtol=1e-6)
+    (item,) = items(tmp_path, of(("x", "uint8", (None, channels, 8, 8))))
+    assert (item["x"].min(), item["x"].max()) == (0, 255)
+    (item,) = items(tmp_path, of(("x", "float32", (None, 8, 8, channels))))
+    assert (item["x"].min(), item["x"].max()) == (0, 1), "resizing does not overshoot"
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit integers")])
+def test_images_without_a_known_white(tmp_path: Path, dtype: type, kind: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(UnsupportedDatasetError, match=rf"a\.tif are {kind} .*convert it to 8 or 16 bits, or give arr"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
+
+
+@pytest.mark.parametrize("size", [10_000, 30_000])
+def test_images_that_are_too_large(tmp_path: Path, size: int) -> None:
+    """Pillow warns of the first, and refuses the second."""
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "a.png"
+    image.new("L", (4, 4)).save(path)
+    content = path.read_bytes()
+    start = content.index(b"IHDR")
+    header = content[start : start + 4] + struct.pack(">II", size, size) + content[start + 12 : start + 17]
+    path.write_bytes(content[:start] + header + struct.pack(">I", zlib.crc32(header)) + content[start + 21 :])
+    with pytest.raises(UnsupportedDatasetError, match=r"a\.png is not an image.*pixels\) exceeds.* shrink it, or"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
 
 
 def test_images_need_an_input_for_images(tmp_path: Path) -> None:

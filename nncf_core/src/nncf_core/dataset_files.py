@@ -193,17 +193,41 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     def item(file: Path) -> dict[str, np.ndarray]:
         try:
             with image.open(file) as opened:
-                picture = opened.convert("L" if channels == 1 else "RGB").resize((width, height))
-                pixels = np.asarray(picture, np.float32).reshape(height, width, channels)
-        except OSError as error:
+                picture = _of_eight_bits(opened, file, image) or opened.convert("L" if channels == 1 else "RGB")
+                pixels = np.asarray(picture.resize((width, height)), np.float32).reshape(height, width, -1)
+        except (NNCFError, MemoryError):
+            raise
+        except Exception as error:  # those of its formats have no common base
             raise UnsupportedDatasetError(
-                f"{file} is not an image that Pillow reads: {sentence(error)} Repair it, or leave it out."
+                f"{file} is not an image that Pillow reads: {sentence(error)} Repair or shrink it, or leave it out."
             ) from None
-        values = (pixels / scale - mean) / std if np.dtype(dtype).kind == "f" else pixels
+        # floating-point numbers, which are not clipped, overshoot next to edges
+        pixels = np.broadcast_to(pixels.clip(0, 255), (height, width, channels))
+        values = (pixels / scale - mean) / std if np.dtype(dtype).kind == "f" else np.rint(pixels)
         array = values.transpose(2, 0, 1) if first else values
         return {name: array[None].astype(dtype)}
 
     return Dataset(files, item)
+
+
+def _of_eight_bits(picture: Any, file: Path, image: Any) -> Any:
+    """An image of one channel of 16 bits with 255 in place of 65535, but not rounded; ``None`` for one of 8 bits.
+
+    Pillow converts others by clipping their pixels at 255.
+
+    :param image: the module.
+    :raises UnsupportedDatasetError: for pixels whose range is not known.
+    """
+    # before 10.3, Pillow opens PNG files of 16 bits as 32-bit integers
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        return image.fromarray(np.asarray(picture, np.float32) / 257)
+    if picture.mode in ("I", "F"):
+        kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
+        raise UnsupportedDatasetError(
+            f"The pixels of {file} are {kind} (Pillow's mode {picture.mode}), and what stands for white is not known: "
+            "convert it to 8 or 16 bits, or give arrays (.npz)."
+        )
+    return None
 
 
 def _of_channels(options: Mapping[str, str], name: str, default: float, channels: int) -> np.ndarray:
