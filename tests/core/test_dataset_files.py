@@ -1,8 +1,10 @@
 """Datasets from files and functions."""
 
+import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,62 @@ def test_a_table_has_a_column_for_each_input(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(UnsupportedDatasetError, match="not a Parquet file"):
         items(tmp_path / "broken.parquet", of())
+
+
+TYPES = {
+    "whole": ([1.0, -3.0], "int8"),
+    "signs": ([True, False], "int64"),
+    "flags": ([0, 1], "bool"),
+    "integers": ([1, 300], "float16"),
+    "rounded": ([0.1, math.inf], "float32"),
+    "decimals": ([Decimal("1.5"), Decimal("2.25")], "float32"),
+    "nothing": ([[], []], "int64"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_values_of_tables_that_stay_what_they_are(kind: str, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    values, taken = TYPES[kind]
+    parquet.write_table(pyarrow.table({"x": values}), tmp_path / "a.parquet")
+    found = items(tmp_path / "a.parquet", of(("x", taken, (None,))))
+    assert [item["x"].dtype for item in found] == [taken, taken]
+    assert [item["x"].tolist() for item in found] == [[each] for each in np.asarray(values, taken).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong", "taken"),
+    [
+        ([[1.0, 2.0], [3.0, 13.9]], "13.9", "int64"),
+        ([[1, 2], [2**64 - 1, 2**64 - 1]], "18446744073709551615", "int64"),
+        ([[1, 2], [3, 300]], "300", "uint8"),
+        ([[1, 2], [-1, 3]], "-1", "uint64"),
+        ([[0, 1], [1, 2]], "2", "bool"),
+        ([[1.0, 2.0], [3.0, math.inf]], "inf", "int32"),
+        ([[1.0, 2.0], [3.0, math.nan]], "nan", "int32"),
+        ([[1.0, 2.0], [3.0, 1e300]], "1e\\+300", "float32"),
+        ([[1, 2], [3, 70_000]], "70000", "float16"),
+        ([1.0, None], "None", "float32"),
+        ([True, None], "None", "bool"),
+    ],
+)
+def test_values_of_tables_that_would_change(values: list[Any], wrong: str, taken: str, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    unsigned = pyarrow.list_(pyarrow.uint64()) if "18446744073709551615" in wrong else None
+    parquet.write_table(pyarrow.table({"x": pyarrow.array(values, unsigned)}), tmp_path / "a.parquet")
+    with pytest.raises(
+        UnsupportedDatasetError,
+        match=rf"Row 1 of the column 'x' of .*a\.parquet holds {wrong}, which would not stay .* as {taken}, the",
+    ):
+        items(tmp_path / "a.parquet", of(("x", taken, (None, 2))))
+
+
+def test_text_in_tables_is_no_number(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"x": ["12"]}), tmp_path / "a.parquet")
+    with pytest.raises(UnsupportedDatasetError, match=r"Row 0 of the column 'x' of .* holds .*'12'.* as int64"):
+        items(tmp_path / "a.parquet", of(("x", "int64", (None,))))
+    assert items(tmp_path / "a.parquet", of(("x", "string", (None,))))[0]["x"].tolist() == ["12"]
 
 
 @pytest.mark.parametrize("first", [True, False])

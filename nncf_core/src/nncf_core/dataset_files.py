@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 from zipfile import BadZipFile
@@ -160,13 +161,44 @@ def _table(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
         raise InvalidPathError(f"There is no dataset file {path}; correct its name.")
     try:
         rows = parquet.read_table(path).to_pylist()
-        types = {port.name: port.dtype for port in inputs()}
-        items = [{name: np.asarray([cell], types.get(name)) for name, cell in row.items()} for row in rows]
+        items = [{name: np.asarray([cell]) for name, cell in row.items()} for row in rows]
     except (OSError, ValueError, TypeError) as error:
         raise UnsupportedDatasetError(
             f"{path} is not a Parquet file whose rows are samples: {sentence(error)} Write a column for each input."
         ) from None
+    types = {port.name: port.dtype for port in inputs()}
+    for index, item in enumerate(items):
+        for name, array in item.items():
+            item[name] = _cast(array, types.get(name), f"Row {index} of the column {name!r} of {path}")
     return Dataset(items)
+
+
+def _cast(array: np.ndarray, name: str | None, place: str) -> np.ndarray:
+    """An array as an input takes it, whose values stay what they are but for the rounding of floating-point numbers.
+
+    :param name: of the input's type; ``None``: unknown.
+    :param place: what holds the array, for errors.
+    :raises UnsupportedDatasetError: for a value that would not stay what it is.
+    """
+    try:
+        dtype = np.dtype(name or array.dtype)
+    except TypeError:  # numpy lacks it: the runtime says what it takes
+        return array
+    if array.dtype == dtype:
+        return array
+    decimal = array.dtype.kind == "O" and all(isinstance(each, Decimal) for each in array.flat)
+    values, wrong = array.astype(np.float64) if decimal else array, repr(next(array.flat, None))
+    if values.dtype.kind in "biuf":
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = values.astype(dtype)
+        kept = cast == values if dtype.kind in "biu" else np.isfinite(cast) | ~np.isfinite(values)
+        if kept.all():
+            return cast
+        wrong = str(array[~kept][0])
+    raise UnsupportedDatasetError(
+        f"{place} holds {wrong}, which would not stay what it is as {dtype}, the type of the input. Write a column of "
+        "numbers that fit."
+    )
 
 
 def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
