@@ -59,6 +59,19 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
         items(tmp_path / "data.npy")
 
 
+def test_broken_archives(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).integers(0, 17, (40, 64)))
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(byte ^ 0xFF for byte in content[100:200]) + content[200:])
+    with pytest.raises(UnsupportedDatasetError, match=r"data\.npz is not an \.npz file of plain arrays: Error -3"):
+        items(path)
+    header = np.lib.format.magic(1, 0) + b"\x76\0" + b"{'descr': (".ljust(0x76)
+    (tmp_path / "data.npy").write_bytes(header)
+    with pytest.raises(UnsupportedDatasetError, match=r"data\.npy is not an \.npy file of plain arrays: "):
+        items(tmp_path / "data.npy")
+
+
 def test_a_table_has_a_column_for_each_input(tmp_path: Path) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table({"x": ROWS.tolist(), "length": [1, 2, 3, 4]})
