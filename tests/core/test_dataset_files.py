@@ -204,8 +204,11 @@ def test_images_need_an_input_for_images(tmp_path: Path) -> None:
         items(tmp_path, of(("x", "float32", (None, 64))))
     with pytest.raises(ValidationError, match="The option mean is 'grey'"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), mean="grey")
-    for name, text in (("scale", "0"), ("std", "0"), ("mean", "nan")):
-        with pytest.raises(ValidationError, match=f"The option {name} is {text}; .*give others"):
+    for name in ("scale", "std"):
+        with pytest.raises(ValidationError, match=f"The option {name} is 0; .*give others"):
+            items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), **{name: "0"})
+    for name, text in (("mean", "nan"), ("scale", "inf"), ("std", "1e99")):
+        with pytest.raises(ValidationError, match=f"The option {name} is '{text}'; give a finite number, or one for"):
             items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), **{name: text})
     with pytest.raises(ValidationError, match=r"The option std has 2 numbers.*1 channels: give one number, or one for"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), std="1,2")
@@ -242,6 +245,9 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
             tokenizer=str(vocabulary),
             length="4",
         )
+    for text in ("nan", "1e99", "1.7", "0", "-3", ""):
+        with pytest.raises(ValidationError, match=f"option length is '{text}'; give a whole number of at least 1, suc"):
+            items(folder, inputs, tokenizer=str(vocabulary), length=text)
     with pytest.raises(ValidationError, match="Text needs a tokenizer"):
         items(folder, inputs)
     with pytest.raises(InvalidPathError, match=r"no tokenizer file nowhere\.json"):

@@ -271,7 +271,7 @@ def _of_channels(options: Mapping[str, str], name: str, default: float, channels
             f"The option {name} has {values.size} numbers; the model's images have {channels} channels: give one "
             "number, or one for each."
         )
-    if not np.isfinite(values).all() or (name != "mean" and not np.all(values)):
+    if name != "mean" and not np.all(values):
         raise ValidationError(f"The option {name} is {options[name]}; pixels cannot be divided by it: give others.")
     return values
 
@@ -302,9 +302,7 @@ def _texts(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
             f"{vocabulary} is not a tokenizer.json: {sentence(error)} "
             f"Give the file that the model's tokenizer is saved in."
         ) from None
-    length = int(_numbers(options, "length", 256.0)[()])
-    if length < 1:
-        raise ValidationError(f"The option length is {length}; it must be at least 1 token.")
+    length = _count(options, "length", 256)
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     tokens: list[int] = []
     for file in files:
@@ -397,12 +395,27 @@ def _numbers(options: Mapping[str, str], name: str, default: float) -> np.ndarra
     if text is None:
         return np.asarray(default, np.float32)
     try:
-        values = np.asarray([float(part) for part in text.split(",")], np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray([float(part) for part in text.split(",")]).astype(np.float32)
     except ValueError:
+        values = np.asarray([np.nan])
+    if not np.isfinite(values).all():
         raise ValidationError(
-            f"The option {name} is {text!r}; give a number, or for images one for each channel: 0.5,0.5,0.5."
-        ) from None
+            f"The option {name} is {text!r}; give a finite number, or one for each channel: 0.5,0.5,0.5."
+        )
     return values[0] if values.size == 1 else values
+
+
+def _count(options: Mapping[str, str], name: str, default: int) -> int:
+    """A positive whole number."""
+    text = options.get(name, str(default))
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValidationError(f"The option {name} is {text!r}; give a whole number of at least 1, such as {default}.")
+    return count
 
 
 def _module(name: str, distribution: str, what: str) -> Any:
