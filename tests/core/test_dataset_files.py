@@ -227,6 +227,7 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.txt").write_text("w1 w2 w3 w4 w5")
     (folder / "b.txt").write_text("w6 w7 w8 w9 w1")
+    (folder / "c.txt").mkdir()
     inputs = of(
         ("input_ids", "int64", (None, None)), ("attention_mask", "int64", (None, None)), ("beam_idx", "int32", (None,))
     )
@@ -252,6 +253,29 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
         items(folder, inputs)
     with pytest.raises(InvalidPathError, match=r"no tokenizer file nowhere\.json"):
         items(folder, inputs, tokenizer="nowhere.json")
+
+
+def test_folders_of_several_kinds(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "labels.TXT").write_text("cat")
+    with pytest.raises(UnsupportedDatasetError, match=r"holds images \(b\.png\) and text \(labels\.TXT\); move what"):
+        items(tmp_path)
+    (tmp_path / "labels.TXT").unlink()
+    np.save(tmp_path / "a.npy", ROWS)
+    with pytest.raises(UnsupportedDatasetError, match=r"holds images \(b\.png\) and arrays \(a\.npy\); move what"):
+        items(tmp_path)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(UnsupportedDatasetError, match="holds neither images"):
+        items(tmp_path)
+
+
+def test_folders_in_folders_are_left_out(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (4, 4), 255).save(tmp_path / "a.png")
+    for name in ("b.png", "c.txt"):
+        (tmp_path / name).mkdir()
+    (item,) = items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
+    assert item["x"].min() == 1
 
 
 def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

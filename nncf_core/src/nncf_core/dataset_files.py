@@ -82,7 +82,7 @@ def read_dataset(source: str, inputs: Inputs, options: Mapping[str, str] | None 
 
 def _reader(path: Path) -> tuple[Callable[[Path, Inputs, dict[str, str]], Data], Sequence[str]] | None:
     if path.is_dir():
-        return (_texts, _TEXT) if any(path.glob("*.txt")) else (_images, _IMAGE)
+        return (_texts, _TEXT) if _of_one_kind(path) == "text" else (_images, _IMAGE)
     return {
         ".npz": (_archive, ()),
         ".npy": (_array, ()),
@@ -91,9 +91,29 @@ def _reader(path: Path) -> tuple[Callable[[Path, Inputs, dict[str, str]], Data],
     }.get(path.suffix.lower())
 
 
+def _of_one_kind(folder: Path) -> str | None:
+    """What files of data a folder holds; ``None``: none.
+
+    :raises UnsupportedDatasetError: when they are of several kinds.
+    """
+    found = {kind: files for kind, suffixes in _KINDS.items() if (files := _files(folder, suffixes))}
+    if len(found) > 1:
+        kinds = " and ".join(f"{kind} ({files[0].name})" for kind, files in found.items())
+        raise UnsupportedDatasetError(
+            f"The folder {folder} holds {kinds}; move what is no part of the dataset to another folder."
+        )
+    return next(iter(found), None)
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Those of a kind, in alphabetical order."""
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in suffixes and not each.is_dir())
+
+
 _TEXT = ("tokenizer", "length")
 _IMAGE = ("scale", "mean", "std")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_KINDS: Mapping[str, Sequence[str]] = {"images": _IMAGES, "text": (".txt",), "arrays": (".npz", ".npy", ".parquet")}
 
 
 def _check_options(given: Mapping[str, str], known: Sequence[str]) -> None:
@@ -204,7 +224,7 @@ def _cast(array: np.ndarray, name: str | None, place: str) -> np.ndarray:
 
 def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     image = _module("PIL.Image", "Pillow", "images")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    files = _files(path, _IMAGES)
     if not files:
         raise UnsupportedDatasetError(
             f"The folder {path} holds neither images ({', '.join(_IMAGES)}) nor .txt files; give another."
@@ -303,7 +323,7 @@ def _texts(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
             f"Give the file that the model's tokenizer is saved in."
         ) from None
     length = _count(options, "length", 256)
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = _files(path, _KINDS["text"]) if path.is_dir() else [path]
     tokens: list[int] = []
     for file in files:
         try:
