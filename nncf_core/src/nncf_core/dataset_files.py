@@ -208,17 +208,17 @@ def _cast(array: np.ndarray, name: str | None, place: str) -> np.ndarray:
     if array.dtype == dtype:
         return array
     decimal = array.dtype.kind == "O" and all(isinstance(each, Decimal) for each in array.flat)
-    values, wrong = array.astype(np.float64) if decimal else array, repr(next(array.flat, None))
+    values, wrong = array.astype(np.float64) if decimal else array, array
     if values.dtype.kind in "biuf":
         with np.errstate(over="ignore", invalid="ignore"):
             cast = values.astype(dtype)
         kept = cast == values if dtype.kind in "biu" else np.isfinite(cast) | ~np.isfinite(values)
         if kept.all():
             return cast
-        wrong = str(array[~kept][0])
+        wrong = array[~kept]
     raise UnsupportedDatasetError(
-        f"{place} holds {wrong}, which would not stay what it is as {dtype}, the type of the input. Write a column of "
-        "numbers that fit."
+        f"{place} holds {wrong.ravel().tolist()[0]!r}, which would not stay what it is as {dtype}, the type of the "
+        "input. Write a column of numbers that fit."
     )
 
 
