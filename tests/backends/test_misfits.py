@@ -15,7 +15,7 @@ from nncf_core.errors import UnsupportedDatasetError
 from nncf_core.observing import Observation
 from nncf_core.pipeline import run
 from nncf_core.verification import verify
-from tests.cli.models import MAKERS, rows
+from tests.cli.models import MAKERS, onnx_model, openvino_model, rows
 
 pytestmark = pytest.mark.needs("nncf_weight_compression", "nncf_weight_refinement")
 
@@ -48,13 +48,20 @@ def verified(model: Path, items: list[Any]) -> None:
     verify(model, output, notes, Dataset(items))
 
 
-def said(make: str, meet: Callable[[Path, list[Any]], None], array: np.ndarray, folder: Path) -> str:
+def said(
+    make: str,
+    meet: Callable[[Path, list[Any]], None],
+    array: np.ndarray,
+    folder: Path,
+    maker: Callable[[Path], Path] | None = None,
+    fits: np.ndarray = X,
+) -> str:
     """What is told of an item behind one that fits."""
-    maker, suffix = MAKERS[make]
+    usual, suffix = MAKERS[make]
     name = "input" if make == "torch" else "x"
-    model = maker(folder / f"model{suffix}")
+    model = (maker or usual)(folder / f"model{suffix}")
     with pytest.raises(UnsupportedDatasetError) as caught:
-        meet(model, [{name: X}, {name: array}])
+        meet(model, [{name: fits}, {name: array}])
     assert "\n" not in str(caught.value)
     return str(caught.value).replace(str(model), "the model").replace("[n, 64]", "[?, 64]").replace("'input'", "'x'")
 
@@ -90,3 +97,60 @@ def test_complex_numbers(make: str, meet: Callable[[Path, list[Any]], None], tmp
     message = said(make, meet, X.astype(np.complex64), tmp_path)
     start = "Item 1 of the dataset does not fit the model: the input 'x' takes float32 [?, 64], and is given complex64"
     assert message.startswith(f"{start} [1, 64]. "), message
+
+
+def onnx_of_integers(path: Path) -> Path:
+    import onnx
+
+    model = onnx.load(onnx_model(path))
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.node[0].input[0] = "numbers"
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["x"], ["numbers"], "cast", to=onnx.TensorProto.FLOAT))
+    onnx.save(model, path)
+    return path
+
+
+def openvino_of_integers(path: Path) -> Path:
+    import openvino
+
+    steps = openvino.preprocess.PrePostProcessor(openvino.Core().read_model(openvino_model(path.with_stem("floats"))))
+    steps.input().tensor().set_element_type(openvino.Type.i64)
+    openvino.save_model(steps.build(), path, compress_to_fp16=False)
+    return path
+
+
+def torch_of_integers(path: Path) -> Path:
+    import torch
+
+    class Numbers(torch.nn.Module):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input.float()
+
+    module = torch.nn.Sequential(Numbers(), torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 16)).eval()
+    sizes = {"input": {0: torch.export.Dim("n")}}
+    example = torch.ones(3, 64, dtype=torch.int64)
+    torch.export.save(torch.export.export(module, (example,), dynamic_shapes=sizes), path)
+    return path
+
+
+OF_INTEGERS = {"onnx": onnx_of_integers, "openvino": openvino_of_integers, "torch": torch_of_integers}
+WHOLE_X = np.arange(64).reshape(1, 64)
+
+
+@pytest.mark.parametrize("make", [pytest.param(name, marks=pytest.mark.needs(f"nncf_{name}")) for name in MAKERS])
+@pytest.mark.parametrize("meet", [calibrated, in_parts, compared, verified])
+@pytest.mark.parametrize("number", [0.5, np.inf])
+def test_fractions(make: str, meet: Callable[[Path, list[Any]], None], number: float, tmp_path: Path) -> None:
+    array = np.where(WHOLE_X == 3, number, WHOLE_X).astype(np.float32)
+    message = said(make, meet, array, tmp_path, OF_INTEGERS[make], WHOLE_X)
+    start = (
+        "Item 1 of the dataset does not fit the model: the input 'x' takes int64 [?, 64], and is given float32 [1, 64]"
+    )
+    assert message.startswith(f"{start}. "), message
+
+
+@pytest.mark.needs("nncf_openvino")
+@pytest.mark.parametrize("meet", [calibrated, in_parts, compared, verified])
+def test_whole_numbers(meet: Callable[[Path, list[Any]], None], tmp_path: Path) -> None:
+    """OpenVINO converts elements itself."""
+    meet(openvino_of_integers(tmp_path / "model.xml"), [{"x": WHOLE_X}, {"x": WHOLE_X.astype(np.float32)}])

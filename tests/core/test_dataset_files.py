@@ -1,6 +1,10 @@
 """Datasets from files and functions."""
 
+import math
+import struct
+import zlib
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,19 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
         items(tmp_path / "data.npy")
 
 
+def test_broken_archives(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).integers(0, 17, (40, 64)))
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(byte ^ 0xFF for byte in content[100:200]) + content[200:])
+    with pytest.raises(UnsupportedDatasetError, match=r"data\.npz is not an \.npz file of plain arrays: Error -3"):
+        items(path)
+    header = np.lib.format.magic(1, 0) + b"\x76\0" + b"{'descr': (".ljust(0x76)
+    (tmp_path / "data.npy").write_bytes(header)
+    with pytest.raises(UnsupportedDatasetError, match=r"data\.npy is not an \.npy file of plain arrays: "):
+        items(tmp_path / "data.npy")
+
+
 def test_a_table_has_a_column_for_each_input(tmp_path: Path) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table({"x": ROWS.tolist(), "length": [1, 2, 3, 4]})
@@ -66,6 +83,62 @@ def test_a_table_has_a_column_for_each_input(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(UnsupportedDatasetError, match="not a Parquet file"):
         items(tmp_path / "broken.parquet", of())
+
+
+TYPES = {
+    "whole": ([1.0, -3.0], "int8"),
+    "signs": ([True, False], "int64"),
+    "flags": ([0, 1], "bool"),
+    "integers": ([1, 300], "float16"),
+    "rounded": ([0.1, math.inf], "float32"),
+    "decimals": ([Decimal("1.5"), Decimal("2.25")], "float32"),
+    "nothing": ([[], []], "int64"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_values_of_tables_that_stay_what_they_are(kind: str, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    values, taken = TYPES[kind]
+    parquet.write_table(pyarrow.table({"x": values}), tmp_path / "a.parquet")
+    found = items(tmp_path / "a.parquet", of(("x", taken, (None,))))
+    assert [item["x"].dtype for item in found] == [taken, taken]
+    assert [item["x"].tolist() for item in found] == [[each] for each in np.asarray(values, taken).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong", "taken"),
+    [
+        ([[1.0, 2.0], [3.0, 13.9]], "13.9", "int64"),
+        ([[1, 2], [2**64 - 1, 2**64 - 1]], "18446744073709551615", "int64"),
+        ([[1, 2], [3, 300]], "300", "uint8"),
+        ([[1, 2], [-1, 3]], "-1", "uint64"),
+        ([[0, 1], [1, 2]], "2", "bool"),
+        ([[1.0, 2.0], [3.0, math.inf]], "inf", "int32"),
+        ([[1.0, 2.0], [3.0, math.nan]], "nan", "int32"),
+        ([[1.0, 2.0], [3.0, 1e300]], "1e\\+300", "float32"),
+        ([[1, 2], [3, 70_000]], "70000", "float16"),
+        ([1.0, None], "None", "float32"),
+        ([True, None], "None", "bool"),
+    ],
+)
+def test_values_of_tables_that_would_change(values: list[Any], wrong: str, taken: str, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    unsigned = pyarrow.list_(pyarrow.uint64()) if "18446744073709551615" in wrong else None
+    parquet.write_table(pyarrow.table({"x": pyarrow.array(values, unsigned)}), tmp_path / "a.parquet")
+    with pytest.raises(
+        UnsupportedDatasetError,
+        match=rf"Row 1 of the column 'x' of .*a\.parquet holds {wrong}, which would not stay .* as {taken}, the",
+    ):
+        items(tmp_path / "a.parquet", of(("x", taken, (None, 2))))
+
+
+def test_text_in_tables_is_no_number(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"x": ["12"]}), tmp_path / "a.parquet")
+    with pytest.raises(UnsupportedDatasetError, match=r"Row 0 of the column 'x' of .* holds '12', .* as int64"):
+        items(tmp_path / "a.parquet", of(("x", "int64", (None,))))
+    assert items(tmp_path / "a.parquet", of(("x", "string", (None,))))[0]["x"].tolist() == ["12"]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -85,6 +158,45 @@ def test_images_become_what_the_model_takes(tmp_path: Path, first: bool) -> None
     assert (raw["x"].dtype, raw["x"].max()) == (np.uint8, 255)
 
 
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_16_bits(tmp_path: Path, dtype: str, channels: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.linspace(0, 65535, 16).reshape(4, 4).astype(dtype)
+    pixels[2:] = 65535, 65535, 0, 0
+    suffix = "png" if dtype == "<u2" else "tif"
+    image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    (item,) = items(tmp_path, of(("x", "float32", (None, channels, 4, 4))))
+    for channel in item["x"][0]:
+        np.testing.assert_allclose(channel, pixels.astype(np.float32) / 65535, rtol=1e-6)
+    (item,) = items(tmp_path, of(("x", "uint8", (None, channels, 8, 8))))
+    assert (item["x"].min(), item["x"].max()) == (0, 255)
+    (item,) = items(tmp_path, of(("x", "float32", (None, 8, 8, channels))))
+    assert (item["x"].min(), item["x"].max()) == (0, 1), "resizing does not overshoot"
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit integers")])
+def test_images_without_a_known_white(tmp_path: Path, dtype: type, kind: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(UnsupportedDatasetError, match=rf"a\.tif are {kind} .*convert it to 8 or 16 bits, or give arr"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
+
+
+@pytest.mark.parametrize("size", [10_000, 30_000])
+def test_images_that_are_too_large(tmp_path: Path, size: int) -> None:
+    """Pillow warns of the first, and refuses the second."""
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "a.png"
+    image.new("L", (4, 4)).save(path)
+    content = path.read_bytes()
+    start = content.index(b"IHDR")
+    header = content[start : start + 4] + struct.pack(">II", size, size) + content[start + 12 : start + 17]
+    path.write_bytes(content[:start] + header + struct.pack(">I", zlib.crc32(header)) + content[start + 21 :])
+    with pytest.raises(UnsupportedDatasetError, match=r"a\.png is not an image.*pixels\) exceeds.* shrink it, or"):
+        items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
+
+
 def test_images_need_an_input_for_images(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     image.new("L", (4, 4)).save(tmp_path / "a.png")
@@ -92,8 +204,11 @@ def test_images_need_an_input_for_images(tmp_path: Path) -> None:
         items(tmp_path, of(("x", "float32", (None, 64))))
     with pytest.raises(ValidationError, match="The option mean is 'grey'"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), mean="grey")
-    for name, text in (("scale", "0"), ("std", "0"), ("mean", "nan")):
-        with pytest.raises(ValidationError, match=f"The option {name} is {text}; .*give others"):
+    for name in ("scale", "std"):
+        with pytest.raises(ValidationError, match=f"The option {name} is 0; .*give others"):
+            items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), **{name: "0"})
+    for name, text in (("mean", "nan"), ("scale", "inf"), ("std", "1e99")):
+        with pytest.raises(ValidationError, match=f"The option {name} is '{text}'; give a finite number, or one for"):
             items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), **{name: text})
     with pytest.raises(ValidationError, match=r"The option std has 2 numbers.*1 channels: give one number, or one for"):
         items(tmp_path, of(("x", "float32", (None, 1, 4, 4))), std="1,2")
@@ -112,6 +227,7 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.txt").write_text("w1 w2 w3 w4 w5")
     (folder / "b.txt").write_text("w6 w7 w8 w9 w1")
+    (folder / "c.txt").mkdir()
     inputs = of(
         ("input_ids", "int64", (None, None)), ("attention_mask", "int64", (None, None)), ("beam_idx", "int32", (None,))
     )
@@ -130,10 +246,36 @@ def test_text_is_cut_into_samples(tmp_path: Path) -> None:
             tokenizer=str(vocabulary),
             length="4",
         )
+    for text in ("nan", "1e99", "1.7", "0", "-3", ""):
+        with pytest.raises(ValidationError, match=f"option length is '{text}'; give a whole number of at least 1, suc"):
+            items(folder, inputs, tokenizer=str(vocabulary), length=text)
     with pytest.raises(ValidationError, match="Text needs a tokenizer"):
         items(folder, inputs)
     with pytest.raises(InvalidPathError, match=r"no tokenizer file nowhere\.json"):
         items(folder, inputs, tokenizer="nowhere.json")
+
+
+def test_folders_of_several_kinds(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "labels.TXT").write_text("cat")
+    with pytest.raises(UnsupportedDatasetError, match=r"holds images \(b\.png\) and text \(labels\.TXT\); move what"):
+        items(tmp_path)
+    (tmp_path / "labels.TXT").unlink()
+    np.save(tmp_path / "a.npy", ROWS)
+    with pytest.raises(UnsupportedDatasetError, match=r"holds images \(b\.png\) and arrays \(a\.npy\); move what"):
+        items(tmp_path)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(UnsupportedDatasetError, match="holds neither images"):
+        items(tmp_path)
+
+
+def test_folders_in_folders_are_left_out(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (4, 4), 255).save(tmp_path / "a.png")
+    for name in ("b.png", "c.txt"):
+        (tmp_path / name).mkdir()
+    (item,) = items(tmp_path, of(("x", "float32", (None, 1, 4, 4))))
+    assert item["x"].min() == 1
 
 
 def test_functions_give_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

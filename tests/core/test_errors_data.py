@@ -87,7 +87,8 @@ FILES = {
         ["{path} is not a tokenizer.json", "Give"],
     ),
     "length": (
-        "a.txt", "text", {"tokenizer": "{words}", "length": "0"}, errors.ValidationError, ["length is 0", "at least 1"],
+        "a.txt", "text", {"tokenizer": "{words}", "length": "0"}, errors.ValidationError,
+        ["length is '0'", "at least 1"],
     ),
     "no number": (
         "a.txt", "text", {"tokenizer": "{words}", "length": "all"}, errors.ValidationError,

@@ -202,7 +202,8 @@ def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[s
 
     :param expected: what each input takes, for messages.
     :param index: of the item, for messages.
-    :raises UnsupportedDatasetError: when the item has not one array for each input, or a complex one for a real input.
+    :raises UnsupportedDatasetError: when the item has not one array for each input, or one with numbers whose parts
+        an input does not take: imaginary ones, or fractions.
     """
     names = list(expected)
     if isinstance(item, Mapping):
@@ -219,10 +220,19 @@ def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[s
         )
     found = {name: np.asarray(value) for name, value in named.items()}
     kinds = {name: InputType.of(array) for name, array in found.items()}
-    # OpenVINO would leave out the imaginary parts
-    lost = [
-        name for name, array in found.items() if array.dtype.kind == "c" and not expected[name].takes_type(kinds[name])
-    ]
+    lost = [why for name, array in found.items() if (why := _lost(array, kinds[name], expected[name]))]
     if lost:
-        raise misfit(index, kinds, expected, "Complex numbers are no real ones; give their parts, or magnitudes.")
+        raise misfit(index, kinds, expected, lost[0])
     return found
+
+
+def _lost(array: np.ndarray, given: InputType, taken: InputType) -> str:
+    """Why an input does not take an array, of whose numbers OpenVINO would leave out parts and say nothing."""
+    if taken.dtype is None or taken.takes_type(given):
+        return ""
+    if array.dtype.kind == "c":
+        return "Complex numbers are no real ones; give their parts, or magnitudes."
+    if array.dtype.kind == "f" and taken.dtype.startswith(("int", "uint")):
+        whole = np.isfinite(array) & (np.trunc(array) == array)
+        return "" if whole.all() else "Integers have no fractions; give whole numbers."
+    return ""

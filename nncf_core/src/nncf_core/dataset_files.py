@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 from attrs import frozen
@@ -82,7 +82,7 @@ def read_dataset(source: str, inputs: Inputs, options: Mapping[str, str] | None 
 
 def _reader(path: Path) -> tuple[Callable[[Path, Inputs, dict[str, str]], Data], Sequence[str]] | None:
     if path.is_dir():
-        return (_texts, _TEXT) if any(path.glob("*.txt")) else (_images, _IMAGE)
+        return (_texts, _TEXT) if _of_one_kind(path) == "text" else (_images, _IMAGE)
     return {
         ".npz": (_archive, ()),
         ".npy": (_array, ()),
@@ -91,9 +91,29 @@ def _reader(path: Path) -> tuple[Callable[[Path, Inputs, dict[str, str]], Data],
     }.get(path.suffix.lower())
 
 
+def _of_one_kind(folder: Path) -> str | None:
+    """What files of data a folder holds; ``None``: none.
+
+    :raises UnsupportedDatasetError: when they are of several kinds.
+    """
+    found = {kind: files for kind, suffixes in _KINDS.items() if (files := _files(folder, suffixes))}
+    if len(found) > 1:
+        kinds = " and ".join(f"{kind} ({files[0].name})" for kind, files in found.items())
+        raise UnsupportedDatasetError(
+            f"The folder {folder} holds {kinds}; move what is no part of the dataset to another folder."
+        )
+    return next(iter(found), None)
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Those of a kind, in alphabetical order."""
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in suffixes and not each.is_dir())
+
+
 _TEXT = ("tokenizer", "length")
 _IMAGE = ("scale", "mean", "std")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_KINDS: Mapping[str, Sequence[str]] = {"images": _IMAGES, "text": (".txt",), "arrays": (".npz", ".npy", ".parquet")}
 
 
 def _check_options(given: Mapping[str, str], known: Sequence[str]) -> None:
@@ -126,7 +146,9 @@ def _loaded(path: Path) -> np.ndarray | dict[str, np.ndarray]:
             return file if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InvalidPathError(f"There is no dataset file {path}; correct its name.") from None
-    except (OSError, EOFError, ValueError, AttributeError, BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of zip, zlib and the parser of headers, without a common base
         writer = "savez" if path.suffix.lower() == ".npz" else "save"
         # numpy's advice is to run code that the file may hold
         why = "it holds objects, or is none." if "pickle" in str(error) else sentence(error)
@@ -160,18 +182,49 @@ def _table(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
         raise InvalidPathError(f"There is no dataset file {path}; correct its name.")
     try:
         rows = parquet.read_table(path).to_pylist()
-        types = {port.name: port.dtype for port in inputs()}
-        items = [{name: np.asarray([cell], types.get(name)) for name, cell in row.items()} for row in rows]
+        items = [{name: np.asarray([cell]) for name, cell in row.items()} for row in rows]
     except (OSError, ValueError, TypeError) as error:
         raise UnsupportedDatasetError(
             f"{path} is not a Parquet file whose rows are samples: {sentence(error)} Write a column for each input."
         ) from None
+    types = {port.name: port.dtype for port in inputs()}
+    for index, item in enumerate(items):
+        for name, array in item.items():
+            item[name] = _cast(array, types.get(name), f"Row {index} of the column {name!r} of {path}")
     return Dataset(items)
+
+
+def _cast(array: np.ndarray, name: str | None, place: str) -> np.ndarray:
+    """An array as an input takes it, whose values stay what they are but for the rounding of floating-point numbers.
+
+    :param name: of the input's type; ``None``: unknown.
+    :param place: what holds the array, for errors.
+    :raises UnsupportedDatasetError: for a value that would not stay what it is.
+    """
+    try:
+        dtype = np.dtype(name or array.dtype)
+    except TypeError:  # numpy lacks it: the runtime says what it takes
+        return array
+    if array.dtype == dtype:
+        return array
+    decimal = array.dtype.kind == "O" and all(isinstance(each, Decimal) for each in array.flat)
+    values, wrong = array.astype(np.float64) if decimal else array, array
+    if values.dtype.kind in "biuf":
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = values.astype(dtype)
+        kept = cast == values if dtype.kind in "biu" else np.isfinite(cast) | ~np.isfinite(values)
+        if kept.all():
+            return cast
+        wrong = array[~kept]
+    raise UnsupportedDatasetError(
+        f"{place} holds {wrong.ravel().tolist()[0]!r}, which would not stay what it is as {dtype}, the type of the "
+        "input. Write a column of numbers that fit."
+    )
 
 
 def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     image = _module("PIL.Image", "Pillow", "images")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    files = _files(path, _IMAGES)
     if not files:
         raise UnsupportedDatasetError(
             f"The folder {path} holds neither images ({', '.join(_IMAGES)}) nor .txt files; give another."
@@ -193,17 +246,41 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
     def item(file: Path) -> dict[str, np.ndarray]:
         try:
             with image.open(file) as opened:
-                picture = opened.convert("L" if channels == 1 else "RGB").resize((width, height))
-                pixels = np.asarray(picture, np.float32).reshape(height, width, channels)
-        except OSError as error:
+                picture = _of_eight_bits(opened, file, image) or opened.convert("L" if channels == 1 else "RGB")
+                pixels = np.asarray(picture.resize((width, height)), np.float32).reshape(height, width, -1)
+        except (NNCFError, MemoryError):
+            raise
+        except Exception as error:  # those of its formats have no common base
             raise UnsupportedDatasetError(
-                f"{file} is not an image that Pillow reads: {sentence(error)} Repair it, or leave it out."
+                f"{file} is not an image that Pillow reads: {sentence(error)} Repair or shrink it, or leave it out."
             ) from None
-        values = (pixels / scale - mean) / std if np.dtype(dtype).kind == "f" else pixels
+        # floating-point numbers, which are not clipped, overshoot next to edges
+        pixels = np.broadcast_to(pixels.clip(0, 255), (height, width, channels))
+        values = (pixels / scale - mean) / std if np.dtype(dtype).kind == "f" else np.rint(pixels)
         array = values.transpose(2, 0, 1) if first else values
         return {name: array[None].astype(dtype)}
 
     return Dataset(files, item)
+
+
+def _of_eight_bits(picture: Any, file: Path, image: Any) -> Any:
+    """An image of one channel of 16 bits with 255 in place of 65535, but not rounded; ``None`` for one of 8 bits.
+
+    Pillow converts others by clipping their pixels at 255.
+
+    :param image: the module.
+    :raises UnsupportedDatasetError: for pixels whose range is not known.
+    """
+    # before 10.3, Pillow opens PNG files of 16 bits as 32-bit integers
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        return image.fromarray(np.asarray(picture, np.float32) / 257)
+    if picture.mode in ("I", "F"):
+        kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
+        raise UnsupportedDatasetError(
+            f"The pixels of {file} are {kind} (Pillow's mode {picture.mode}), and what stands for white is not known: "
+            "convert it to 8 or 16 bits, or give arrays (.npz)."
+        )
+    return None
 
 
 def _of_channels(options: Mapping[str, str], name: str, default: float, channels: int) -> np.ndarray:
@@ -214,7 +291,7 @@ def _of_channels(options: Mapping[str, str], name: str, default: float, channels
             f"The option {name} has {values.size} numbers; the model's images have {channels} channels: give one "
             "number, or one for each."
         )
-    if not np.isfinite(values).all() or (name != "mean" and not np.all(values)):
+    if name != "mean" and not np.all(values):
         raise ValidationError(f"The option {name} is {options[name]}; pixels cannot be divided by it: give others.")
     return values
 
@@ -245,10 +322,8 @@ def _texts(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
             f"{vocabulary} is not a tokenizer.json: {sentence(error)} "
             f"Give the file that the model's tokenizer is saved in."
         ) from None
-    length = int(_numbers(options, "length", 256.0)[()])
-    if length < 1:
-        raise ValidationError(f"The option length is {length}; it must be at least 1 token.")
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    length = _count(options, "length", 256)
+    files = _files(path, _KINDS["text"]) if path.is_dir() else [path]
     tokens: list[int] = []
     for file in files:
         try:
@@ -340,12 +415,27 @@ def _numbers(options: Mapping[str, str], name: str, default: float) -> np.ndarra
     if text is None:
         return np.asarray(default, np.float32)
     try:
-        values = np.asarray([float(part) for part in text.split(",")], np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray([float(part) for part in text.split(",")]).astype(np.float32)
     except ValueError:
+        values = np.asarray([np.nan])
+    if not np.isfinite(values).all():
         raise ValidationError(
-            f"The option {name} is {text!r}; give a number, or for images one for each channel: 0.5,0.5,0.5."
-        ) from None
+            f"The option {name} is {text!r}; give a finite number, or one for each channel: 0.5,0.5,0.5."
+        )
     return values[0] if values.size == 1 else values
+
+
+def _count(options: Mapping[str, str], name: str, default: int) -> int:
+    """A positive whole number."""
+    text = options.get(name, str(default))
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValidationError(f"The option {name} is {text!r}; give a whole number of at least 1, such as {default}.")
+    return count
 
 
 def _module(name: str, distribution: str, what: str) -> Any:
