@@ -75,7 +75,10 @@ def requests_of(step: Step, graph: Graph, context: Context, index: int) -> tuple
 
 @frozen
 class Run:
-    """The parts that every step of a run needs."""
+    """The parts that every step of a run needs.
+
+    :param notes: what algorithms told, each once, and whether it is a warning.
+    """
 
     backend: Backend
     options: Mapping[str, Any]
@@ -83,7 +86,7 @@ class Run:
     executor: Executor | None
     progress: Progress
     registry: Registry
-    notes: dict[str, None] = field(factory=dict)
+    notes: dict[str, bool] = field(factory=dict)
     work_dir: Path | None = None
     training: bool = False
     looks_ahead: ClassVar[bool] = True
@@ -224,13 +227,19 @@ class Run:
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
-            self.notes[text] = None
+            self.notes[text] = False
             nncf_logger.info("%s", text)
 
     def _warn(self, text: str) -> None:
         if text not in self.notes:
-            self.notes[text] = None
+            self.notes[text] = True
             nncf_logger.warning("%s", text)
+
+    def warn_of_nothing(self, steps: Sequence[Step]) -> None:
+        """Say that no step has changed anything, unless a warning tells why."""
+        if not any(self.notes.values()):
+            names = ", ".join(step.algorithm.name for step in steps)
+            self._warn(f"Nothing is changed: no edit comes of {names} with this model and these settings.")
 
     def open(self, model: Model | Path) -> Model:
         """The working model; the dataset's first item is an example of its input where the backend traces."""
