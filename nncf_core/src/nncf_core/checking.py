@@ -49,7 +49,7 @@ def named(algorithm: str, method: str) -> Iterator[None]:
             raise
         raise PluginError(
             f"Algorithm {algorithm!r}: {method}() fails with {told(error)} Report this to those who made the plugin; "
-            "the error that this one comes of tells where it is."
+            "this error's __cause__, or nncf -v, shows where it is."
         ) from error
 
 
