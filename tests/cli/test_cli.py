@@ -245,6 +245,13 @@ def test_usage_errors(model: Path) -> None:
     assert nncf("compress-weights", model, "-o", "x.onnx", "--mode", "int5").exit_code == 2
 
 
+def test_whoever_reads_the_first_line_of_plugins_alone_sees_no_failure() -> None:
+    program = Path(sys.executable).with_name("nncf")
+    script = f'set -o pipefail; "{program}" plugins | head -1'
+    for _ in range(3):
+        assert subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stderr == ""
+
+
 @pytest.mark.parametrize("command", [[], ["compress-weights"], ["run"], ["inspect"], ["plugins"]])
 def test_help(command: list[str]) -> None:
     result = nncf(*command, "--help")

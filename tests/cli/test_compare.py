@@ -121,6 +121,20 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     assert nncf("compare", model, tmp_path / "none.onnx").exit_code == 2
 
 
+def test_a_model_that_does_not_run_is_named(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx_model(tmp_path / "a.onnx")
+    unknown = onnx.load(model)
+    unknown.graph.node[0].op_type, unknown.graph.node[0].domain = "NoSuchOperator", "my"
+    unknown.opset_import.append(onnx.helper.make_opsetid("my", 1))
+    onnx.save(unknown, tmp_path / "unknown.onnx")
+    for pair in ((model, tmp_path / "unknown.onnx"), (tmp_path / "unknown.onnx", model)):
+        result = nncf("compare", *pair)
+        assert result.exit_code == 2
+        assert f"{tmp_path / 'unknown.onnx'} cannot be compared: onnxruntime does not run the model" in result.stderr
+
+
 @pytest.mark.needs("torch", "nncf_torch")
 def test_other_names_of_inputs(tmp_path: Path) -> None:
     make, _ = MAKERS["torch"]

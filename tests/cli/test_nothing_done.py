@@ -45,6 +45,13 @@ CASES = {
 }  # fmt: skip
 
 
+def test_the_command_is_advised(tmp_path: Path) -> None:
+    model = relu(tmp_path / "model.onnx")
+    np.savez(tmp_path / "data.npz", x=rows(8))
+    result = nncf("quantize", model, "-o", tmp_path / "small.onnx", "--dataset", tmp_path / "data.npz")
+    assert "nncf compress-weights" in result.stdout
+
+
 @pytest.mark.usefixtures("measured_sizes")
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_said(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -70,6 +77,46 @@ def test_weights_that_were_compressed_before(tmp_path: Path) -> None:
     result = nncf("compress-weights", small, "-o", tmp_path / "smaller.xml")
     assert result.exit_code == 0
     assert "they may have been compressed before" in result.stdout
+
+
+def ran(tmp_path: Path, caplog: pytest.LogCaptureFixture, config: dict[str, object]) -> tuple[Result, list[str]]:
+    """What the command says of a config, and what its log warns of."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    caplog.clear()
+    model = onnx_model(tmp_path / "model.onnx")
+    report = ["--report", tmp_path / "report.json"]
+    result = nncf("run", tmp_path / "config.json", model, "-o", tmp_path / "small.onnx", *report)
+    assert result.exit_code == 0, result.output
+    return result, [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_config_that_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = "Nothing is changed: no edit comes of channel_alignment with this model and these settings."
+    result, warnings = ran(tmp_path, caplog, {"compression": {"algorithm": "channel_alignment"}})
+    assert said in result.stdout
+    assert warnings == [said]
+    assert json.loads((tmp_path / "report.json").read_text())["notes"] == [said]
+
+
+def test_why_nothing_is_changed_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    section = {"algorithm": "weight_compression", "ignored_scope": {"patterns": [".*"]}}
+    result, warnings = ran(tmp_path, caplog, {"compression": section})
+    assert "No weight is compressed" in result.stdout
+    assert "Nothing is changed" not in result.stdout
+    assert len(warnings) == 1
+
+
+def test_keys_that_mean_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = {"foo": 2, "log_dir": "logs", "compression": {"algorithm": "weight_compression"}}
+    assert ran(tmp_path, caplog, config)[1] == ["Keys of the config that have no effect in this run: log_dir, foo."]
+
+
+@pytest.mark.needs("nncf_magnitude_sparsity")
+def test_zeros_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    section = {"algorithm": "magnitude_sparsity", "params": {"sparsity_target": 0.25}}
+    assert "25.0% of the elements of 3 weights are zeros." in ran(tmp_path, caplog, {"compression": section})[0].stdout
+    scoped = {**section, "ignored_scopes": ["{re}.*"]}
+    assert "no weight gets zeros" in ran(tmp_path, caplog, {"compression": scoped})[0].stdout
 
 
 @pytest.mark.needs("nncf_openvino")

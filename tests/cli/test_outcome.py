@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import nncf_core.pipeline
 from nncf_core.cli import main
 from nncf_core.cli.outcome import Places
 from nncf_core.errors import InvalidPathError
-from tests.cli.models import onnx_model, rows
+from tests.cli.models import onnx_model, openvino_model, rows
 
 
 def nncf(*arguments: object) -> Result:
@@ -173,6 +174,17 @@ def test_the_config_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     config.write_text(json.dumps({"compression": {"algorithm": "weight_compression"}}))
     assert nncf("run", config, model, "-o", tmp_path / "small.onnx").exit_code == 0
     assert len(counted) == 2
+
+
+@pytest.mark.needs("nncf_openvino")
+def test_a_folder_in_place_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = openvino_model(tmp_path / "model.xml")
+    (tmp_path / "small.bin").mkdir()
+    monkeypatch.setattr(nncf_core.pipeline, "run", lambda *_, **__: pytest.fail("the model was compressed first"))
+    result = CliRunner().invoke(main, ["compress-weights", str(model), "-o", str(tmp_path / "small.xml")])
+    assert result.exit_code == 2
+    assert f"Cannot write {tmp_path / 'small.bin'}, a file of the model: it is a folder; remove it" in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"model.xml", "model.bin", "small.bin"}
 
 
 def test_backend_params_of_another_kind(tmp_path: Path) -> None:

@@ -41,3 +41,56 @@ def test_requests(scale):  # noqa: F811
     scale.requests = lambda *_: [StatisticsRequest(TargetPoint("a"), "max"), "max"]
     with pytest.raises(nncf.PluginError, match=r"'scale': requests.*'max', which is no StatisticsRequest"):
         run(config({}), CASE.model())
+
+
+def fails(*_):
+    raise LookupError("no such layer")
+
+
+def fails_late(*_):
+    yield ReplaceConstant("last", LAST)
+    fails()
+
+
+@pytest.mark.parametrize(
+    ("method", "broken"),
+    [("rounds", fails), ("requests", fails), ("transformations", fails), ("transformations", fails_late)],
+)
+def test_errors_of_an_algorithm_name_it(scale, method, broken):  # noqa: F811
+    setattr(scale, method, broken)
+    message = rf"'scale': {method}\(\) fails with LookupError: no such layer\."
+    with pytest.raises(nncf.PluginError, match=message) as caught:
+        run(config({}), CASE.model())
+    assert type(caught.value.__cause__) is LookupError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [nncf.ValidationError("mine"), MemoryError("all gone"), RuntimeError("CUDA out of memory."), KeyboardInterrupt()],
+)
+def test_errors_that_stay_as_they_are(scale, error):  # noqa: F811
+    def broken(*_):
+        raise error
+        yield
+
+    scale.transformations = broken
+    with pytest.raises(type(error)) as caught:
+        run(config({}), CASE.model())
+    assert caught.value is error
+
+
+def test_no_edits_at_all(scale):  # noqa: F811
+    scale.transformations = lambda *_: None
+    with pytest.raises(nncf.PluginError, match=r"'scale': transformations\(\) gives None; it must give edits"):
+        run(config({}), CASE.model())
+
+
+def test_errors_of_data_do_not_name_an_algorithm(scale):  # noqa: F811
+    def broken():
+        raise LookupError("no such sample")
+        yield
+
+    scale.requests = lambda *_: [StatisticsRequest(TargetPoint("last/matmul", PointKind.INPUT, 0), "max")]
+    with pytest.raises(Exception, match="no such sample") as caught:
+        run(config({}), CASE.model(), dataset=nncf.Dataset(broken()))
+    assert "scale" not in str(caught.value)

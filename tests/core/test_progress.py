@@ -41,10 +41,26 @@ class TestLines:
         assert list(LineProgress(stream, patience=60).track(range(3), "Reading", 3)) == [0, 1, 2]
         assert stream.getvalue() == ""
 
-    def test_lines_come_while_it_lasts(self):
-        stream = io.StringIO()
-        list(LineProgress(stream, every=0.01, patience=60).track(slow(3, 0.02), "Reading"))
-        assert stream.getvalue().splitlines() == ["Reading: 1", "Reading: 2", "Reading: 3"]
+    @staticmethod
+    def lines(times: list[float], total: int | None = None) -> list[str]:
+        """What is shown of items that are done at some times, in seconds, as scripts show it."""
+        stream, clock = io.StringIO(), iter([0.0, *times, times[-1]])
+        progress = LineProgress(stream, patience=1.0, clock=lambda: next(clock))
+        list(progress.track(range(len(times)), "Reading", total))
+        return stream.getvalue().splitlines()
+
+    def test_the_first_line_comes_after_a_second(self):
+        assert self.lines([0.4, 0.8, 1.2, 1.6], 4) == ["Reading: 3/4", "Reading: 4/4, 1.6 s"]
+
+    def test_a_second_is_not_reached(self):
+        assert self.lines([0.3, 0.6, 0.9]) == []
+
+    def test_what_ends_late_is_shown_once(self):
+        assert self.lines([0.5, 1.5], 2) == ["Reading: 2/2, 1.5 s"]
+
+    def test_lines_come_more_and_more_rarely(self):
+        shown = [int(line.split()[1]) for line in self.lines([float(second) for second in range(1, 301)])[:-1]]
+        assert shown == [1, 3, 7, 15, 31, 63, 123, 183, 243]
 
 
 class TestBars:
@@ -94,6 +110,14 @@ class TestBars:
 class TestScripts:
     def test_pipes_get_lines_of_long_work(self, logger):
         assert isinstance(script_progress(io.StringIO()), LineProgress)
+
+    def test_scripts_without_a_terminal_say_how_far_they_are(self):
+        code = (
+            "import time\nfrom nncf_core.progress import script_progress\n"
+            "for _ in script_progress().track(range(4), 'Reading', 4): time.sleep(0.6)"
+        )
+        shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr
+        assert "Reading: 4/4" in shown
 
     def test_a_silenced_log_silences_progress(self, logger):
         nncf.set_log_level(logging.WARNING)

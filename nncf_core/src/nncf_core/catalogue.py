@@ -31,6 +31,14 @@ FRAMEWORKS: Mapping[str, FrameworkInfo] = {
 }
 """Frameworks by backend name."""
 
+_EXPORT = (
+    "Such files hold weights or Python objects without the operators: load the model in Python, and export it with "
+    "torch.export.save(torch.export.export(model.eval(), (example_input,)), 'model.pt2')."
+)
+
+REMEDIES: Mapping[str, str] = {".pt": _EXPORT, ".pth": _EXPORT}
+"""What to do with model files that no backend reads, by their suffixes."""
+
 ALGORITHMS: Mapping[str, str] = {
     "activation_sparsity": "nncf-activation-sparsity",
     "accuracy_control": "nncf-accuracy-control",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 import numpy as np
 
-from nncf_core.errors import PluginError
+from nncf_core.errors import NNCFError, PluginError, told
 from nncf_core.graph import Graph
 from nncf_core.low_rank import floats_of
+from nncf_core.memory import memory_error_behind
 from nncf_core.numerics.arrays import Array, all_finite
 from nncf_core.statistics import StatisticsRequest
 from nncf_core.transformations import (
@@ -25,6 +27,54 @@ from nncf_core.transformations import (
     ResizeOutput,
     Transformation,
 )
+
+_OF_USER = "_nncf_of_user"
+"""Attribute of errors of functions that are the user's own."""
+
+
+@contextmanager
+def named(algorithm: str, method: str) -> Iterator[None]:
+    """What a method of an algorithm raises within the block names the algorithm.
+
+    Errors of the framework, of too little memory and of :func:`unnamed` functions stay as they are.
+
+    :raises PluginError: in place of any other error.
+    """
+    try:
+        yield
+    except NNCFError:
+        raise
+    except Exception as error:  # the algorithm may be anyone's code
+        if getattr(error, _OF_USER, False) or memory_error_behind(error) is not None:
+            raise
+        raise PluginError(
+            f"Algorithm {algorithm!r}: {method}() fails with {told(error)} Report this to those who made the plugin; "
+            "this error's __cause__, or nncf -v, shows where it is."
+        ) from error
+
+
+@contextmanager
+def unnamed() -> Iterator[None]:
+    """What the user's own functions raise within the block stays as it is, whichever algorithm has them called."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, _OF_USER, True)
+        raise
+
+
+def named_edits(algorithm: str, edits: Iterable[Transformation]) -> Iterator[Transformation]:
+    """The edits that an algorithm gives, as it gives them.
+
+    :raises PluginError: when it fails, or gives nothing that could be gone through.
+    """
+    if not isinstance(edits, Iterable):
+        raise PluginError(
+            f"Algorithm {algorithm!r}: transformations() gives {edits!r}; it must give edits, such as a list of them, "
+            "or be a generator. An empty list leaves the model as it is."
+        )
+    with named(algorithm, "transformations"):
+        yield from edits
 
 
 def checked_rounds(algorithm: str, rounds: object) -> int:

@@ -14,7 +14,13 @@ from attrs import asdict, define, frozen
 
 from nncf_core.collecting import feed_for
 from nncf_core.contracts import Runner
-from nncf_core.errors import NNCFError, UnsupportedDatasetError, ValidationError, VerificationError
+from nncf_core.errors import (
+    NNCFError,
+    UnsupportedDatasetError,
+    UnsupportedModelError,
+    ValidationError,
+    VerificationError,
+)
 from nncf_core.graph import Graph
 from nncf_core.made_inputs import made_inputs
 from nncf_core.memory import is_of_memory
@@ -109,6 +115,7 @@ def compare(
     :param runs: how often each is timed; 0: they are not.
     :param clock: gives seconds.
     :raises ValidationError: when the models have not the same inputs, or outputs of the same shapes.
+    :raises UnsupportedModelError: when the runtime of a model does not take it.
     :raises UnsupportedDatasetError: when there is no item, one does not fit, or holds NaN.
     :raises VerificationError: when an output holds NaN, or is infinite in one of the models alone: nothing can be said
         of how near they are.
@@ -154,7 +161,11 @@ class _Side:
         graph = backend.builder.build(model)
         size = sum(file.stat().st_size for file in files_of(backend.builder, path))
         inputs = {name: type_of(port) for name, port in feeds_of(graph).items()}
-        return cls(path, graph, usual_runner(backend, model), size, inputs)
+        try:
+            run = usual_runner(backend, model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{path} cannot be compared: {error}") from error
+        return cls(path, graph, run, size, inputs)
 
     def outputs(self, feed: Mapping[str, np.ndarray], index: int) -> Mapping[str, np.ndarray]:
         try:

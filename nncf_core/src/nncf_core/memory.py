@@ -13,7 +13,8 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 _SAID = (
     "Cannot allocate memory", "Could not allocate memory", "Failed to allocate", "bad_alloc", "can't allocate memory",
-    "can't start new thread", "Resource temporarily unavailable", "failed to map segment from shared object",
+    "out of memory", "can't start new thread", "Resource temporarily unavailable",
+    "failed to map segment from shared object",
 )  # fmt: skip
 """What systems, runtimes and Python say where memory does not do; threads need some, too."""
 

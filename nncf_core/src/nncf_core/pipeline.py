@@ -18,6 +18,7 @@ from attrs import fields_dict, frozen
 
 from nncf_core.concluding import concluded
 from nncf_core.config.nncf_config import NNCFConfig
+from nncf_core.config.schema import KNOWN_KEYS
 from nncf_core.contracts import (
     GraphBuilder,
     Model,
@@ -116,6 +117,8 @@ def run(
             if output is not None:
                 builder.save(working, output)
         noted.lap("saving")
+        if not entries:
+            this.warn_of_nothing(steps)
         plan = Plan(this.backend.framework, tuple(entries))
         return Result(
             None if output is not None else builder.export(working, model), plan, Report.of(first, plan, this.notes)
@@ -193,6 +196,8 @@ def make_plan(
             return this.backend.inserter.apply(model, graph, transformations, this.options)
 
         _, first, _ = _executed(this, steps, model, working, consume, validation)
+        if not entries:
+            this.warn_of_nothing(steps)
         plan = Plan(this.backend.framework, tuple(entries), tuple(kept))
         return plan, Report.of(first, plan, this.notes)
 
@@ -273,6 +278,7 @@ def assembled(
         check_untrained(step.algorithm for step in steps)
     taken = {name for step in steps for name in fields_dict(step.algorithm.parameters)}
     idle = [key for key in _TRAINING_KEYS if key in checked and not (key == "target_device" and key in taken)]
+    idle += [key for key in checked if key not in KNOWN_KEYS]
     if idle and not training:
         nncf_logger.warning("Keys of the config that have no effect in this run: %s.", ", ".join(idle))
     options = {**backend_options(checked), **(options or {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Protocol, TextIO, TypeVar
 
 from nncf_core.log import nncf_logger
@@ -29,30 +29,42 @@ class SilentProgress:
 
 
 class LineProgress:
-    """Plain lines for pipes and log files: one every ``every`` seconds, and one at the end.
+    """Plain lines for pipes, log files and notebooks: one after a while, more at growing intervals, one at the end.
 
-    :param patience: seconds; of work that takes less nothing is shown.
+    :param first: seconds until the first line; from line to line it takes twice as long.
+    :param longest: seconds that it takes at most.
+    :param patience: seconds; of work that takes less nothing is shown at the end.
+    :param clock: gives seconds.
     """
 
-    def __init__(self, stream: TextIO | None = None, every: float = 10.0, patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        first: float = 1.0,
+        longest: float = 60.0,
+        patience: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = stream
-        self._every = every
+        self._first = first
+        self._longest = longest
         self._patience = patience
+        self._clock = clock
 
     def track(self, items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
         """Yield the items."""
         stream = self._stream or sys.stderr
         of = "" if total is None else f"/{total:g}"
-        start = shown = time.monotonic()
-        done = 0
+        start = shown = self._clock()
+        done, pause = 0, self._first
         for item in items:
             yield item
             done += 1
-            now = time.monotonic()
-            if now - shown >= self._every:
-                shown = now
+            now = self._clock()
+            if now - shown >= pause and done != total:
+                shown, pause = now, min(2 * pause, self._longest)
                 print(f"{description}: {done}{of}", file=stream, flush=True)
-        taken = time.monotonic() - start
+        taken = self._clock() - start
         if taken >= self._patience:
             print(f"{description}: {done}{of}, {taken:.1f} s", file=stream, flush=True)
 
@@ -104,7 +116,7 @@ def script_progress(stream: TextIO | None = None) -> Progress:
     if nncf_logger.level > logging.INFO or not nncf_logger.propagate:
         return SilentProgress()
     stream = stream or sys.stderr
-    return BarProgress(patience=1.0) if stream.isatty() else LineProgress(stream, every=30.0, patience=30.0)
+    return BarProgress(patience=1.0) if stream.isatty() else LineProgress(stream, patience=1.0)
 
 
 def track(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from attrs import frozen
 
 from nncf_core.calibration import Look
+from nncf_core.checking import named
 from nncf_core.contracts import Context, RefiningAlgorithm, is_excluded
 from nncf_core.errors import PluginError
 from nncf_core.graph import Graph
@@ -107,7 +108,8 @@ class Refinement:
         algorithm = step.algorithm
         assert isinstance(algorithm, RefiningAlgorithm)
         own = [weight for weight in weights if not self._is_ignored(weight, context.ignored)]
-        refined = list(algorithm.refined(own, self.graph, statistics, step.params, context)) if own else []
+        with named(algorithm.name, "refined"):
+            refined = list(algorithm.refined(own, self.graph, statistics, step.params, context)) if own else []
         if [weight.edit.constant for weight in refined] != [weight.edit.constant for weight in own]:
             raise PluginError(f"Algorithm {algorithm.name!r}: refined() must give the weights that it takes, in order.")
         changed = {weight.edit.constant: weight for weight in refined}

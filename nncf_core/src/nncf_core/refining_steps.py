@@ -12,7 +12,6 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from nncf_core.calibration import Calibration, Look
-from nncf_core.checking import checked_requests
 from nncf_core.checkpoints import Checkpoints
 from nncf_core.contracts import Context, Model, SamplingInserter, propagates, samples
 from nncf_core.cuts import Part, grouped, parts_of
@@ -21,6 +20,7 @@ from nncf_core.graph import Graph
 from nncf_core.origins import Origin
 from nncf_core.refinement import Refinement
 from nncf_core.refining import PlannedConstant, layer_inputs
+from nncf_core.rounds import requests_of
 from nncf_core.sections import Step
 from nncf_core.spool import LIMIT, Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -145,9 +145,8 @@ class RefiningRun:
         steps = tuple((step, evolve(context, planned=known)) for step, context in self.steps)
         requests: dict[str, dict[StatisticsRequest, None]] = {}
         for step, context in steps:
-            name = step.algorithm.name
-            asked = checked_requests(name, step.algorithm.requests(graph, step.params, context, 0))
-            for tensor, wanted in requests_by_tensor(graph, asked, name).items():
+            asked = requests_of(step, graph, context, 0)
+            for tensor, wanted in requests_by_tensor(graph, asked, step.algorithm.name).items():
                 requests.setdefault(tensor, {}).update(dict.fromkeys(wanted))
         found = {tensor: tuple(wanted) for tensor, wanted in requests.items()}
         return Refinement(steps, graph, known, found, self.graph)

@@ -18,7 +18,7 @@ import pluggy
 from attrs import define, field, frozen
 
 from nncf_core import __version__, contracts, hookspecs
-from nncf_core.catalogue import FRAMEWORKS, framework_of, framework_of_suffix
+from nncf_core.catalogue import FRAMEWORKS, REMEDIES, framework_of, framework_of_suffix
 from nncf_core.errors import PluginError, UnsupportedBackendError
 from nncf_core.log import nncf_logger
 
@@ -223,13 +223,14 @@ class Registry:
             known = framework_of_suffix(suffix)
             takes = lambda builder: suffix in builder.suffixes  # noqa: E731
         else:
-            what = f"models of type {type(source).__module__}.{type(source).__qualname__}"
+            suffix, what = "", f"models of type {type(source).__module__}.{type(source).__qualname__}"
             known = framework_of(source)
             takes = lambda builder: _accepts(builder, source)  # noqa: E731
         for backend in self.backends.values():
             if takes(backend.builder):
                 return backend
-        raise UnsupportedBackendError(f"No installed backend reads {what}. {self._remedy(known)}")
+        more = f" {REMEDIES[suffix]}" if suffix in REMEDIES else ""
+        raise UnsupportedBackendError(f"No installed backend reads {what}. {self._remedy(known)}{more}")
 
     def _remedy(self, known: str | None) -> str:
         if known is not None and known not in self.backends:

@@ -14,7 +14,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from nncf_core.catalogue import is_importable
-from nncf_core.checking import checked_edits, checked_requests, checked_rounds
+from nncf_core.checking import checked_edits, checked_requests, checked_rounds, named, named_edits, unnamed
 from nncf_core.contracts import (
     BiasInserter,
     CheckingBuilder,
@@ -62,12 +62,23 @@ Consumer: TypeAlias = Callable[[Model, str, Graph, Iterable[Transformation]], Mo
 
 def rounds_of(step: Step, graph: Graph) -> int:
     """How many rounds an algorithm runs."""
-    return checked_rounds(step.algorithm.name, step.algorithm.rounds(graph, step.params))
+    with named(step.algorithm.name, "rounds"):
+        return checked_rounds(step.algorithm.name, step.algorithm.rounds(graph, step.params))
+
+
+def requests_of(step: Step, graph: Graph, context: Context, index: int) -> tuple[StatisticsRequest, ...]:
+    """What an algorithm asks for in a round."""
+    name = step.algorithm.name
+    with named(name, "requests"):
+        return checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
 
 
 @frozen
 class Run:
-    """The parts that every step of a run needs."""
+    """The parts that every step of a run needs.
+
+    :param notes: what algorithms told, each once, and whether it is a warning.
+    """
 
     backend: Backend
     options: Mapping[str, Any]
@@ -75,7 +86,7 @@ class Run:
     executor: Executor | None
     progress: Progress
     registry: Registry
-    notes: dict[str, None] = field(factory=dict)
+    notes: dict[str, bool] = field(factory=dict)
     work_dir: Path | None = None
     training: bool = False
     looks_ahead: ClassVar[bool] = True
@@ -112,7 +123,9 @@ class Run:
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index, known))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
-                edits = step.algorithm.transformations(graph, statistics, step.params, context, index)
+                with named(name, "transformations"):
+                    given = step.algorithm.transformations(graph, statistics, step.params, context, index)
+                edits: Iterable[Transformation] = named_edits(name, given)
                 used_data |= bool(refining)
                 behind = self._behind(step, refining, model, graph, before, known) if refining else None
                 with nullcontext(edits) if behind is None else behind(edits, statistics, context) as edits:
@@ -163,7 +176,9 @@ class Run:
         def refined(
             edits: Iterable[Transformation], statistics: Statistics, context: Context
         ) -> AbstractContextManager[Iterable[Transformation]]:
-            return run.edits(algorithm.planned(graph, statistics, step.params, context), edits)
+            with named(step.algorithm.name, "planned"):
+                planned = algorithm.planned(graph, statistics, step.params, context)
+            return run.edits(planned, edits)
 
         return refined
 
@@ -212,13 +227,19 @@ class Run:
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
-            self.notes[text] = None
+            self.notes[text] = False
             nncf_logger.info("%s", text)
 
     def _warn(self, text: str) -> None:
         if text not in self.notes:
-            self.notes[text] = None
+            self.notes[text] = True
             nncf_logger.warning("%s", text)
+
+    def warn_of_nothing(self, steps: Sequence[Step]) -> None:
+        """Say that no step has changed anything, unless a warning tells why."""
+        if not any(self.notes.values()):
+            names = ", ".join(step.algorithm.name for step in steps)
+            self._warn(f"Nothing is changed: no edit comes of {names} with this model and these settings.")
 
     def open(self, model: Model | Path) -> Model:
         """The working model; the dataset's first item is an example of its input where the backend traces."""
@@ -261,7 +282,8 @@ class Run:
     ) -> Mapping[str, float]:
         inserter = self.backend.inserter
         if isinstance(inserter, CurvatureInserter):
-            return inserter.hessian_traces(model, names, samples, vectors, tolerance, self.options)
+            with unnamed():  # the loss and the data are the user's
+                return inserter.hessian_traces(model, names, samples, vectors, tolerance, self.options)
         raise ParameterNotSupportedError(
             f"Traces of the loss's Hessian cannot be had of {self.backend.builder.title} models; give those of the "
             "PyTorch model (traces_per_layer_path), or bits by names."
@@ -290,8 +312,7 @@ class Run:
 
         :param carried: what the step before it knows of its model.
         """
-        name = step.algorithm.name
-        requests = checked_requests(name, step.algorithm.requests(graph, step.params, context, index))
+        requests = requests_of(step, graph, context, index)
         if not requests:
             return Statistics()
         useful = carried is not None and bool(carried.items) and quantizes(step.algorithm) and not index
@@ -315,8 +336,7 @@ class Run:
         if now is None or (then is not None and then < now):
             return ()
         context = evolve(self._context(after, model, graph, before), note=lambda _text: None, warn=lambda _text: None)
-        requests = after.algorithm.requests(graph, after.params, context, 0)
-        return checked_requests(after.algorithm.name, requests)
+        return requests_of(after, graph, context, 0)
 
     def _collected(
         self,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nncf_core.contracts import FileLister, GraphBuilder, StreamingBuilder
-from nncf_core.errors import NNCFError
+from nncf_core.errors import InvalidPathError, NNCFError
 from nncf_core.files import aside
 
 
@@ -36,6 +36,7 @@ def staged(builder: GraphBuilder, source: Path, output: Path) -> Iterator[Path]:
                 raise
             raise type(error)(str(error).replace(str(folder), str(output.parent))) from error
         written = sorted(Path(folder).iterdir(), key=lambda each: (each == path, each.name))
+        _check_files(output.parent / each.name for each in written)
         for each in written:
             place(each, output.parent / each.name)
 
@@ -58,11 +59,25 @@ class _EnoughError(Exception):
 
 def _check_place(builder: GraphBuilder, source: Path, output: Path) -> None:
     """Let the backend say now that files of other models are in the way, rather than when the work is done."""
+    if not isinstance(builder, StreamingBuilder):  # that looks at its files itself
+        _check_files(each for each in files_of(builder, output) if each != output)
     beside = output.parent.glob(f"{_escaped(output.name)}.*")
     if not isinstance(builder, StreamingBuilder) or all(each.name.endswith(".lock.json") for each in beside):
         return
     with suppress(_EnoughError), builder.streaming(builder.open(source, {}), output):
         raise _EnoughError
+
+
+def _check_files(files: Iterable[Path]) -> None:
+    """Whether a model's files can be written where they belong.
+
+    :raises InvalidPathError: when there is a folder in place of one.
+    """
+    for each in files:
+        if each.is_dir():
+            raise InvalidPathError(
+                f"Cannot write {each}, a file of the model: it is a folder; remove it, or give the model another name."
+            )
 
 
 def _escaped(name: str) -> str:

@@ -21,7 +21,7 @@ from nncf_core.errors import UnsupportedBackendError, UnsupportedDatasetError, V
 from nncf_core.files import unwritable
 from nncf_core.graph import Graph
 from nncf_core.log import without_repetition
-from nncf_core.rounds import Consumer, Run, prepared
+from nncf_core.rounds import Consumer, Run, prepared, requests_of
 from nncf_core.sections import Step
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import Transformation, point_of
@@ -83,7 +83,7 @@ class _Sharing(Run):
         if missing:
             for params in self.others.get(step.algorithm.name, ()) if not index else ():
                 if samples(step.algorithm, params, index) == size:
-                    missing += step.algorithm.requests(graph, params, context, index)
+                    missing += requests_of(evolve(step, params=params), graph, context, index)
             wanted = tuple(request for request in dict.fromkeys(missing) if request not in found)
             found = self.known[key] = found.renewed(Run._collected(self, step, wanted, model, graph, context, index))
         return found.of(frozenset(requests))

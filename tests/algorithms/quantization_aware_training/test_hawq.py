@@ -125,3 +125,15 @@ def test_no_loss() -> None:
         nncf.torch.create_compressed_model(dense(), config)
     with pytest.raises(nncf.ValidationError, match="'strict' is not supported"):
         run({"compression": section(bitwidth_assignment_mode="strict")}, "missing.onnx")
+
+
+def test_errors_of_the_loss_stay_as_they_are() -> None:
+    def fails(*_: Any) -> torch.Tensor:
+        raise LookupError("no such class")
+
+    x, y, _, _ = images()
+    config = NNCFConfig.from_dict({"compression": section()})
+    loader = DataLoader(TensorDataset(x, y), batch_size=64)
+    nncf.torch.register_default_init_args(config, loader, criterion=nn.CrossEntropyLoss(), criterion_fn=fails)
+    with pytest.raises(LookupError, match="no such class"):
+        nncf.torch.create_compressed_model(dense(), config)

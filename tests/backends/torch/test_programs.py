@@ -121,6 +121,21 @@ class TestFiles:
                 nncf.compress_weights(tmp_path / "part.pt2")
         assert capfd.readouterr().err == ""
 
+    @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    def test_files_that_hold_something_else(self, tmp_path):
+        import zipfile
+
+        torch.save(sequential().state_dict(), tmp_path / "state.pt2")
+        torch.jit.save(torch.jit.trace(sequential(), normal(3, 64)), tmp_path / "script.pt2")
+        with zipfile.ZipFile(tmp_path / "other.pt2", "w") as archive:
+            archive.writestr("a", "b")
+        said = {"state": "torch.save, such as a state_dict", "script": "torch.jit.save", "other": "something else"}
+        for name, what in said.items():
+            with pytest.raises(nncf.UnsupportedModelError, match=rf"{what}.*torch\.export\.save\("):
+                nncf.compress_weights(tmp_path / f"{name}.pt2")
+        with pytest.raises(nncf.UnsupportedBackendError, match=r"'\.pt'.*torch\.export\.save\("):
+            nncf.compress_weights(tmp_path / "state.pt")
+
     def test_modules_are_saved_as_programs_where_an_example_is_known(self, tmp_path):
         builder = registry().backends["torch"].builder
         model = builder.open(sequential(), {"example_input": normal(3, 64)})

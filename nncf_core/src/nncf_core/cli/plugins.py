@@ -27,12 +27,12 @@ def plugins(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(record) for record in records]))
         return
+    lines = []
     for record in records:
         origin = f"{record.distribution} {record.version}".strip() or "registered by a script"
-        click.echo(f"{record.name}  ({origin})" + ("" if record.error is None else "  FAILED"))
-        for item in record.registers:
-            click.echo(f"    {item}")
-        for item in record.shadowed:
-            click.echo(f"    not used: {item}")
+        lines.append(f"{record.name}  ({origin})" + ("" if record.error is None else "  FAILED"))
+        lines += [f"    {item}" for item in record.registers]
+        lines += [f"    not used: {item}" for item in record.shadowed]
         if record.error is not None:
-            click.echo(f"    error: {record.error}")
+            lines.append(f"    error: {record.error}")
+    click.echo("\n".join(lines))  # at once: whoever reads the first lines alone may be gone before the others

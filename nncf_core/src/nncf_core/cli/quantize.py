@@ -43,9 +43,7 @@ from nncf_core.parameters import DropType, ModelType, QuantizationPreset, Target
 @click.option(
     "--drop-type",
     type=click.Choice([str(kind) for kind in DropType], case_sensitive=False),
-    default="absolute",
-    show_default=True,
-    help="Whether --max-drop is a difference, or a share of the original model's metric.",
+    help="Whether --max-drop is a difference, or a share of the original model's metric.  [default: absolute]",
 )
 @click.option(
     "--validation",
@@ -93,6 +91,9 @@ def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> No
         raise click.UsageError("--max-drop and --sensitivity-report need --validation MODULE:FUNCTION.")
     if not controlled and options["validation"] is not None:
         raise click.UsageError("--validation needs --max-drop, or --sensitivity-report.")
+    for option in ("drop_type", "validation_dataset", "intermediate_models"):
+        if not controlled and options[option] is not None:
+            raise click.UsageError(f"--{option.replace('_', '-')} needs --validation MODULE:FUNCTION.")
     with named_as_options():
         metric = None
         if controlled:
@@ -100,7 +101,7 @@ def quantize(model: Path, backend_params: tuple[str, ...], **options: Any) -> No
             metric = UserMetric.of(options["validation"], source, options["dataset_options"], model)
             config = accuracy_control_config(
                 max_drop=0.01 if options["max_drop"] is None else options["max_drop"],
-                drop_type=DropType(options["drop_type"]),
+                drop_type=DropType(options["drop_type"] or "absolute"),
                 restorer=AdvancedAccuracyRestorerParameters(
                     intermediate_model_dir=_text(options["intermediate_models"]),
                     sensitivity_report_dir=_text(report),

@@ -139,6 +139,8 @@ def execute(
     if output is None and not options["dry_run"] and options["save_plan"] is None:
         raise click.UsageError("Missing option '-o' / '--output' (or --dry-run).")
     places = Places.of(model, output, options)
+    if options["work_dir"] is not None:
+        _check_calibrates(config, options)
     if backend_params:
         config = with_backend_params(config, backend_params)
     progress: Progress = SilentProgress() if options["quiet"] else default_progress()
@@ -170,6 +172,25 @@ def execute(
     if options["quiet"]:
         return
     _print(report, model, output, time.perf_counter() - start, options, certificate)
+
+
+def _check_calibrates(config: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Whether a run has something to leave in a work folder.
+
+    :raises click.UsageError: when it has not.
+    """
+    from nncf_core.config.nncf_config import NNCFConfig
+    from nncf_core.contracts import refines
+    from nncf_core.registry import registry
+    from nncf_core.sections import steps_of
+
+    steps = [step for step in steps_of(NNCFConfig.from_dict(config), registry()) if refines(step.algorithm)]
+    if not steps:
+        raise click.UsageError(
+            "--work-dir needs something to calibrate: --quality best, or in a config an algorithm like gptq."
+        )
+    if options["dataset"] is None and all(step.statistics_path is None for step in steps):
+        raise click.UsageError("--work-dir needs --dataset.")
 
 
 def _again(model: Path, options: Mapping[str, Any]) -> str:

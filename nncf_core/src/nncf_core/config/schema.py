@@ -137,6 +137,9 @@ TOP_LEVEL: Mapping[str, Any] = {
 }
 """Top-level keys but for ``compression`` and ``accuracy_aware_training``."""
 
+KNOWN_KEYS = (*TOP_LEVEL, "compression", "accuracy_aware_training")
+"""Keys of a config that mean something; others are the user's own."""
+
 
 def installed_fragments() -> dict[str, Mapping[str, Any]]:
     """Schema fragment of each installed algorithm, by its name."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from nncf_core.catalogue import ALGORITHMS
 from nncf_core.config.conformity import conforms
-from nncf_core.config.schema import ACCURACY_AWARE, SCOPING_KEYS, TOP_LEVEL, section_schema
+from nncf_core.config.schema import ACCURACY_AWARE, KNOWN_KEYS, SCOPING_KEYS, TOP_LEVEL, section_schema
 from nncf_core.errors import ValidationError
 from nncf_core.log import nncf_logger
 from nncf_core.registry import registry
@@ -45,12 +45,11 @@ def validate(
 
 
 def _problems(config: Mapping[str, Any], fragments: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    known = [*TOP_LEVEL, "compression", "accuracy_aware_training"]
     for key in config:
         # other keys are the user's own, but a slip of the pen must not be lost
-        if key in known:
+        if key in KNOWN_KEYS:
             continue
-        close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
+        close = difflib.get_close_matches(str(key), KNOWN_KEYS, n=1, cutoff=0.85)
         if close:
             yield f"{key}: unknown key; did you mean {close[0]!r}?"
         else:

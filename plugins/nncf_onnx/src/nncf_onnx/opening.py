@@ -94,6 +94,8 @@ def _read(path: Path) -> tuple[onnx.ModelProto, MappedFile]:
 def _open(proto: onnx.ModelProto, folder: Path, itself: MappedFile | None, what: str) -> ir.Model:
     if not proto.HasField("graph"):
         raise UnsupportedModelError(f"Cannot read {what}: it has no graph.")
+    if not (proto.graph.node or proto.graph.initializer):
+        raise UnsupportedModelError(f"Cannot read {what}: it has no operators and no weights; export the model again.")
     check_structure(proto, what)
     for field in ("training_info", "configuration"):  # onnx_ir knows neither
         if getattr(proto, field, ()):

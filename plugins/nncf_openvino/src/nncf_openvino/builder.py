@@ -65,7 +65,7 @@ class OpenVINOGraphBuilder:
     def files(self, path: Path) -> Sequence[Path]:
         """The .xml file and the .bin file, where there is one."""
         weights = path.with_suffix(".bin")
-        return (path, weights) if weights.is_file() else (path,)
+        return (path, weights) if weights.exists() else (path,)
 
     def save(self, model: WorkingModel | ov.Model, path: Path) -> None:
         """Write an .xml file and a .bin file beside it.

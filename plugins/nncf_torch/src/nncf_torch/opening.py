@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,28 @@ def _program(model: Any) -> ExportedProgram:
     )
 
 
+_EXPORT = "Export the model: torch.export.save(torch.export.export(model.eval(), (example_input,)), 'model.pt2')."
+
+
+def _told_by_names(path: Path) -> str:
+    """What a file seems to be that is no program, and what to do: told by the names in its archive, of which none is
+    unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return "It may be cut off, or no exported program at all: copy or export it again."
+    names = {each.filename.partition("/")[2] for each in members}
+    # of a file that is cut off, zipfile finds an archive that is in it
+    if "archive_format" in names or not any(each.header_offset == 0 for each in members):
+        return "It may be cut off or damaged: copy or export it again."
+    if "constants.pkl" in names:
+        return f"It seems to be of torch.jit.save, whose weights cannot be replaced. {_EXPORT}"
+    if "data.pkl" in names:
+        return f"It seems to be of torch.save, such as a state_dict, which holds no operators. {_EXPORT}"
+    return f"It is an archive of something else. {_EXPORT}"
+
+
 def _load(path: Path) -> ExportedProgram:
     if not path.is_file():
         raise InvalidPathError(f"There is no model file {path}.")
@@ -116,8 +139,6 @@ def _load(path: Path) -> ExportedProgram:
             said = str((causes or [error])[0]) or "it cannot allocate any"
             raise MemoryError(f"PyTorch does not read {path}, {said}") from error
         reason = str((causes or [error])[0]).partition(". ")[0].strip().rstrip(".")
-        raise UnsupportedModelError(
-            f"{path} is not a readable .pt2 file: {reason}. It may be cut off: copy or export it again."
-        ) from error
+        raise UnsupportedModelError(f"{path} is not a readable .pt2 file: {reason}. {_told_by_names(path)}") from error
     finally:
         torch_logger.removeFilter(keep)

@@ -98,6 +98,13 @@ def test_no_graph(tmp_path: Path) -> None:
     assert "no graph" in broken(onnx.ModelProto(ir_version=10), tmp_path)
 
 
+def test_an_empty_graph(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    onnx.save(helper.make_model(helper.make_graph([], "g", [], [])), tmp_path / "model.onnx")
+    with pytest.raises(nncf.UnsupportedModelError, match=r"model\.onnx: it has no operators and no weights"):
+        nncf.compress_weights(tmp_path / "model.onnx")
+    assert capfd.readouterr().err == ""
+
+
 def test_data_of_the_wrong_length(tmp_path: Path) -> None:
     proto = models.matmul(random(64, 64))
     proto.graph.initializer[0].dims[0] = 65

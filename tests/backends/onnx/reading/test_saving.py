@@ -110,7 +110,7 @@ def test_small_and_large_tensors_keep_their_order(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([0, 1, 255, 256, 257, 5000]), max_size=6), st.text(max_size=300))
+@given(st.lists(st.sampled_from([0, 1, 255, 256, 257, 5000]), min_size=1, max_size=6), st.text(max_size=300))
 def test_any_sizes_give_a_valid_file(sizes: list[int], note: str) -> None:
     constants = {f"{STREAMED}{index}": np.arange(size, dtype=np.float32) for index, size in enumerate(sizes)}
     graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(a, n) for n, a in constants.items()])

@@ -69,7 +69,7 @@ def transformations(
     if not placement.nodes:
         context.warn(
             f"Nothing is quantized: {placement.empty}. Where size matters more than speed, weights can be compressed "
-            "alone (nncf.compress_weights)."
+            "alone: by nncf.compress_weights, or by the command nncf compress-weights."
         )
         return
     if settings.float8 is None and not settings.weights.estimator.symmetric and not setup.weight_zero_points:
