@@ -253,6 +253,14 @@ def test_edited_digests(tmp_path: Path) -> None:
     assert (result.exit_code, "gives other bytes now: small.onnx has other bytes" in result.stderr) == (1, True)
 
 
+def test_a_lock_file_of_an_earlier_run_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, small = onnx_model(tmp_path / "model.onnx"), tmp_path / "small.onnx"
+    for options, told in (["--no-lock"], False), ([], False), (["--no-lock"], True):
+        caplog.clear()
+        assert nncf("compress-weights", model, "-o", small, *options).exit_code == 0
+        assert (f"{small}.lock.json is of an earlier run, and not of this model." in caplog.text) is told
+
+
 @pytest.mark.parametrize("option", ["--dataset", "--validation-dataset"])
 def test_data_that_the_run_did_not_have(option: str, tmp_path: Path) -> None:
     model = onnx_model(tmp_path / "model.onnx")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nncf_core.cli.outcome import Places, best_model_kept, outcome_options
+from nncf_core.cli.outcome import Places, best_model_kept, lock_path, outcome_options
 from nncf_core.cli.witnesses import Witnesses
+from nncf_core.log import nncf_logger
 
 if TYPE_CHECKING:
     from nncf_core.cli.witnesses import UserMetric
@@ -169,6 +170,8 @@ def execute(
             if witness is not None:
                 held.lock(config, witness, certificate)
         held.report(report, config, notes, _again(model, options), certificate)
+    if output is not None and not options["lock"] and lock_path(output).exists():
+        nncf_logger.warning("%s is of an earlier run, and not of this model.", lock_path(output))
     if options["quiet"]:
         return
     _print(report, model, output, time.perf_counter() - start, options, certificate)
