@@ -12,7 +12,7 @@ import click
 from attrs import evolve
 
 from nncf_core.cli.data import dataset_of
-from nncf_core.cli.outcome import check_place, check_suffix, digests_and_versions, inputs_of
+from nncf_core.cli.outcome import check_place, check_suffix, digests_and_versions, inputs_of, made_from
 from nncf_core.cli.witnesses import UserMetric, Witnesses
 
 if TYPE_CHECKING:
@@ -215,10 +215,8 @@ def _check_output(output: Path, run: _Run, lock: Path) -> None:
 
     builder = registry().backend_for(run.model).builder
     taken = dict.fromkeys(files_of(builder, run.model), "original model")
-    taken |= {lock: "lock file"}
-    for source in (run.dataset, run.validation_dataset):
-        if source is not None:
-            taken[Path(source)] = "dataset"
+    taken |= made_from(run.model, {"dataset": run.dataset, "validation_dataset": run.validation_dataset})
+    taken[lock] = "lock file"
     if run.metric_file is not None:
         taken[run.metric_file] = "metric's function"
     check_place(output, "", taken)
