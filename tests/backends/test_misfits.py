@@ -139,14 +139,23 @@ WHOLE_X = np.arange(64).reshape(1, 64)
 
 @pytest.mark.parametrize("make", [pytest.param(name, marks=pytest.mark.needs(f"nncf_{name}")) for name in MAKERS])
 @pytest.mark.parametrize("meet", [calibrated, in_parts, compared, verified])
-@pytest.mark.parametrize("number", [0.5, np.inf])
-def test_fractions(make: str, meet: Callable[[Path, list[Any]], None], number: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0.5, np.inf, 1e30])
+def test_numbers_that_integers_do_not_hold(
+    make: str, meet: Callable[[Path, list[Any]], None], number: float, tmp_path: Path
+) -> None:
     array = np.where(WHOLE_X == 3, number, WHOLE_X).astype(np.float32)
     message = said(make, meet, array, tmp_path, OF_INTEGERS[make], WHOLE_X)
     start = (
         "Item 1 of the dataset does not fit the model: the input 'x' takes int64 [?, 64], and is given float32 [1, 64]"
     )
     assert message.startswith(f"{start}. "), message
+
+
+@pytest.mark.needs("nncf_openvino")
+def test_integers_that_are_too_large(tmp_path: Path) -> None:
+    array = np.where(WHOLE_X == 3, 2**64 - 1, WHOLE_X.astype(np.uint64))
+    message = said("openvino", calibrated, array, tmp_path, openvino_of_integers, WHOLE_X)
+    assert "int64 holds numbers from -9223372036854775808 to 9223372036854775807, not from 0 to 1844" in message
 
 
 @pytest.mark.needs("nncf_openvino")

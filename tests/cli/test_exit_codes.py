@@ -159,6 +159,9 @@ SAYS = {
     ],
     "run config.json model.onnx -o small.onnx --work-dir work": ["--work-dir needs something to calibrate"],
     "compress-weights model.onnx -o small.onnx --mode int4_sym --gptq --work-dir work": ["--work-dir needs --dataset."],
+    "compress-weights model.onnx --quality best --dataset data.npz --dry-run --work-dir work": [
+        "--work-dir is for runs that write a model",
+    ],
     f"{QUANTIZE} --max-drop 1": ["--max-drop", "need --validation MODULE:FUNCTION"],
     "quantize model.onnx -o small.onnx --dataset code_metrics:broken": [
         "The dataset code_metrics:broken", "fails with RuntimeError('boom')", "It is called without arguments",

@@ -158,6 +158,13 @@ def test_images_become_what_the_model_takes(tmp_path: Path, first: bool) -> None
     assert (raw["x"].dtype, raw["x"].max()) == (np.uint8, 255)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "bool"])
+def test_images_for_inputs_that_do_not_hold_their_pixels(tmp_path: Path, dtype: str) -> None:
+    pytest.importorskip("PIL.Image").new("L", (4, 4), 200).save(tmp_path / "a.png")
+    with pytest.raises(UnsupportedDatasetError, match=f"0 to 255, which {dtype} does not hold, .* input 'x'. Give"):
+        items(tmp_path, of(("x", dtype, (None, 1, 4, 4))))
+
+
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_16_bits(tmp_path: Path, dtype: str, channels: int) -> None:

@@ -226,13 +226,19 @@ def feed_for(item: Any, expected: Mapping[str, InputType], index: int) -> dict[s
     return found
 
 
+_INTEGERS = {np.dtype(code).name for code in np.typecodes["AllInteger"]}
+
+
 def _lost(array: np.ndarray, given: InputType, taken: InputType) -> str:
     """Why an input does not take an array, of whose numbers OpenVINO would leave out parts and say nothing."""
     if taken.dtype is None or taken.takes_type(given):
         return ""
     if array.dtype.kind == "c":
         return "Complex numbers are no real ones; give their parts, or magnitudes."
-    if array.dtype.kind == "f" and taken.dtype.startswith(("int", "uint")):
-        whole = np.isfinite(array) & (np.trunc(array) == array)
-        return "" if whole.all() else "Integers have no fractions; give whole numbers."
+    if taken.dtype in _INTEGERS and array.size and array.dtype.kind in "fiu":
+        if array.dtype.kind == "f" and not (np.isfinite(array) & (np.trunc(array) == array)).all():
+            return "Integers have no fractions; give whole numbers."
+        held, least, greatest = np.iinfo(taken.dtype), array.min(), array.max()
+        if least < held.min or greatest > held.max:
+            return f"{taken.dtype} holds numbers from {held.min} to {held.max}, not from {least} to {greatest}."
     return ""

@@ -141,6 +141,8 @@ def execute(
         raise click.UsageError("Missing option '-o' / '--output' (or --dry-run).")
     places = Places.of(model, output, options)
     if options["work_dir"] is not None:
+        if output is None:
+            raise click.UsageError("--work-dir is for runs that write a model; leave it out.")
         _check_calibrates(config, options)
     if backend_params:
         config = with_backend_params(config, backend_params)
