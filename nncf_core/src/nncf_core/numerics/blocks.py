@@ -19,7 +19,7 @@ LARGEST = np.float32(2.0**126)
 """Larger magnitudes are refused: differences and rounding up would leave float32."""
 
 _LONG = 512  # elements of a row that are worth a call of numpy's inner loop
-_SMALLEST_BUFFER = 16  # that numpy takes
+SMALLEST_BUFFER = 16  # that numpy takes
 
 _QUAD = 4
 _SHORT = 64  # longest rows that are turned before their extremes are looked for
@@ -123,7 +123,7 @@ def by_row(function: np.ufunc, block: np.ndarray, numbers: np.ndarray, out: np.n
     if (length if inner == 1 else inner) < _LONG:
         function(block, numbers[:, None, :], out=out)
         return
-    usual = np.setbufsize(_SMALLEST_BUFFER)
+    usual = np.setbufsize(SMALLEST_BUFFER)
     try:
         function(block, numbers[:, None, :], out=out)
     finally:

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 import numpy as np
 from attrs import evolve, frozen
 
-from nncf_core.numerics.blocks import SCRATCH
+from nncf_core.numerics.blocks import SCRATCH, SMALLEST_BUFFER
 from nncf_weight_refinement.grouped import Grouped
 from nncf_weight_refinement.lattice import Lattice, NearLevels
 
-_BLOCK = 1 << 16
-"""Elements that are worked on at a time: the few arrays of them stay in the second level of cache."""
+_BLOCK = 1 << 17
+"""Elements that are worked on at a time: with fewer, calling numpy takes longer than what it does."""
 
 _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
@@ -92,103 +92,116 @@ def search_scales(
     sweep = sweep or Sweep()
     batch, outputs, inputs = target.shape
     size, groups = start.group_size, start.scale.shape[2]
-    metrics = _metrics(gram, mean, inputs, groups)
-    rows = max(_BLOCK // size, 16)
+    metric = _metric(gram, mean, inputs, groups)
+    rows = min(max(_BLOCK // size, 16), outputs)
+    together = max(_BLOCK // (size * rows), 1)
     places = [
-        (b, slice(r, min(r + rows, outputs)), g)
+        (b, slice(r, r + rows), slice(g, g + together))
         for b in range(batch)
-        for g in range(groups)
+        for g in range(0, groups, together)
         for r in range(0, outputs, rows)
-    ]
-    calls = [
-        (
-            target[b, r, g * size : (g + 1) * size],
-            start.scale[b, r, g],
-            None if start.zero_point is None else start.zero_point[b, r, g],
-            metrics[g],
-            start.lattice,
-            sweep,
-        )
-        for b, r, g in places
     ]
     scale = np.empty_like(start.scale)
     zero_point = None if start.zero_point is None else np.empty_like(start.zero_point)
-    # one after the other: two threads wait more for their turn to run Python than they gain
-    for place, call in zip(places, calls, strict=True):
-        best_scale, best_zero = search_block(*call)
-        scale[place] = best_scale
-        if zero_point is not None:
-            zero_point[place] = best_zero
+    apart = target.reshape(batch, outputs, groups, size)
+    # numpy (2.3 and later) writes out what is one number for each column for each element, where rows fit its buffer
+    usual = np.setbufsize(SMALLEST_BUFFER)
+    try:
+        # one after the other: two threads wait more for their turn to run Python than they gain
+        for place in places:
+            best_scale, best_zero = search_block(
+                apart[place].transpose(1, 2, 0),
+                start.scale[place].T,
+                None if start.zero_point is None else start.zero_point[place].T,
+                metric.of(place[2]),
+                start.lattice,
+                sweep,
+            )
+            scale[place] = best_scale.T
+            if zero_point is not None and best_zero is not None:
+                zero_point[place] = best_zero.T
+    finally:
+        np.setbufsize(usual)
     return evolve(start, scale=scale, zero_point=zero_point).rounded(target)
 
 
 @frozen
 class _Metric:
-    """``H`` of a group.
+    """``H`` of each of several groups.
 
-    :param matrix: H, [group size, group size]; or a diagonal, [group size].
-    :param mean: beside a diagonal, m of the ``m mᵀ`` that is added to it, [group size].
+    :param matrix: H, [groups, group size, group size]; or diagonals, [groups, group size].
+    :param mean: beside diagonals, m of the ``m mᵀ`` that is added to each, [groups, group size].
     """
 
     matrix: np.ndarray
     mean: np.ndarray | None = None
 
+    def of(self, groups: slice) -> _Metric:
+        """That of some of the groups."""
+        return _Metric(self.matrix[groups], None if self.mean is None else self.mean[groups])
+
     def norms(self, columns: np.ndarray) -> np.ndarray:
-        """``e H eᵀ`` of each column, [group size, groups]; the columns are lost."""
+        """``e H eᵀ`` of each column, [groups, columns]; the columns, [groups, group size, columns], are lost."""
         norms: np.ndarray
-        if self.matrix.ndim == 2:
-            norms = np.einsum("kg,kg->g", columns, self.times(columns))
+        if self.matrix.ndim == 3:
+            norms = np.einsum("gkc,gkc->gc", columns, self.times(columns))
             return norms
-        along = None if self.mean is None else self.mean @ columns
+        along = None if self.mean is None else _products(self.mean, columns)
         np.multiply(columns, columns, out=columns)
-        norms = self.matrix @ columns
+        norms = _products(self.matrix, columns)
         return norms if along is None else norms + along * along
 
     def times(self, columns: np.ndarray) -> np.ndarray:
         """``H e`` of each column, in memory that is used again."""
         out = SCRATCH.array("weighted", columns.shape)
-        if self.matrix.ndim == 2:
+        if self.matrix.ndim == 3:
             return np.matmul(self.matrix, columns, out=out)
-        np.multiply(columns, self.matrix[:, None], out=out)
+        np.multiply(columns, self.matrix[:, :, None], out=out)
         if self.mean is not None:
-            out += self.mean[:, None] * (self.mean @ columns)
+            out += self.mean[:, :, None] * _products(self.mean, columns)[:, None]
         return out
 
 
-def _metrics(gram: np.ndarray | None, mean: np.ndarray | None, inputs: int, groups: int) -> list[_Metric]:
-    """The metric of each group; brought near to one, float32."""
+def _products(vectors: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Of the vector of each group, [groups, group size], and its columns: [groups, columns]."""
+    products: np.ndarray = np.matmul(vectors[:, None], columns)[:, 0]
+    return products
+
+
+def _metric(gram: np.ndarray | None, mean: np.ndarray | None, inputs: int, groups: int) -> _Metric:
+    """The metric of all groups; brought near to one, float32."""
+    apart = groups, inputs // groups
     diagonal = np.ones(inputs) if gram is None else np.asarray(gram if gram.ndim == 1 else np.diagonal(gram))
     usual = float(diagonal.mean(dtype=np.float64))  # products of small numbers must not vanish
     if gram is None or usual <= 0:
-        return [_Metric(np.ones(inputs // groups, np.float32))] * groups
-    size = inputs // groups
-    slices = [slice(g * size, (g + 1) * size) for g in range(groups)]
+        return _Metric(np.ones(apart, np.float32))
     if gram.ndim == 2:
-        return [_Metric(np.ascontiguousarray(gram[s, s] / usual, np.float32)) for s in slices]
+        blocks = [gram[first : first + apart[1], first : first + apart[1]] for first in range(0, inputs, apart[1])]
+        return _Metric(np.stack([block / usual for block in blocks]).astype(np.float32))
     if mean is None:
-        return [_Metric((gram[s] / usual).astype(np.float32)) for s in slices]
+        return _Metric((gram / usual).astype(np.float32).reshape(apart))
     variance = np.maximum(gram - np.square(mean, dtype=np.float64), 0)
-    return [
-        _Metric((variance[s] / usual).astype(np.float32), (mean[s] / usual**0.5).astype(np.float32)) for s in slices
-    ]
+    return _Metric(
+        (variance / usual).astype(np.float32).reshape(apart), (mean / usual**0.5).astype(np.float32).reshape(apart)
+    )
 
 
 def search_block(
-    rows: np.ndarray,
+    columns: np.ndarray,
     scale: np.ndarray,
     zero_point: np.ndarray | None,
     metric: _Metric,
     lattice: Lattice,
     sweep: Sweep,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The best scale and zero point of each of several groups.
+    """The best scale and zero point of each of several columns.
 
-    :param rows: the groups, [groups, group size], float32.
-    :param scale: scales to begin with, [groups].
-    :param zero_point: zero points to begin with, [groups]; ``None`` where there are none.
-    :param metric: what errors are measured with.
+    :param columns: what each column comes near to, [groups, group size, columns], float32.
+    :param scale: scales to begin with, [groups, columns].
+    :param zero_point: zero points to begin with, [groups, columns]; ``None`` where there are none.
+    :param metric: what errors of each group are measured with.
     """
-    search = _Search(rows, scale, zero_point, metric, lattice)
+    search = _Search(columns, scale, zero_point, metric, lattice)
     for factor in sweep.factors(lattice):
         search.consider(scale * factor)
     best = search.scale.copy()
@@ -200,20 +213,20 @@ def search_block(
 
 
 class _Search:
-    """The best that was found so far for each group of a block, whose elements go down: [group size, groups]."""
+    """The best that was found so far for each column of a block, [groups, group size, columns]."""
 
     def __init__(
         self,
-        rows: np.ndarray,
+        columns: np.ndarray,
         scale: np.ndarray,
         zero_point: np.ndarray | None,
         metric: _Metric,
         lattice: Lattice,
     ) -> None:
         self.lattice, self._metric = lattice, metric
-        self.columns = SCRATCH.array("columns", rows.shape[::-1])
-        np.copyto(self.columns, rows.T)
-        self._smallest, self._largest = self.columns.min(axis=0), self.columns.max(axis=0)
+        self.columns = SCRATCH.array("columns", columns.shape)
+        np.copyto(self.columns, columns)
+        self._smallest, self._largest = self.columns.min(axis=1), self.columns.max(axis=1)
         self._near = None if lattice.integer or lattice.grid.format.bits > 4 else NearLevels.of(lattice.grid)
         self._scaled, self._levels = (SCRATCH.array(use, self.columns.shape) for use in ("scaled", "levels"))
         self._error = SCRATCH.array("error", self.columns.shape)
@@ -225,7 +238,7 @@ class _Search:
     def consider(self, scale: np.ndarray) -> None:
         """Take over these scales, as they are stored, where they lose less with the best zero point."""
         scale = self.lattice.storable(scale)
-        np.multiply(self.columns, 1 / scale, out=self._scaled)
+        np.multiply(self.columns, (1 / scale)[:, None], out=self._scaled)
         if not self.lattice.integer:
             self._round_to_table()
             self._keep(scale, None, self._loss_of_levels(scale))
@@ -238,16 +251,16 @@ class _Search:
             return
         for zero_point in self._zero_points(scale):
             # numpy takes five times as long to clip between arrays in one go
-            np.maximum(self._levels, lo - zero_point, out=self._error)
-            np.minimum(self._error, hi - zero_point, out=self._error)
+            np.maximum(self._levels, (lo - zero_point)[:, None], out=self._error)
+            np.minimum(self._error, (hi - zero_point)[:, None], out=self._error)
             self._keep(scale, zero_point, self._squares(scale))
 
     def polish(self) -> None:
         """Take over the scale that fits the levels best, by least squares, where it loses less."""
         offsets = self._exact_offsets(self.scale, self.zero_point)
         weighted = self._metric.times(offsets)
-        slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=0)
-        curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=0)
+        slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=1)
+        curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=1)
         fitted = np.divide(slope, curvature, out=self.scale.copy(), where=curvature > 0)
         fitted = self.lattice.storable(np.where(fitted * self.scale > 0, fitted, self.scale))
         self._keep(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
@@ -285,17 +298,17 @@ class _Search:
         return losses
 
     def _exact_offsets(self, scale: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
-        np.divide(self.columns, scale, out=self._scaled)
+        np.divide(self.columns, scale[:, None], out=self._scaled)
         if zero_point is not None:
-            np.add(self._scaled, zero_point, out=self._scaled)
+            np.add(self._scaled, zero_point[:, None], out=self._scaled)
         self.lattice.nearest(self._scaled, out=self._levels)
         if zero_point is not None:
-            np.subtract(self._levels, zero_point, out=self._levels)
+            np.subtract(self._levels, zero_point[:, None], out=self._levels)
         return self._levels
 
     def _exact_loss(self, scale: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
         offsets = self._exact_offsets(scale, zero_point)
-        np.multiply(offsets, scale, out=self._error)
+        np.multiply(offsets, scale[:, None], out=self._error)
         np.subtract(self._error, self.columns, out=self._error)
         return self._metric.norms(self._error)
 
