@@ -139,7 +139,7 @@ WHOLE_X = np.arange(64).reshape(1, 64)
 
 @pytest.mark.parametrize("make", [pytest.param(name, marks=pytest.mark.needs(f"nncf_{name}")) for name in MAKERS])
 @pytest.mark.parametrize("meet", [calibrated, in_parts, compared, verified])
-@pytest.mark.parametrize("number", [0.5, np.inf, 1e30])
+@pytest.mark.parametrize("number", [0.5, np.inf, 1e30, 2.0**63])
 def test_numbers_that_integers_do_not_hold(
     make: str, meet: Callable[[Path, list[Any]], None], number: float, tmp_path: Path
 ) -> None:

@@ -238,7 +238,7 @@ def _lost(array: np.ndarray, given: InputType, taken: InputType) -> str:
     if taken.dtype in _INTEGERS and array.size and array.dtype.kind in "fiu":
         if array.dtype.kind == "f" and not (np.isfinite(array) & (np.trunc(array) == array)).all():
             return "Integers have no fractions; give whole numbers."
-        held, least, greatest = np.iinfo(taken.dtype), array.min(), array.max()
+        held, least, greatest = np.iinfo(taken.dtype), int(array.min()), int(array.max())
         if least < held.min or greatest > held.max:
             return f"{taken.dtype} holds numbers from {held.min} to {held.max}, not from {least} to {greatest}."
     return ""

@@ -242,7 +242,7 @@ def _images(path: Path, inputs: Inputs, options: Mapping[str, str]) -> Data:
         _of_channels(options, key, default, channels) for key, default in zip(_IMAGE, (255.0, 0.0, 1.0), strict=True)
     )
     name, dtype = ports[0].name, ports[0].dtype or "float32"
-    if np.dtype(dtype).kind != "f" and not np.can_cast(np.uint8, dtype):
+    if not np.can_cast(np.uint8, dtype):
         raise UnsupportedDatasetError(
             f"Pixels are numbers from 0 to 255, which {dtype} does not hold, the type of the model's input {name!r}. "
             "Give arrays (.npz), or module:function."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ml_dtypes
 import numpy as np
@@ -19,7 +20,7 @@ LARGEST = np.float32(2.0**126)
 """Larger magnitudes are refused: differences and rounding up would leave float32."""
 
 _LONG = 512  # elements of a row that are worth a call of numpy's inner loop
-SMALLEST_BUFFER = 16  # that numpy takes
+_SMALLEST_BUFFER = 16  # that numpy takes
 
 _QUAD = 4
 _SHORT = 64  # longest rows that are turned before their extremes are looked for
@@ -109,11 +110,22 @@ def _from_half(block: np.ndarray, out: np.ndarray) -> None:
     np.multiply(out, np.float32(2.0**112), out=out)
 
 
-def by_row(function: np.ufunc, block: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
-    """Apply a function to a block and one number for each ``[u, :, i]``.
+@contextmanager
+def unbuffered() -> Iterator[None]:
+    """Let numpy apply functions to rows and one number for each column, or row, as they lie in memory.
 
     Where rows are shorter than its buffer, numpy (2.3 and later) writes the numbers out for each element, and goes
     through many rows at once. That pays for short rows alone; others take half the time without a buffer.
+    """
+    usual = np.setbufsize(_SMALLEST_BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(usual)
+
+
+def by_row(function: np.ufunc, block: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
+    """Apply a function to a block and one number for each ``[u, :, i]``.
 
     :param block: float32, ``(units, length, inner)``.
     :param numbers: float32, ``(units, inner)``.
@@ -123,11 +135,8 @@ def by_row(function: np.ufunc, block: np.ndarray, numbers: np.ndarray, out: np.n
     if (length if inner == 1 else inner) < _LONG:
         function(block, numbers[:, None, :], out=out)
         return
-    usual = np.setbufsize(SMALLEST_BUFFER)
-    try:
+    with unbuffered():
         function(block, numbers[:, None, :], out=out)
-    finally:
-        np.setbufsize(usual)
 
 
 def extremes(block: np.ndarray, magnitude: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from attrs import evolve, frozen
 
-from nncf_core.numerics.blocks import SCRATCH, SMALLEST_BUFFER
+from nncf_core.numerics.blocks import SCRATCH, unbuffered
 from nncf_weight_refinement.grouped import Grouped
 from nncf_weight_refinement.lattice import Lattice, NearLevels
 
@@ -104,11 +104,9 @@ def search_scales(
     scale = np.empty_like(start.scale)
     zero_point = None if start.zero_point is None else np.empty_like(start.zero_point)
     apart = target.reshape(batch, outputs, groups, size)
-    # numpy (2.3 and later) writes out what is one number for each column for each element, where rows fit its buffer
-    usual = np.setbufsize(SMALLEST_BUFFER)
-    try:
-        # one after the other: two threads wait more for their turn to run Python than they gain
-        for place in places:
+    # one after the other: two threads wait more for their turn to run Python than they gain
+    for place in places:
+        with unbuffered():
             best_scale, best_zero = search_block(
                 apart[place].transpose(1, 2, 0),
                 start.scale[place].T,
@@ -117,11 +115,9 @@ def search_scales(
                 start.lattice,
                 sweep,
             )
-            scale[place] = best_scale.T
-            if zero_point is not None and best_zero is not None:
-                zero_point[place] = best_zero.T
-    finally:
-        np.setbufsize(usual)
+        scale[place] = best_scale.T
+        if zero_point is not None and best_zero is not None:
+            zero_point[place] = best_zero.T
     return evolve(start, scale=scale, zero_point=zero_point).rounded(target)
 
 
