@@ -23,15 +23,24 @@ _BLOCK = 1 << 17
 _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
 
+_FEW = 0.02
+"""Where a smaller scale is better for fewer columns than this part of all, those below it are not tried."""
+
+_SETTLED = 0.1
+"""Where least squares help fewer columns than this part of all, they are not repeated: hardly any are left."""
+
+_MANY = 256
+"""Columns from which on parts of them tell anything."""
+
 
 @frozen
 class Sweep:
     """Which scales are tried.
 
-    :param steps: number of factors for the scale to begin with; without zero points, which are tried with each factor,
-        twice as many, of both signs where that makes a difference.
+    :param steps: number of factors for the scale to begin with, at most, from the largest on; without zero points,
+        which are tried with each factor, twice as many, of both signs where that makes a difference.
     :param finer: factors between the best one and its neighbours that are tried after it.
-    :param polish: rounds of least squares.
+    :param polish: rounds of least squares, at most.
     :param lowest: smallest factor; ``None``: as suits the number of levels.
     :param highest: largest factor; ``None``: a bit more than brings the largest weight to the largest level but one.
     """
@@ -42,14 +51,14 @@ class Sweep:
     lowest: float | None = None
     highest: float | None = None
 
-    def factors(self, lattice: Lattice) -> np.ndarray:
-        """The factors, float32."""
+    def factors(self, lattice: Lattice) -> tuple[np.ndarray, ...]:
+        """The factors, float32, of each sign; the largest first."""
         if lattice.scale_dtype == "float8_e8m0fnu":
-            return np.array([0.25, 0.5, 2], np.float32)
+            return (np.array([2, 0.5, 0.25], np.float32),)
         if lattice.asymmetric:
-            return self._positive(lattice, self.steps)
-        factors = self._positive(lattice, 2 * self.steps)
-        return np.concatenate([factors, -factors]) if lattice.lopsided else factors
+            return (self._positive(lattice, self.steps)[::-1],)
+        factors = self._positive(lattice, 2 * self.steps)[::-1]
+        return (factors, -factors) if lattice.lopsided else (factors,)
 
     def between(self, lattice: Lattice) -> np.ndarray:
         """Steps from the best factor towards its neighbours, float32."""
@@ -198,13 +207,16 @@ def search_block(
     :param metric: what errors of each group are measured with.
     """
     search = _Search(columns, scale, zero_point, metric, lattice)
-    for factor in sweep.factors(lattice):
-        search.consider(scale * factor)
+    for factors in sweep.factors(lattice):
+        for factor in factors:
+            if search.consider(scale * factor) < _FEW and abs(factor) < 1:
+                break
     best = search.scale.copy()
     for step in sweep.between(lattice):
         search.consider(best + scale * step)
     for _ in range(sweep.polish):
-        search.polish()
+        if search.polish() < _SETTLED:
+            break
     return search.scale, search.zero_point
 
 
@@ -229,44 +241,51 @@ class _Search:
         self.scale = scale.astype(np.float32)
         self.zero_point = None if zero_point is None else zero_point.astype(np.float32)
         self._moving = (self._largest != 0) | (self._smallest != 0)  # groups of zeros stay as they are
+        self._movable = np.count_nonzero(self._moving)
         self.loss = self._exact_loss(self.scale, self.zero_point)
 
-    def consider(self, scale: np.ndarray) -> None:
-        """Take over these scales, as they are stored, where they lose less with the best zero point."""
+    def consider(self, scale: np.ndarray) -> float:
+        """Take over these scales, as they are stored, where they lose less with the best zero point.
+
+        :return: the part of the columns that lose less, each counted as often as a zero point is better; 1 or more
+            where there are too few to tell.
+        """
         scale = self.lattice.storable(scale)
         np.multiply(self.columns, (1 / scale)[:, None], out=self._scaled)
         if not self.lattice.integer:
             self._round_to_table()
-            self._keep(scale, None, self._loss_of_levels(scale))
-            return
+            return self._keep(scale, None, self._loss_of_levels(scale))
         np.rint(self._scaled, out=self._levels)
         lo, hi = self.lattice.lo, self.lattice.hi
         if not self.lattice.asymmetric:
             np.clip(self._levels, lo, hi, out=self._levels)
-            self._keep(scale, None, self._loss_of_levels(scale))
-            return
+            return self._keep(scale, None, self._loss_of_levels(scale))
+        better = 0.0
         for zero_point in self._zero_points(scale):
             # numpy takes five times as long to clip between arrays in one go
             np.maximum(self._levels, (lo - zero_point)[:, None], out=self._error)
             np.minimum(self._error, (hi - zero_point)[:, None], out=self._error)
-            self._keep(scale, zero_point, self._squares(scale))
+            better += self._keep(scale, zero_point, self._squares(scale))
+        return better
 
-    def polish(self) -> None:
-        """Take over the scale that fits the levels best, by least squares, where it loses less."""
+    def polish(self) -> float:
+        """Take over the scale that fits the levels best, by least squares, where it loses less; gives the part."""
         offsets = self._exact_offsets(self.scale, self.zero_point)
         weighted = self._metric.times(offsets)
         slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=1)
         curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=1)
         fitted = np.divide(slope, curvature, out=self.scale.copy(), where=curvature > 0)
         fitted = self.lattice.storable(np.where(fitted * self.scale > 0, fitted, self.scale))
-        self._keep(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
+        return self._keep(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
 
     def _zero_points(self, scale: np.ndarray) -> Iterator[np.ndarray]:
         """Zero points that clip only at the upper end, only at the lower, or about equally at both."""
         lo, hi = self.lattice.lo, self.lattice.hi
         whole_below = lo - np.rint(self._smallest / scale)
         whole_above = hi - np.rint(self._largest / scale)
-        for split in _SPLITS:
+        # often all that differ are the ends
+        apart = np.abs(whole_above - whole_below).max()
+        for split in _SPLITS if apart > 1 else _SPLITS[:2]:
             between = np.rint(whole_below + (whole_above - whole_below) * np.float32(split))
             yield np.clip(between, lo, hi)
 
@@ -308,9 +327,11 @@ class _Search:
         np.subtract(self._error, self.columns, out=self._error)
         return self._metric.norms(self._error)
 
-    def _keep(self, scale: np.ndarray, zero_point: np.ndarray | None, loss: np.ndarray) -> None:
+    def _keep(self, scale: np.ndarray, zero_point: np.ndarray | None, loss: np.ndarray) -> float:
+        """Take over what loses less; gives the part of the columns that do, 1 where there are too few to tell."""
         better = (loss < self.loss) & self._moving
         np.copyto(self.loss, loss, where=better)
         np.copyto(self.scale, scale, where=better)
         if self.zero_point is not None and zero_point is not None:
             np.copyto(self.zero_point, zero_point, where=better)
+        return float(np.count_nonzero(better) / self._movable) if self._movable >= _MANY else 1.0
