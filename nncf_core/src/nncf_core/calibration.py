@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from attrs import define, field, frozen
 
+from nncf_core.ahead import ahead
 from nncf_core.checkpoints import Checkpoints
 from nncf_core.collecting import workers
 from nncf_core.contracts import Model, Runner, SamplingInserter
@@ -30,6 +33,8 @@ from nncf_core.running import feeds_of
 from nncf_core.spool import Spool
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import CompressConstant, InsertLowRank, ReplaceConstant, Transformation
+
+T = TypeVar("T")
 
 EXACT, COMPRESSED = "exact", "compressed"
 """Streams of tensors: those of the float model, and those behind compressed weights."""
@@ -80,6 +85,7 @@ class Calibration:
     _edits: dict[str, list[CompressConstant | InsertLowRank]] = field(factory=dict)
     _fresh: list[Transformation] = field(factory=list)
     _given: list[dict[str, InputType]] = field(factory=list)
+    _stopped: threading.Event = field(factory=threading.Event)
 
     def give(self, edits: Iterable[Transformation]) -> None:
         """What has become of weights whose inputs were looked at: layers run with it from now on."""
@@ -88,8 +94,12 @@ class Calibration:
             if self.propagates and isinstance(edit, (CompressConstant, InsertLowRank)):
                 self._edits.setdefault(edit.constant, []).append(edit)
 
-    def looks(self, items: Iterable[Any]) -> Iterator[Look]:
-        """Run the parts one by one; yields after each, and goes on with the weights that were given by then."""
+    def looks(self, items: Iterable[Any]) -> Generator[Look]:
+        """Run the parts one by one; yields after each, and goes on with the weights that were given by then.
+
+        Where no part depends on those weights, the next one runs, and the one behind it is made, meanwhile: who stops
+        before the end closes this.
+        """
         samples, digest = self._take(items)
         done = [] if self.checkpoints is None else self.checkpoints.open(digest)
         for number, edits in enumerate(done):
@@ -97,17 +107,31 @@ class Calibration:
             self._forget(number)
         if self.checkpoints is not None and done:
             self.spool.reopen(self.checkpoints.index)
-        stretches = _Stretches(self.backend, self.model, self.parts)
         numbers = range(len(done), len(self.parts))
-        for number in self.progress.track(numbers, "Running the model part by part", len(numbers)):
-            part = self.parts[number]
-            self._fresh.clear()
-            yield Look(part.tensors, self._statistics(part, partial(stretches.part, number), samples))
-            if self.checkpoints is not None:
-                self.checkpoints.write(self._fresh, self.spool.index)
-            self.spool.drop_but(part.kept)
-            self._forget(number)
-            gc.collect(1)  # a run hardly looks for garbage, and what ran the part is in cycles
+        with closing(self._paced(self._collected(numbers, samples))) as collected:
+            for number in self.progress.track(numbers, "Running the model part by part", len(numbers)):
+                self._fresh.clear()
+                yield Look(self.parts[number].tensors, next(collected))
+                if self.checkpoints is not None:
+                    self.checkpoints.write(self._fresh, self.spool.index)
+                self.spool.drop_but(frozenset().union(*(part.kept for part in self.parts[number : number + 2])))
+                self._forget(number)
+                gc.collect(1)  # a run hardly looks for garbage, and what ran the part is in cycles
+
+    def _collected(self, numbers: Sequence[int], samples: int) -> Generator[Statistics]:
+        with closing(self._paced(self._made(numbers))) as made:
+            for number in numbers:
+                yield self._statistics(self.parts[number], next(made), samples)  # which alone holds what runs the part
+
+    def _made(self, numbers: Sequence[int]) -> Generator[dict[str, Runner]]:
+        stretches = _Stretches(self.backend, self.model, self.parts)
+        for number in numbers:
+            yield self._runners(self.parts[number], partial(stretches.part, number))
+
+    def _paced(self, items: Generator[T]) -> Generator[T]:
+        """Items one ahead, where a part neither depends on what becomes of weights nor on how far that is written."""
+        several = isinstance(self.backend.inserter, SamplingInserter)
+        return ahead(items, self._stopped) if several and not self.propagates and self.checkpoints is None else items
 
     def _take(self, items: Iterable[Any]) -> tuple[int, str]:
         """Let the inputs of all samples wait; gives their number, and a digest of them."""
@@ -136,8 +160,8 @@ class Calibration:
             )
         return count, found.hexdigest()
 
-    def _statistics(self, part: Part, cut: Callable[[], Model], samples: int) -> Statistics:
-        """Run a part on all samples; what later parts take waits.
+    def _runners(self, part: Part, cut: Callable[[], Model]) -> dict[str, Runner]:
+        """What runs a part, for each stream.
 
         :param cut: gives the part, anew each time.
         """
@@ -146,10 +170,17 @@ class Calibration:
         crossed = any(request.kind == "cross_gram" for requests in self.requests.values() for request in requests)
         streams = [EXACT] if not behind else [EXACT, COMPRESSED] if crossed else [COMPRESSED]
         # a layer may take an input of the model itself: then there is nothing to run before it
-        runners = {
+        return {
             stream: self._runner(cut(), changed if stream == COMPRESSED else ()) if part.ends else _nothing
             for stream in streams
         }
+
+    def _statistics(self, part: Part, runners: Mapping[str, Runner], samples: int) -> Statistics:
+        """Run a part on all samples; what later parts take waits.
+
+        :param runners: by stream, in their order.
+        """
+        streams = list(runners)
         of = {request: tensor for tensor in part.tensors for request in self.requests[tensor]}
         statistics = Statistics()
 
@@ -158,6 +189,8 @@ class Calibration:
 
         def run(sample: int) -> tuple[Statistics, dict[str, np.ndarray], dict[str, np.ndarray]]:
             """Statistics of a sample, and the tensors that matrices are made of, in the first and the last stream."""
+            if self._stopped.is_set():
+                raise CancelledError
             seen = {stream: self._run(each, part, stream, sample) for stream, each in runners.items()}
             found = Statistics()
             for request, tensor in others.items():
@@ -166,11 +199,13 @@ class Calibration:
             first, last = ({name: seen[end][name] for name in matrices.values()} for end in (streams[0], streams[-1]))
             return found, first, last
 
+        # products of matrices take all cores by themselves: they wait until some samples have been run
+        chunk = _CHUNK if matrices else samples
         with ThreadPoolExecutor(self._threads) as executor:
-            for start in range(0, samples, _CHUNK):
-                # products of matrices take all cores by themselves: they wait until some samples have been run
-                numbers = range(start, min(start + _CHUNK, samples))
-                for sample, (found, first, last) in zip(numbers, list(executor.map(run, numbers)), strict=True):
+            for start in range(0, samples, chunk):
+                numbers = range(start, min(start + chunk, samples))
+                results = executor.map(run, numbers)
+                for sample, (found, first, last) in zip(numbers, list(results) if matrices else results, strict=True):
                     statistics.merge(found)
                     own = {request: tensor for request, tensor in matrices.items() if request.takes(sample)}
                     _update(statistics, own, first, last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -196,8 +197,9 @@ class Gathering:
                 spool=Spool(Path(folder)),
                 progress=self.progress,
             )
-            for look in calibration.looks(items):
-                statistics = statistics.renewed(look.statistics)
+            with closing(calibration.looks(items)) as looks:
+                for look in looks:
+                    statistics = statistics.renewed(look.statistics)
             calibration.spool.clear()
         return self.reached(statistics, requests)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from attrs import evolve, field, frozen
@@ -80,7 +80,8 @@ class RefiningRun:
         refinement = self._refinement(graph, planned)
         with self._folder() as folder:
             calibration = self._calibration(refinement, model, folder)
-            yield refinement.edits(edits, self._looks(calibration), calibration.give)
+            with closing(self._looks(calibration)) as looks:
+                yield refinement.edits(edits, looks, calibration.give)
             calibration.spool.clear()
 
     def _knows(self, requests: Iterable[StatisticsRequest]) -> bool:
@@ -103,7 +104,7 @@ class RefiningRun:
         name = "+".join(step.algorithm.name for step, _ in self.steps)
         return Round(name, 0, most, self._path, rough=True)
 
-    def _looks(self, calibration: Calibration) -> Iterator[Look]:
+    def _looks(self, calibration: Calibration) -> Generator[Look]:
         """Statistics part by part; those that do not depend on compressed weights are read and left in files."""
         asking = self._round
         if asking.path is None or self._propagates:
@@ -117,18 +118,20 @@ class RefiningRun:
                 requests = _requests_of(part, calibration)
                 yield Look(part.tensors, cache.read(requests, asking.samples, self.gathering.length(asking)))
             return
-        for look, cache in zip(self._collected(calibration), caches, strict=True):
-            assert cache is not None
-            cache.write(look.statistics)
-            yield look
+        with closing(self._collected(calibration)) as looks:
+            for look, cache in zip(looks, caches, strict=True):
+                assert cache is not None
+                cache.write(look.statistics)
+                yield look
 
-    def _collected(self, calibration: Calibration) -> Iterator[Look]:
+    def _collected(self, calibration: Calibration) -> Generator[Look]:
         """Statistics part by part, as far as items reach what they are of."""
-        looks = calibration.looks(self.gathering.items(self._round))
-        for part, look in zip(calibration.parts, looks, strict=True):
-            if look.edits is None:
-                look = evolve(look, statistics=self.gathering.reached(look.statistics, _requests_of(part, calibration)))
-            yield look
+        with closing(calibration.looks(self.gathering.items(self._round))) as looks:
+            for part, look in zip(calibration.parts, looks, strict=True):
+                if look.edits is None:
+                    found = self.gathering.reached(look.statistics, _requests_of(part, calibration))
+                    look = evolve(look, statistics=found)
+                yield look
 
     @property
     def _propagates(self) -> bool:

@@ -81,11 +81,12 @@ class Spool:
     def drop_but(self, tensors: Iterable[str]) -> None:
         """Forget all tensors but some."""
         wanted = set(tensors)
-        for stream, tensor in [key for key in self._held if key[1] not in wanted]:
-            of_samples = self._held.pop((stream, tensor))
-            self._bytes -= sum(held.nbytes for held in of_samples.values() if isinstance(held, np.ndarray))
-            if any(isinstance(held, _Record) for held in of_samples.values()):
-                self._file(stream, tensor).unlink(missing_ok=True)
+        with self._lock:
+            for stream, tensor in [key for key in self._held if key[1] not in wanted]:
+                of_samples = self._held.pop((stream, tensor))
+                self._bytes -= sum(held.nbytes for held in of_samples.values() if isinstance(held, np.ndarray))
+                if any(isinstance(held, _Record) for held in of_samples.values()):
+                    self._file(stream, tensor).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything."""
