@@ -61,9 +61,9 @@ class WeightRefiner:
         context: Context,
     ) -> Sequence[PlannedWeight]:
         """The weights with better codes, or with another target."""
-        work = type(self).work
+        work, kinds = type(self).work, self._kinds(params)
         return refine_together(
-            weights, statistics, self._kinds(params), lambda layer: work(layer, params), self.name, self.keeps
+            weights, statistics, kinds, lambda layer: work(layer, params), self.name, self.keeps, context.executor
         )
 
     def _kinds(self, params: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -29,6 +30,7 @@ class Layer:
         another size than the weights have inputs.
     :param held_out: the same of the samples that are held out; empty where there are none, or nobody asked for them.
     :param share: which part of the vectors these are of.
+    :param executor: what independent work is spread over.
     """
 
     planned: tuple[PlannedWeight, ...]
@@ -37,6 +39,7 @@ class Layer:
     statistics: dict[str, np.ndarray] = field(eq=False, repr=False)
     held_out: dict[str, np.ndarray] = field(factory=dict, eq=False, repr=False)
     share: float = 0.0
+    executor: Executor | None = field(default=None, eq=False, repr=False)
 
     @property
     def target(self) -> np.ndarray:
@@ -116,6 +119,7 @@ def refine_together(
     work: Callable[[Layer], Sequence[PlannedWeight]],
     name: str,
     keeps: bool,
+    executor: Executor | None = None,
 ) -> list[PlannedWeight]:
     """Do the same to all weights that are refinable, to those of one format together; the others stay as they are.
 
@@ -125,6 +129,7 @@ def refine_together(
     :param kinds: statistics that the work looks at.
     :param name: of the algorithm, for messages.
     :param keeps: whether it goes on from the codes that there are.
+    :param executor: what independent work is spread over.
     :raises ValidationError: when it would undo what an algorithm before it did; when statistics are not finite.
     """
     groups: dict[object, list[int]] = {}
@@ -143,7 +148,7 @@ def refine_together(
             groups.setdefault(_form(weight), []).append(index)
     result = list(weights)
     for indices in groups.values():
-        refined = work(layer_of([weights[index] for index in indices], statistics, kinds))
+        refined = work(layer_of([weights[index] for index in indices], statistics, kinds, executor))
         for index, weight in zip(indices, refined, strict=True):
             result[index] = weight
     return result
@@ -159,7 +164,12 @@ def _form(weight: PlannedWeight) -> object:
     return tensor.format, tensor.scale_dtype, tensor.zero_point is None, tensor.group_size, inputs, places
 
 
-def layer_of(weights: Sequence[PlannedWeight], statistics: Statistics, kinds: Sequence[str]) -> Layer:
+def layer_of(
+    weights: Sequence[PlannedWeight],
+    statistics: Statistics,
+    kinds: Sequence[str],
+    executor: Executor | None = None,
+) -> Layer:
     """Planned weights with what statistics say of their inputs."""
     tensors = tuple(weight.edit.tensor.on_host() for weight in weights)
     axes = tuple(Axes.of(tensor.shape, each.plan.layout) for tensor, each in zip(tensors, weights, strict=True))
@@ -171,6 +181,7 @@ def layer_of(weights: Sequence[PlannedWeight], statistics: Statistics, kinds: Se
         {kind: value for kind, value in found.items() if value is not None},
         {kind: value for kind, value in apart.items() if value is not None},
         _share(weights[0].plan, statistics, kinds),
+        executor,
     )
 
 

@@ -9,16 +9,19 @@ https://arxiv.org/abs/2505.17595). The best scale is then refined by least squar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import closing
 
 import numpy as np
 from attrs import evolve, frozen
 
 from nncf_core.numerics.blocks import SCRATCH, unbuffered
+from nncf_core.numerics.work import spread
 from nncf_weight_refinement.grouped import Grouped
 from nncf_weight_refinement.lattice import Lattice, NearLevels
 
-_BLOCK = 1 << 17
-"""Elements that are worked on at a time: with fewer, calling numpy takes longer than what it does."""
+_BLOCK = 1 << 18
+"""Elements that are worked on at a time: with fewer, threads wait for their turn to run Python for too long."""
 
 _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
@@ -86,6 +89,7 @@ def search_scales(
     gram: np.ndarray | None = None,
     sweep: Sweep | None = None,
     mean: np.ndarray | None = None,
+    executor: Executor | None = None,
 ) -> Grouped:
     """The scales and zero points with the smallest error, and the nearest levels under them.
 
@@ -97,13 +101,15 @@ def search_scales(
         [inputs]; ``None``: the identity.
     :param sweep: which scales are tried.
     :param mean: of the inputs, [inputs]: beside a diagonal, what products of different inputs are on average.
+    :param executor: what blocks are spread over, see :func:`~nncf_core.numerics.work.spread`.
     """
     sweep = sweep or Sweep()
     batch, outputs, inputs = target.shape
     size, groups = start.group_size, start.scale.shape[2]
     metric = _metric(gram, mean, inputs, groups)
     rows = min(max(_BLOCK // size, 16), outputs)
-    together = max(_BLOCK // (size * rows), 1)
+    together = min(max(_BLOCK // (size * rows), 1), groups)
+    together = -(-groups // -(-groups // together))  # blocks of about one size: none is waited for alone
     places = [
         (b, slice(r, r + rows), slice(g, g + together))
         for b in range(batch)
@@ -113,20 +119,22 @@ def search_scales(
     scale = np.empty_like(start.scale)
     zero_point = None if start.zero_point is None else np.empty_like(start.zero_point)
     apart = target.reshape(batch, outputs, groups, size)
-    # one after the other: two threads wait more for their turn to run Python than they gain
-    for place in places:
-        with unbuffered():
-            best_scale, best_zero = search_block(
-                apart[place].transpose(1, 2, 0),
-                start.scale[place].T,
-                None if start.zero_point is None else start.zero_point[place].T,
-                metric.of(place[2]),
-                start.lattice,
-                sweep,
-            )
-        scale[place] = best_scale.T
-        if zero_point is not None and best_zero is not None:
-            zero_point[place] = best_zero.T
+    calls = [
+        (
+            apart[place].transpose(1, 2, 0),
+            start.scale[place].T,
+            None if start.zero_point is None else start.zero_point[place].T,
+            metric.of(place[2]),
+            start.lattice,
+            sweep,
+        )
+        for place in places
+    ]
+    with closing(spread(executor, search_block, calls)) as results:
+        for index, (best_scale, best_zero) in results:
+            scale[places[index]] = best_scale.T
+            if zero_point is not None and best_zero is not None:
+                zero_point[places[index]] = best_zero.T
     return evolve(start, scale=scale, zero_point=zero_point).rounded(target)
 
 
@@ -206,17 +214,18 @@ def search_block(
     :param zero_point: zero points to begin with, [groups, columns]; ``None`` where there are none.
     :param metric: what errors of each group are measured with.
     """
-    search = _Search(columns, scale, zero_point, metric, lattice)
-    for factors in sweep.factors(lattice):
-        for factor in factors:
-            if search.consider(scale * factor) < _FEW and abs(factor) < 1:
+    with unbuffered():
+        search = _Search(columns, scale, zero_point, metric, lattice)
+        for factors in sweep.factors(lattice):
+            for factor in factors:
+                if search.consider(scale * factor) < _FEW and abs(factor) < 1:
+                    break
+        best = search.scale.copy()
+        for step in sweep.between(lattice):
+            search.consider(best + scale * step)
+        for _ in range(sweep.polish):
+            if search.polish() < _SETTLED:
                 break
-    best = search.scale.copy()
-    for step in sweep.between(lattice):
-        search.consider(best + scale * step)
-    for _ in range(sweep.polish):
-        if search.polish() < _SETTLED:
-            break
     return search.scale, search.zero_point
 
 

@@ -21,9 +21,10 @@ def scale_search(layer: Layer, params: ScaleSearchSettings) -> Sequence[PlannedW
     """Scales by what inputs weigh; by the weights alone where that is not known."""
     gram = layer.statistics.get("gram")
     importance = layer.statistics.get("mean_square") if gram is None else np.diagonal(gram)
-    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps), layer.statistics.get("mean"))
+    mean, executor = layer.statistics.get("mean"), layer.executor
+    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps), mean, executor)
     if gram is not None and found.group_size < layer.target.shape[2]:
-        found = search_scales(layer.target, found, gram, FINE)
+        found = search_scales(layer.target, found, gram, FINE, executor=executor)
     return layer.refined(found, "scales searched" + ("" if importance is None else " for what inputs weigh"))
 
 
@@ -35,7 +36,8 @@ def scale_estimation(layer: Layer, params: AdvancedScaleEstimationParameters) ->
     if params.weight_penalty > 0:
         importance = importance + params.weight_penalty / layer.weight.group_size
     sweep = Sweep(params.scale_steps + 3, polish=params.initial_steps)
-    found = search_scales(layer.target, layer.weight, importance, sweep, layer.statistics.get("mean"))
+    mean = layer.statistics.get("mean")
+    found = search_scales(layer.target, layer.weight, importance, sweep, mean, layer.executor)
     return layer.refined(found, "scales estimated")
 
 
@@ -45,7 +47,7 @@ def gptq(layer: Layer, params: AdvancedGPTQParameters) -> Sequence[PlannedWeight
     if gram is None:
         return layer.planned
     target = layer.target
-    start = search_scales(target, layer.weight, np.diagonal(gram))
+    start = search_scales(target, layer.weight, np.diagonal(gram), executor=layer.executor)
     factor = factorize(gram, start.group_size, params.damp_percent)
     return layer.refined(round_with_feedback(target, start, factor), "GPTQ", settled=True)
 
