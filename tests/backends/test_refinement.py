@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import threading
 import types
 import warnings
 from functools import cache
@@ -18,7 +19,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 import nncf
-from nncf_core import calibration, gathering
+from nncf_core import calibration, gathering, refining_steps
 from nncf_core.hookspecs import HOOK_API, hookimpl
 from nncf_core.numerics.formats import SCHEMES
 from nncf_core.numerics.kernels import compress, decompress
@@ -456,3 +457,26 @@ def test_no_more_than_a_few_tensors_are_in_memory(framework, monkeypatch):
     assert parts == [1]
     assert formats(1 << 19) == whole
     assert parts[-1] > 1
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino"])
+def test_parts_that_run_ahead_give_the_same(framework, monkeypatch):
+    whole, parts = Witness(False, ("mean_square",)), Witness(False, ("mean_square",))
+    witnessed(framework, whole)
+    monkeypatch.setattr(refining_steps, "MOST", 1)
+    witnessed(framework, parts)
+    assert len(whole.seen) > 1
+    for (names, found), (same, wanted) in zip(parts.seen, whole.seen, strict=True):
+        assert names == same
+        np.testing.assert_allclose(found["mean_square"], wanted["mean_square"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino"])
+def test_nothing_runs_on_where_a_search_is_stopped(framework, monkeypatch, tmp_path):
+    monkeypatch.setattr(refining_steps, "MOST", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        witnessed(framework, Witness(False, ("mean_square",), patience=1))
+    assert set(threading.enumerate()) <= before
+    assert list(tmp_path.iterdir()) == []

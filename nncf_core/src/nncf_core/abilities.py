@@ -120,7 +120,8 @@ class SamplingInserter(Protocol):
     def sampling_runner(self, model: Model, threads: int) -> Runner:
         """Like :meth:`~nncf_core.contracts.TargetPointInserter.runner`, for statistics.
 
-        Tensors may come of activations in bfloat16 where the processor computes faster with these.
+        Tensors may come of activations in bfloat16 where the processor computes faster with these. The same thread's
+        next run may write over them.
 
         :param threads: how many threads call it at the same time.
         """

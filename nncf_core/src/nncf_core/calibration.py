@@ -42,6 +42,9 @@ EXACT, COMPRESSED = "exact", "compressed"
 _CHUNK = 8
 """Samples whose tensors are in memory at a time."""
 
+_SMALL = 1 << 24
+"""Bytes of samples that are in memory at a time even if they are more."""
+
 _STRETCH = 8
 """Parts that are cut out of the model together first: cutting takes time with the size of what is cut."""
 
@@ -130,19 +133,19 @@ class Calibration:
 
     def _paced(self, items: Generator[T]) -> Generator[T]:
         """Items one ahead, where a part neither depends on what becomes of weights nor on how far that is written."""
-        several = isinstance(self.backend.inserter, SamplingInserter)
-        return ahead(items, self._stopped) if several and not self.propagates and self.checkpoints is None else items
+        threads = isinstance(self.backend.inserter, SamplingInserter)
+        return ahead(items, self._stopped) if threads and not self.propagates and self.checkpoints is None else items
 
     def _take(self, items: Iterable[Any]) -> tuple[int, str]:
         """Let the inputs of all samples wait; gives their number, and a digest of them."""
         taken = {tensor for part in self.parts for tensor in (*part.starts.values(), *part.tensors)}
         inputs = {tensor: point for tensor, point in model_inputs(self.graph).items() if tensor in taken}
         requests = {tensor: StatisticsRequest(point, "tensors") for tensor, point in inputs.items()}
-        found, count = hashlib.sha256(), 0
+        found, count, size = hashlib.sha256(), 0, 0
         assert self.backend.aggregator is not None
         names = {port.tensor: name for name, port in feeds_of(self.graph).items()}
-        source = iter(items)
-        while chunk := list(islice(source, _CHUNK)):
+        source, several = iter(items), _CHUNK
+        while chunk := list(islice(source, several)):
             try:
                 statistics = self.backend.aggregator.collect(self.model, self.graph, tuple(requests.values()), chunk)
             except UnsupportedDatasetError as error:
@@ -153,7 +156,9 @@ class Calibration:
                     self._given[count + index][names[tensor]] = InputType.of(array)
                     self.spool.put(EXACT, tensor, count + index, array)
                     found.update(np.ascontiguousarray(array).tobytes())
+                    size += array.nbytes
             count += len(chunk)
+            several = max(_CHUNK, _SMALL * count // max(size, 1))
         if count == 0:
             raise UnsupportedDatasetError(
                 "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
@@ -196,7 +201,9 @@ class Calibration:
             for request, tensor in others.items():
                 if request.takes(sample):
                     found.aggregator(request).update(seen[streams[-1]][tensor])
-            first, last = ({name: seen[end][name] for name in matrices.values()} for end in (streams[0], streams[-1]))
+            first, last = (
+                {name: np.array(seen[end][name]) for name in matrices.values()} for end in (streams[0], streams[-1])
+            )
             return found, first, last
 
         # products of matrices take all cores by themselves: they wait until some samples have been run
@@ -247,7 +254,7 @@ class Calibration:
         return inserter.runner(model)
 
     def _run(self, run: Runner, part: Part, stream: str, sample: int) -> dict[str, np.ndarray]:
-        """The tensors of a part for a sample; those that wait for later parts are left for them."""
+        """The tensors of a part for a sample, until this thread's next one; those for later parts wait for them."""
         outside = {*part.starts.values(), *part.tensors}.difference(part.ends.values())
         given = {tensor: self._waiting(stream, tensor, sample) for tensor in outside}
         try:
@@ -261,7 +268,7 @@ class Calibration:
             raise misfit(sample, self._given[sample], expected, by_runtime(error)) from error
         arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}
         for tensor in part.kept & arrays.keys():
-            self.spool.put(stream, tensor, sample, arrays[tensor])
+            self.spool.put(stream, tensor, sample, np.array(arrays[tensor]))
         return {**given, **arrays}
 
     def _waiting(self, stream: str, tensor: str, sample: int) -> np.ndarray:

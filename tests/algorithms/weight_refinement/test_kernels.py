@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nncf_weight_refinement import scale_search
 from nncf_weight_refinement.descent import descend
 from nncf_weight_refinement.factors import factorize, importance_order
 from nncf_weight_refinement.grouped import compressed, grouped
@@ -93,6 +97,39 @@ def test_scale_search_comes_near_to_trying_everything(mode):
             row, weights = values[output, inputs].astype(float), importance[inputs].astype(float)
             best += slow_twin.best_scale(row, weights, levels, zero_points, scales)[0]
     assert group_losses(values[None], found, np.diag(importance)).sum() <= best * 1.1
+
+
+@pytest.mark.parametrize("mode", ["int4_asym", "int4_sym", "nf4", "fp4", "mxfp4"])
+def test_what_is_left_out_of_a_search_of_many_columns_hardly_counts(mode, monkeypatch):
+    values = np.random.default_rng(6).standard_t(5, (640, 64)).astype(np.float32)
+    importance = np.diagonal(gram())
+    _, _, first = start(values, mode)
+    found = search_scales(values[None], first, importance)
+    monkeypatch.setattr(scale_search, "_MANY", 10**6)
+    whole = search_scales(values[None], first, importance)
+    lost = [group_losses(values[None], each, np.diag(importance)).sum() for each in (found, whole)]
+    assert lost[1] <= lost[0] <= 1.002 * lost[1]
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_threads_do_not_matter(products, monkeypatch):
+    values = np.stack([weight(40, 96, seed) for seed in range(2)])
+    h = gram(96)
+    monkeypatch.setattr(scale_search, "_BLOCK", 1 << 9)
+    first = start(values[0], "int4_asym", 16)[2]
+    first = evolve(
+        first,
+        levels=np.repeat(first.levels, 2, 0),
+        scale=np.repeat(first.scale, 2, 0),
+        zero_point=np.repeat(first.zero_point, 2, 0),
+    )
+    metric = h if products else np.diagonal(h)
+    alone = search_scales(values, first, metric)
+    for threads in (1, 3):
+        with ThreadPoolExecutor(threads) as executor:
+            found = search_scales(values, first, metric, executor=executor)
+        for name in ("levels", "scale", "zero_point"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
 
 
 def test_a_group_of_zeros_and_inputs_that_are_never_used():

@@ -27,7 +27,7 @@ _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
 
 _FEW = 0.02
-"""Where a smaller scale is better for fewer columns than this part of all, those below it are not tried."""
+"""Where a smaller scale is better than the last for fewer columns than this part of all, those below are not tried."""
 
 _SETTLED = 0.1
 """Where least squares help fewer columns than this part of all, they are not repeated: hardly any are left."""
@@ -217,14 +217,17 @@ def search_block(
     with unbuffered():
         search = _Search(columns, scale, zero_point, metric, lattice)
         for factors in sweep.factors(lattice):
-            for factor in factors:
-                if search.consider(scale * factor) < _FEW and abs(factor) < 1:
+            last = search.consider(scale * factors[0])
+            for factor in factors[1:]:
+                loss = search.consider(scale * factor)
+                if abs(factor) < 1 and search.are_few(loss < last, _FEW):
                     break
+                last = loss
         best = search.scale.copy()
         for step in sweep.between(lattice):
             search.consider(best + scale * step)
         for _ in range(sweep.polish):
-            if search.polish() < _SETTLED:
+            if search.are_few(search.polish(), _SETTLED):
                 break
     return search.scale, search.zero_point
 
@@ -250,42 +253,45 @@ class _Search:
         self.scale = scale.astype(np.float32)
         self.zero_point = None if zero_point is None else zero_point.astype(np.float32)
         self._moving = (self._largest != 0) | (self._smallest != 0)  # groups of zeros stay as they are
-        self._movable = np.count_nonzero(self._moving)
         self.loss = self._exact_loss(self.scale, self.zero_point)
 
-    def consider(self, scale: np.ndarray) -> float:
-        """Take over these scales, as they are stored, where they lose less with the best zero point.
+    def are_few(self, columns: np.ndarray, part: float) -> bool:
+        """Whether these are less than a part of the columns, where there are enough to tell."""
+        moving = np.count_nonzero(self._moving)
+        return bool(moving >= _MANY and np.count_nonzero(columns) < part * moving)
 
-        :return: the part of the columns that lose less, each counted as often as a zero point is better; 1 or more
-            where there are too few to tell.
-        """
+    def consider(self, scale: np.ndarray) -> np.ndarray:
+        """Take over these scales, as they are stored, where they lose less with the best zero point; gives losses."""
         scale = self.lattice.storable(scale)
         np.multiply(self.columns, (1 / scale)[:, None], out=self._scaled)
         if not self.lattice.integer:
             self._round_to_table()
-            return self._keep(scale, None, self._loss_of_levels(scale))
+            return self._kept(scale, None, self._loss_of_levels(scale))
         np.rint(self._scaled, out=self._levels)
         lo, hi = self.lattice.lo, self.lattice.hi
         if not self.lattice.asymmetric:
             np.clip(self._levels, lo, hi, out=self._levels)
-            return self._keep(scale, None, self._loss_of_levels(scale))
-        better = 0.0
+            return self._kept(scale, None, self._loss_of_levels(scale))
+        found = []
         for zero_point in self._zero_points(scale):
             # numpy takes five times as long to clip between arrays in one go
             np.maximum(self._levels, (lo - zero_point)[:, None], out=self._error)
             np.minimum(self._error, (hi - zero_point)[:, None], out=self._error)
-            better += self._keep(scale, zero_point, self._squares(scale))
-        return better
+            found.append(self._kept(scale, zero_point, self._squares(scale)))
+        losses: np.ndarray = np.minimum.reduce(found)
+        return losses
 
-    def polish(self) -> float:
-        """Take over the scale that fits the levels best, by least squares, where it loses less; gives the part."""
+    def polish(self) -> np.ndarray:
+        """Take over the scale that fits the levels best, by least squares, where it loses less; tells where."""
         offsets = self._exact_offsets(self.scale, self.zero_point)
         weighted = self._metric.times(offsets)
         slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=1)
         curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=1)
         fitted = np.divide(slope, curvature, out=self.scale.copy(), where=curvature > 0)
         fitted = self.lattice.storable(np.where(fitted * self.scale > 0, fitted, self.scale))
-        return self._keep(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
+        before = self.loss.copy()
+        self._kept(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
+        return self.loss < before
 
     def _zero_points(self, scale: np.ndarray) -> Iterator[np.ndarray]:
         """Zero points that clip only at the upper end, only at the lower, or about equally at both."""
@@ -336,11 +342,11 @@ class _Search:
         np.subtract(self._error, self.columns, out=self._error)
         return self._metric.norms(self._error)
 
-    def _keep(self, scale: np.ndarray, zero_point: np.ndarray | None, loss: np.ndarray) -> float:
-        """Take over what loses less; gives the part of the columns that do, 1 where there are too few to tell."""
+    def _kept(self, scale: np.ndarray, zero_point: np.ndarray | None, loss: np.ndarray) -> np.ndarray:
+        """The losses, after what loses less than what was best was taken over."""
         better = (loss < self.loss) & self._moving
         np.copyto(self.loss, loss, where=better)
         np.copyto(self.scale, scale, where=better)
         if self.zero_point is not None and zero_point is not None:
             np.copyto(self.zero_point, zero_point, where=better)
-        return float(np.count_nonzero(better) / self._movable) if self._movable >= _MANY else 1.0
+        return loss
