@@ -461,14 +461,57 @@ def test_no_more_than_a_few_tensors_are_in_memory(framework, monkeypatch):
 
 @pytest.mark.parametrize("framework", ["onnx", "openvino"])
 def test_parts_that_run_ahead_give_the_same(framework, monkeypatch):
-    whole, parts = Witness(False, ("mean_square",)), Witness(False, ("mean_square",))
+    """The second part runs while the first one's weights are refined."""
+    runs, parts_begun = calibration.Calibration._statistics, [threading.Event() for _ in range(20)]
+
+    def counted(self, part, runners, samples):
+        next(event for event in parts_begun if not event.is_set()).set()
+        return runs(self, part, runners, samples)
+
+    class Waiting(Witness):
+        def refined(self, *given):
+            assert parts_begun[1].wait(20)
+            return super().refined(*given)
+
+    whole, parts = Witness(False, ("mean_square",)), Waiting(False, ("mean_square",))
     witnessed(framework, whole)
     monkeypatch.setattr(refining_steps, "MOST", 1)
+    monkeypatch.setattr(calibration.Calibration, "_statistics", counted)
     witnessed(framework, parts)
     assert len(whole.seen) > 1
     for (names, found), (same, wanted) in zip(parts.seen, whole.seen, strict=True):
         assert names == same
         np.testing.assert_allclose(found["mean_square"], wanted["mean_square"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino"])
+@pytest.mark.parametrize("method", ["_runners", "_statistics"])
+def test_errors_of_a_part_that_runs_ahead(framework, method, monkeypatch, tmp_path):
+    usual, calls = getattr(calibration.Calibration, method), []
+
+    def failing(self, *given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise nncf.UnsupportedModelError("the second part")
+        return usual(self, *given)
+
+    monkeypatch.setattr(refining_steps, "MOST", 1)
+    monkeypatch.setattr(calibration.Calibration, method, failing)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before, witness = set(threading.enumerate()), Witness(False, ("mean_square",))
+    with pytest.raises(nncf.UnsupportedModelError, match="the second part"):
+        witnessed(framework, witness)
+    assert len(witness.seen) == 1
+    assert set(threading.enumerate()) <= before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("framework", ["onnx", "openvino"])
+def test_products_with_the_float_models_inputs_are_products_where_nothing_is_compressed(framework):
+    witness = Witness(True, ("gram", "cross_gram"))
+    witnessed(framework, witness)
+    first = witness.seen[0][1]
+    np.testing.assert_array_equal(first["gram"], first["cross_gram"])
 
 
 @pytest.mark.parametrize("framework", ["onnx", "openvino"])

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -69,6 +70,25 @@ def test_who_stops_early_waits_for_what_runs_alone() -> None:
     taken.close()
     assert ended == ["work", "closed"]
     assert threading.active_count() == before
+
+
+def test_who_is_interrupted_again_while_waiting_hears_of_that_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def items() -> Generator[int]:
+        yield 0
+        assert released.wait(PATIENCE)
+        yield 1
+
+    def interrupted(self: ThreadPoolExecutor, wait: bool = True, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    released = threading.Event()
+    taken = ahead(items(), threading.Event())
+    assert next(taken) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            taken.close()
+    released.set()
 
 
 def test_nobody_holds_an_item_that_was_taken() -> None:

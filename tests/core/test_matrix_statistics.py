@@ -32,7 +32,7 @@ def collected(request: StatisticsRequest, arrays: list[np.ndarray]) -> Statistic
 
 
 @kinds
-@pytest.mark.parametrize("shape", [(5, 8), (2, 7, 3), (2, 3, 1, 4), (9, 1)])
+@pytest.mark.parametrize("shape", [(5, 8), (2, 7, 3), (2, 3, 1, 4), (9, 1), (63, 2), (3, 130, 5)])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_mean_over_samples(kind: str, shape: tuple[int, ...], dtype: str) -> None:
     arrays = samples(*shape, dtype=dtype)

@@ -120,8 +120,9 @@ class SamplingInserter(Protocol):
     def sampling_runner(self, model: Model, threads: int) -> Runner:
         """Like :meth:`~nncf_core.contracts.TargetPointInserter.runner`, for statistics.
 
-        Tensors may come of activations in bfloat16 where the processor computes faster with these. The same thread's
-        next run may write over them.
+        Tensors may come of activations in bfloat16 where the processor computes faster with these. The next run of this
+        runner in the same thread may write over them. It is made, of what ``extract`` gives, and runs in other threads
+        than the one that changes the model, at the same time.
 
         :param threads: how many threads call it at the same time.
         """

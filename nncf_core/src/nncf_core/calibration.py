@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -40,10 +41,7 @@ EXACT, COMPRESSED = "exact", "compressed"
 """Streams of tensors: those of the float model, and those behind compressed weights."""
 
 _CHUNK = 8
-"""Samples whose tensors are in memory at a time."""
-
-_SMALL = 1 << 24
-"""Bytes of samples that are in memory at a time even if they are more."""
+"""Samples that are taken, or wait to be run and looked at, at a time."""
 
 _STRETCH = 8
 """Parts that are cut out of the model together first: cutting takes time with the size of what is cut."""
@@ -117,7 +115,6 @@ class Calibration:
                 yield Look(self.parts[number].tensors, next(collected))
                 if self.checkpoints is not None:
                     self.checkpoints.write(self._fresh, self.spool.index)
-                self.spool.drop_but(frozenset().union(*(part.kept for part in self.parts[number : number + 2])))
                 self._forget(number)
                 gc.collect(1)  # a run hardly looks for garbage, and what ran the part is in cycles
 
@@ -125,27 +122,30 @@ class Calibration:
         with closing(self._paced(self._made(numbers))) as made:
             for number in numbers:
                 yield self._statistics(self.parts[number], next(made), samples)  # which alone holds what runs the part
+                self.spool.drop_but(self.parts[number].kept)
 
     def _made(self, numbers: Sequence[int]) -> Generator[dict[str, Runner]]:
         stretches = _Stretches(self.backend, self.model, self.parts)
         for number in numbers:
+            if self._stopped.is_set():
+                raise CancelledError
             yield self._runners(self.parts[number], partial(stretches.part, number))
 
     def _paced(self, items: Generator[T]) -> Generator[T]:
         """Items one ahead, where a part neither depends on what becomes of weights nor on how far that is written."""
-        threads = isinstance(self.backend.inserter, SamplingInserter)
-        return ahead(items, self._stopped) if threads and not self.propagates and self.checkpoints is None else items
+        alone = not self.propagates and self.checkpoints is None
+        return ahead(items, self._stopped) if alone and isinstance(self.backend.inserter, SamplingInserter) else items
 
     def _take(self, items: Iterable[Any]) -> tuple[int, str]:
         """Let the inputs of all samples wait; gives their number, and a digest of them."""
         taken = {tensor for part in self.parts for tensor in (*part.starts.values(), *part.tensors)}
         inputs = {tensor: point for tensor, point in model_inputs(self.graph).items() if tensor in taken}
         requests = {tensor: StatisticsRequest(point, "tensors") for tensor, point in inputs.items()}
-        found, count, size = hashlib.sha256(), 0, 0
+        found, count = hashlib.sha256(), 0
         assert self.backend.aggregator is not None
         names = {port.tensor: name for name, port in feeds_of(self.graph).items()}
-        source, several = iter(items), _CHUNK
-        while chunk := list(islice(source, several)):
+        source = iter(items)
+        while chunk := list(islice(source, _CHUNK)):
             try:
                 statistics = self.backend.aggregator.collect(self.model, self.graph, tuple(requests.values()), chunk)
             except UnsupportedDatasetError as error:
@@ -156,9 +156,7 @@ class Calibration:
                     self._given[count + index][names[tensor]] = InputType.of(array)
                     self.spool.put(EXACT, tensor, count + index, array)
                     found.update(np.ascontiguousarray(array).tobytes())
-                    size += array.nbytes
             count += len(chunk)
-            several = max(_CHUNK, _SMALL * count // max(size, 1))
         if count == 0:
             raise UnsupportedDatasetError(
                 "The dataset has no items; statistics need at least one. An iterator that was read before is empty."
@@ -201,17 +199,18 @@ class Calibration:
             for request, tensor in others.items():
                 if request.takes(sample):
                     found.aggregator(request).update(seen[streams[-1]][tensor])
-            first, last = (
-                {name: np.array(seen[end][name]) for name in matrices.values()} for end in (streams[0], streams[-1])
-            )
-            return found, first, last
+            wanted = {
+                stream: {name: np.array(seen[stream][name]) for name in matrices.values()}
+                for stream in {streams[0], streams[-1]}
+            }
+            return found, wanted[streams[0]], wanted[streams[-1]]
 
         # products of matrices take all cores by themselves: they wait until some samples have been run
         chunk = _CHUNK if matrices else samples
         with ThreadPoolExecutor(self._threads) as executor:
             for start in range(0, samples, chunk):
                 numbers = range(start, min(start + chunk, samples))
-                results = executor.map(run, numbers)
+                results = _in_turn(executor, run, numbers)
                 for sample, (found, first, last) in zip(numbers, list(results) if matrices else results, strict=True):
                     statistics.merge(found)
                     own = {request: tensor for request, tensor in matrices.items() if request.takes(sample)}
@@ -268,7 +267,7 @@ class Calibration:
             raise misfit(sample, self._given[sample], expected, by_runtime(error)) from error
         arrays = {tensor: found[str(point)] for point, tensor in part.ends.items()}
         for tensor in part.kept & arrays.keys():
-            self.spool.put(stream, tensor, sample, np.array(arrays[tensor]))
+            self.spool.put(stream, tensor, sample, arrays[tensor])
         return {**given, **arrays}
 
     def _waiting(self, stream: str, tensor: str, sample: int) -> np.ndarray:
@@ -297,6 +296,21 @@ def _update(
             aggregator.update_pair(exact[tensor], last[tensor])
         else:
             aggregator.update(last[tensor])
+
+
+def _in_turn(executor: Executor, function: Callable[[int], T], numbers: Iterable[int]) -> Iterator[T]:
+    """Results of calls for numbers, in their order, while a few are ahead."""
+    waiting: deque[Future[T]] = deque()
+    try:
+        for number in numbers:
+            waiting.append(executor.submit(function, number))
+            if len(waiting) == _CHUNK:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _nothing(feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -26,7 +26,10 @@ from nncf_core.statistics_cache import Counted, StatisticsCache
 from nncf_core.transformations import TargetPoint, point_of, tensor_at
 
 MOST = 1 << 27
-"""Bytes of statistics, and of the tensors that they are of, in memory at a time, unless one tensor alone takes more."""
+"""Bytes of a part's statistics, and of the tensors that they are of, unless one tensor alone takes more.
+
+Those of two parts may be in memory: of one that is used, and of the next.
+"""
 
 _ROWS = 2048
 """Vectors of each tensor that are about in memory at a time."""

@@ -14,7 +14,7 @@ _SMALL = 2**16
 """Elements up to which a tensor is partitioned as a whole."""
 
 _LEAF = 64
-"""Rows whose sums are single precision; those of more are added in double precision."""
+"""Rows whose squares are added in single precision; the sums of these are added in double precision."""
 
 _STRIDE = 61
 """One element of so many is looked at first in larger ones; a prime, so that the part meets every channel."""
@@ -188,18 +188,14 @@ def _rows_apart(x: np.ndarray, axis: int | None) -> tuple[np.ndarray, int]:
 def _variances(x: np.ndarray, axis: int | None) -> np.ndarray:
     """Variance over the rows, of each channel of each matrix."""
     wide, axis_of_rows = _rows_apart(x, axis)
-    rows = np.moveaxis(wide, axis_of_rows, -2)
-    mean = (_sums(rows) / rows.shape[-2]).astype(wide.dtype)
-    apart = np.subtract(rows, mean[..., None, :])
-    return np.asarray(_sums(np.square(apart, out=apart)) / rows.shape[-2])
-
-
-def _sums(rows: np.ndarray) -> np.ndarray:
-    """Sums over the last axis but one, float64; numpy's own take twice as long, as they make all elements float64."""
-    whole = rows.shape[-2] // _LEAF * _LEAF
-    leaves = rows[..., :whole, :].reshape(*rows.shape[:-2], -1, _LEAF, rows.shape[-1])
-    rest = rows[..., whole:, :].sum(axis=-2, dtype=np.float64)
-    return np.asarray(leaves.sum(axis=-2).sum(axis=-2, dtype=np.float64) + rest)
+    mean = wide.mean(axis=axis_of_rows, keepdims=True, dtype=np.float64).astype(wide.dtype)
+    apart = np.subtract(wide, mean)
+    squares = np.moveaxis(np.square(apart, out=apart), axis_of_rows, -2)
+    # numpy's sums in double precision take several times as long, as they make all elements float64
+    whole = squares.shape[-2] // _LEAF * _LEAF
+    leaves = squares[..., :whole, :].reshape(*squares.shape[:-2], -1, _LEAF, squares.shape[-1])
+    rest = squares[..., whole:, :].sum(axis=-2, dtype=np.float64)
+    return np.asarray((leaves.sum(axis=-2).sum(axis=-2, dtype=np.float64) + rest) / squares.shape[-2])
 
 
 def _mean_variance(x: np.ndarray, axis: int | None, probability: float) -> np.ndarray:

@@ -42,7 +42,7 @@ class Spool:
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def put(self, stream: str, tensor: str, sample: int, array: np.ndarray) -> None:
-        """Keep a tensor, which must not change.
+        """Keep what a tensor is now.
 
         :raises InvalidPathError: when a file cannot be written.
         """
@@ -51,7 +51,7 @@ class Spool:
             of_samples = self._held.setdefault((stream, tensor), {})
             if self.limit and self._bytes + array.nbytes <= self.limit:
                 self._bytes += array.nbytes
-                of_samples[sample] = array
+                of_samples[sample] = array.copy()
                 return
             try:
                 with self._file(stream, tensor).open("ab") as file:
@@ -81,12 +81,11 @@ class Spool:
     def drop_but(self, tensors: Iterable[str]) -> None:
         """Forget all tensors but some."""
         wanted = set(tensors)
-        with self._lock:
-            for stream, tensor in [key for key in self._held if key[1] not in wanted]:
-                of_samples = self._held.pop((stream, tensor))
-                self._bytes -= sum(held.nbytes for held in of_samples.values() if isinstance(held, np.ndarray))
-                if any(isinstance(held, _Record) for held in of_samples.values()):
-                    self._file(stream, tensor).unlink(missing_ok=True)
+        for stream, tensor in [key for key in self._held if key[1] not in wanted]:
+            of_samples = self._held.pop((stream, tensor))
+            self._bytes -= sum(held.nbytes for held in of_samples.values() if isinstance(held, np.ndarray))
+            if any(isinstance(held, _Record) for held in of_samples.values()):
+                self._file(stream, tensor).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -41,8 +41,8 @@ class Session:
     :param inputs: names of the inputs in order.
     :param outputs: names of the outputs in order.
     :param kept: what owns memory that it computes with.
-    :param spare: requests that no thread has yet. They are made before anything runs: OpenVINO 2026.4 crashes now and
-        then where one thread makes a request while another runs.
+    :param spare: requests that no thread has yet. They are made before the model runs: OpenVINO 2026.4 crashes now and
+        then where one thread makes a request of a model while another runs it.
     :param stateful: whether it keeps state, from which a run that is fed ``False`` as
         :data:`~nncf_core.dataset.RESET_STATE` goes on.
     """
@@ -151,8 +151,8 @@ def runner(working: WorkingModel) -> Runner:
 def sampling_runner(working: WorkingModel, threads: int) -> Runner:
     """The same for several threads, with activations in bfloat16 where the processor knows it.
 
-    OpenVINO 2026.4 does not run all models of dynamic shapes so; these run as they are. The same thread's next run
-    writes over what it gives.
+    OpenVINO 2026.4 does not run all models of dynamic shapes so; these run as they are. The next run in the
+    same thread writes over what it gives.
     """
     sessions = [session_for(working, threads, rounded=True)]
     lock = threading.Lock()

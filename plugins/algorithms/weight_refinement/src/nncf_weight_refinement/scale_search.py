@@ -26,14 +26,11 @@ _BLOCK = 1 << 18
 _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
 
-_FEW = 0.02
-"""Where a smaller scale is better than the last for fewer columns than this part of all, those below are not tried."""
-
-_SETTLED = 0.1
-"""Where least squares help fewer columns than this part of all, they are not repeated: hardly any are left."""
+_LITTLE = 0.0005
+"""Part of a block's loss: what brings less ends a search, as smaller scales and least squares bring less and less."""
 
 _MANY = 256
-"""Columns from which on parts of them tell anything."""
+"""Columns from which on a block's loss tells that; with fewer, all is tried."""
 
 
 @frozen
@@ -108,8 +105,8 @@ def search_scales(
     size, groups = start.group_size, start.scale.shape[2]
     metric = _metric(gram, mean, inputs, groups)
     rows = min(max(_BLOCK // size, 16), outputs)
-    together = min(max(_BLOCK // (size * rows), 1), groups)
-    together = -(-groups // -(-groups // together))  # blocks of about one size: none is waited for alone
+    together = max(_BLOCK // (size * rows), 1)
+    rows, together = _even(outputs, rows), _even(groups, together)
     places = [
         (b, slice(r, r + rows), slice(g, g + together))
         for b in range(batch)
@@ -136,6 +133,11 @@ def search_scales(
             if zero_point is not None and best_zero is not None:
                 zero_point[places[index]] = best_zero.T
     return evolve(start, scale=scale, zero_point=zero_point).rounded(target)
+
+
+def _even(count: int, most: int) -> int:
+    """The size of as many pieces as there are of the largest allowed size, all of about one size."""
+    return -(-count // -(-count // most))
 
 
 @frozen
@@ -220,14 +222,16 @@ def search_block(
             last = search.consider(scale * factors[0])
             for factor in factors[1:]:
                 loss = search.consider(scale * factor)
-                if abs(factor) < 1 and search.are_few(loss < last, _FEW):
+                if abs(factor) < 1 and search.is_little(last, loss):
                     break
                 last = loss
         best = search.scale.copy()
         for step in sweep.between(lattice):
             search.consider(best + scale * step)
         for _ in range(sweep.polish):
-            if search.are_few(search.polish(), _SETTLED):
+            before = search.loss.copy()
+            search.polish()
+            if search.is_little(before, search.loss):
                 break
     return search.scale, search.zero_point
 
@@ -255,10 +259,12 @@ class _Search:
         self._moving = (self._largest != 0) | (self._smallest != 0)  # groups of zeros stay as they are
         self.loss = self._exact_loss(self.scale, self.zero_point)
 
-    def are_few(self, columns: np.ndarray, part: float) -> bool:
-        """Whether these are less than a part of the columns, where there are enough to tell."""
-        moving = np.count_nonzero(self._moving)
-        return bool(moving >= _MANY and np.count_nonzero(columns) < part * moving)
+    def is_little(self, before: np.ndarray, after: np.ndarray) -> bool:
+        """Whether losses fall by so little, where they fall, that nobody need go on."""
+        if self.loss.size < _MANY or self.lattice.scale_dtype.startswith("float8"):
+            return False  # of such scales several in turn are the same
+        gain = np.maximum(before - after, 0).sum(dtype=np.float64)
+        return bool(gain < _LITTLE * np.minimum(before, after).sum(dtype=np.float64))
 
     def consider(self, scale: np.ndarray) -> np.ndarray:
         """Take over these scales, as they are stored, where they lose less with the best zero point; gives losses."""
@@ -281,24 +287,22 @@ class _Search:
         losses: np.ndarray = np.minimum.reduce(found)
         return losses
 
-    def polish(self) -> np.ndarray:
-        """Take over the scale that fits the levels best, by least squares, where it loses less; tells where."""
+    def polish(self) -> None:
+        """Take over the scale that fits the levels best, by least squares, where it loses less."""
         offsets = self._exact_offsets(self.scale, self.zero_point)
         weighted = self._metric.times(offsets)
         slope = np.add.reduce(np.multiply(weighted, self.columns, out=self._error), axis=1)
         curvature = np.add.reduce(np.multiply(weighted, offsets, out=self._error), axis=1)
         fitted = np.divide(slope, curvature, out=self.scale.copy(), where=curvature > 0)
         fitted = self.lattice.storable(np.where(fitted * self.scale > 0, fitted, self.scale))
-        before = self.loss.copy()
         self._kept(fitted, self.zero_point, self._exact_loss(fitted, self.zero_point))
-        return self.loss < before
 
     def _zero_points(self, scale: np.ndarray) -> Iterator[np.ndarray]:
         """Zero points that clip only at the upper end, only at the lower, or about equally at both."""
         lo, hi = self.lattice.lo, self.lattice.hi
         whole_below = lo - np.rint(self._smallest / scale)
         whole_above = hi - np.rint(self._largest / scale)
-        # often all that differ are the ends
+        # between ends that are neighbours, or the same, there is no other
         apart = np.abs(whole_above - whole_below).max()
         for split in _SPLITS if apart > 1 else _SPLITS[:2]:
             between = np.rint(whole_below + (whole_above - whole_below) * np.float32(split))
