@@ -17,7 +17,7 @@ from nncf_weight_refinement.grouped import compressed, grouped
 from nncf_weight_refinement.lattice import levels_of
 from nncf_weight_refinement.propagation import fitting_strength, shifted_target
 from nncf_weight_refinement.rounding import round_with_feedback
-from nncf_weight_refinement.scale_search import Sweep, search_scales
+from nncf_weight_refinement.scale_search import LITTLE, Sweep, search_scales
 from tests.algorithms.weight_refinement import slow_twin
 from tests.algorithms.weight_refinement.objective import loss, losses
 from tests.algorithms.weight_refinement.weights import FEW_BITS, MODES, gram, start, weight
@@ -115,12 +115,11 @@ def clipped(random):
 
 @pytest.mark.parametrize("mode", ["int4_asym", "int4_sym", "nf4", "fp4", "mxfp4", "nvfp4"])
 @pytest.mark.parametrize("made", [heavy_tailed, a_few_rows_with_outliers_that_hardly_matter, clipped])
-def test_what_is_left_out_of_a_search_of_many_columns_hardly_counts(made, mode, monkeypatch):
+def test_what_is_left_out_of_a_search_of_many_columns_hardly_counts(made, mode):
     values, importance = made(np.random.default_rng(6))
     values = values.astype(np.float32)
     _, _, first = start(values, mode)
-    found = search_scales(values[None], first, importance)
-    monkeypatch.setattr(scale_search, "_MANY", 10**6)
+    found = search_scales(values[None], first, importance, Sweep(little=LITTLE))
     whole = search_scales(values[None], first, importance)
     lost = [group_losses(values[None], each, np.diag(importance)).sum() for each in (found, whole)]
     assert 0.9999 * lost[1] <= lost[0] <= 1.002 * lost[1]

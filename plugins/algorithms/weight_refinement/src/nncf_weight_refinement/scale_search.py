@@ -26,8 +26,12 @@ _BLOCK = 1 << 18
 _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
 
-_LITTLE = 0.0005
-"""Part of a block's loss: what brings less ends a search, as smaller scales and least squares bring less and less."""
+LITTLE = 0.0005
+"""Where scales are all that is looked for: half of the time, and the loss is the same in three digits or more.
+
+What builds on them, as error propagation and GPTQ do in turn, is better off without: SmolLM2-135M has a perplexity of
+13.705 with all three refining sections, and of 13.782 with this.
+"""
 
 _MANY = 256
 """Columns from which on a block's loss tells that; with fewer, all is tried."""
@@ -41,6 +45,8 @@ class Sweep:
         which are tried with each factor, twice as many, of both signs where that makes a difference.
     :param finer: factors between the best one and its neighbours that are tried after it.
     :param polish: rounds of least squares, at most.
+    :param little: part of a block's loss: what brings less ends a search, since scales that are smaller still, and more
+        least squares, bring even less; with 0 all is tried.
     :param lowest: smallest factor; ``None``: as suits the number of levels.
     :param highest: largest factor; ``None``: a bit more than brings the largest weight to the largest level but one.
     """
@@ -50,6 +56,7 @@ class Sweep:
     polish: int = 2
     lowest: float | None = None
     highest: float | None = None
+    little: float = 0.0
 
     def factors(self, lattice: Lattice) -> tuple[np.ndarray, ...]:
         """The factors, float32, of each sign; the largest first."""
@@ -222,7 +229,7 @@ def search_block(
             last = search.consider(scale * factors[0])
             for factor in factors[1:]:
                 loss = search.consider(scale * factor)
-                if abs(factor) < 1 and search.is_little(last, loss):
+                if abs(factor) < 1 and search.ends(last, loss, sweep.little):
                     break
                 last = loss
         best = search.scale.copy()
@@ -231,7 +238,7 @@ def search_block(
         for _ in range(sweep.polish):
             before = search.loss.copy()
             search.polish()
-            if search.is_little(before, search.loss):
+            if search.ends(before, search.loss, sweep.little):
                 break
     return search.scale, search.zero_point
 
@@ -259,12 +266,12 @@ class _Search:
         self._moving = (self._largest != 0) | (self._smallest != 0)  # groups of zeros stay as they are
         self.loss = self._exact_loss(self.scale, self.zero_point)
 
-    def is_little(self, before: np.ndarray, after: np.ndarray) -> bool:
-        """Whether losses fall by so little, where they fall, that nobody need go on."""
+    def ends(self, before: np.ndarray, after: np.ndarray, little: float) -> bool:
+        """Whether losses fall by less than a part of them, where they fall, and there are enough to tell."""
         if self.loss.size < _MANY or self.lattice.scale_dtype.startswith("float8"):
             return False  # of such scales several in turn are the same
         gain = np.maximum(before - after, 0).sum(dtype=np.float64)
-        return bool(gain < _LITTLE * np.minimum(before, after).sum(dtype=np.float64))
+        return bool(gain < little * np.minimum(before, after).sum(dtype=np.float64))
 
     def consider(self, scale: np.ndarray) -> np.ndarray:
         """Take over these scales, as they are stored, where they lose less with the best zero point; gives losses."""

@@ -14,7 +14,7 @@ from nncf_weight_refinement.layers import Layer
 from nncf_weight_refinement.parameters import ErrorPropagationSettings, RefinementSettings, ScaleSearchSettings
 from nncf_weight_refinement.propagation import fitting_strength, shifted_target
 from nncf_weight_refinement.rounding import round_with_feedback
-from nncf_weight_refinement.scale_search import FINE, Sweep, search_scales
+from nncf_weight_refinement.scale_search import FINE, LITTLE, Sweep, search_scales
 
 
 def scale_search(layer: Layer, params: ScaleSearchSettings) -> Sequence[PlannedWeight]:
@@ -22,7 +22,8 @@ def scale_search(layer: Layer, params: ScaleSearchSettings) -> Sequence[PlannedW
     gram = layer.statistics.get("gram")
     importance = layer.statistics.get("mean_square") if gram is None else np.diagonal(gram)
     mean, executor = layer.statistics.get("mean"), layer.executor
-    found = search_scales(layer.target, layer.weight, importance, Sweep(params.steps), mean, executor)
+    sweep = Sweep(params.steps, little=LITTLE)
+    found = search_scales(layer.target, layer.weight, importance, sweep, mean, executor)
     if gram is not None and found.group_size < layer.target.shape[2]:
         found = search_scales(layer.target, found, gram, FINE, executor=executor)
     return layer.refined(found, "scales searched" + ("" if importance is None else " for what inputs weigh"))
@@ -35,7 +36,7 @@ def scale_estimation(layer: Layer, params: AdvancedScaleEstimationParameters) ->
         return layer.planned
     if params.weight_penalty > 0:
         importance = importance + params.weight_penalty / layer.weight.group_size
-    sweep = Sweep(params.scale_steps + 3, polish=params.initial_steps)
+    sweep = Sweep(params.scale_steps + 3, polish=params.initial_steps, little=LITTLE)
     mean = layer.statistics.get("mean")
     found = search_scales(layer.target, layer.weight, importance, sweep, mean, layer.executor)
     return layer.refined(found, "scales estimated")
