@@ -299,7 +299,10 @@ def _update(
 
 
 def _in_turn(executor: Executor, function: Callable[[int], T], numbers: Iterable[int]) -> Iterator[T]:
-    """Results of calls for numbers, in their order, while a few are ahead."""
+    """Results of calls for numbers, in their order, while a few are ahead.
+
+    Not :func:`~nncf_core.numerics.work.in_order`: the calling thread runs no sample, as runners serve so many threads.
+    """
     waiting: deque[Future[T]] = deque()
     try:
         for number in numbers:

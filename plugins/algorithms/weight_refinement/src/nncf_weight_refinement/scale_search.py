@@ -27,7 +27,7 @@ _SPLITS = (0.0, 1.0, 0.5)
 """Which part of what does not fit into the range is clipped at the lower end."""
 
 LITTLE = 0.0005
-"""Where scales are all that is looked for: half of the time, and the loss is the same in three digits or more.
+"""Where scales are all that is looked for: a quarter of the time or more is saved, and hardly any loss added.
 
 What builds on them, as error propagation and GPTQ do in turn, is better off without: SmolLM2-135M has a perplexity of
 13.705 with all three refining sections, and of 13.782 with this.
@@ -268,7 +268,7 @@ class _Search:
 
     def ends(self, before: np.ndarray, after: np.ndarray, little: float) -> bool:
         """Whether losses fall by less than a part of them, where they fall, and there are enough to tell."""
-        if self.loss.size < _MANY or self.lattice.scale_dtype.startswith("float8"):
+        if not little or self.loss.size < _MANY or self.lattice.scale_dtype.startswith("float8"):
             return False  # of such scales several in turn are the same
         gain = np.maximum(before - after, 0).sum(dtype=np.float64)
         return bool(gain < little * np.minimum(before, after).sum(dtype=np.float64))
