@@ -10,5 +10,5 @@ LARGEST_SUM = 32767 // 255
 
 def neighbour_sums(weight: np.ndarray, axis: int) -> np.ndarray:
     """Magnitudes of the sums of each two neighbours along an axis; a last one without a neighbour stands alone."""
-    sums: np.ndarray = np.abs(np.add.reduceat(weight, np.arange(0, weight.shape[axis], 2), axis=axis))
-    return sums
+    sums: np.ndarray = np.add.reduceat(weight, np.arange(0, weight.shape[axis], 2), axis=axis)
+    return np.abs(sums, out=sums)

@@ -61,7 +61,7 @@ def quantized(
     :param pairs: use so much of the range that these codes' sums of two products fit: those of neighbouring inputs,
         which processors without dot products of 8 bits add first (VPMADDUBSW of AVX2). Without zero points alone.
     """
-    weight = constant.read().astype(np.float32)
+    weight = constant.read().astype(np.float32, copy=False)
     channels = (*layout.batch_axes, *layout.channel_axes) if scheme.per_channel else ()
     reduced = tuple(axis for axis in range(weight.ndim) if axis not in channels)
     low, high = scheme.estimator.ends_of(weight, reduced, scheme.bits)
@@ -73,12 +73,12 @@ def quantized(
             inside = np.clip(weight, scale * np.float32(bottom), scale * np.float32(top))
             sums = neighbour_sums(inside, layout.reduction_axes[0]).max(axis=reduced, keepdims=True)
             scale = np.maximum(scale, sums / np.float32(LARGEST_SUM))
-        codes = np.clip(np.rint(weight / scale), bottom, top).astype(np.int8)
+        codes = _rounded(weight / scale, bottom, top).astype(np.int8)
     else:
         found = asymmetric(low.reshape(-1), high.reshape(-1), 7 if half_range else scheme.bits, axis=0)
         scale = found.scale.reshape(low.shape)
         zero_point = (found.zero_point.reshape(low.shape) + bottom).astype(np.uint8)
-        codes = np.clip(np.rint(weight / scale) + zero_point, bottom, top).astype(np.uint8)
+        codes = _rounded(weight / scale, bottom, top, zero_point).astype(np.uint8)
     return CompressedTensor(
         format=FORMATS[scheme.request.format],
         shape=weight.shape,
@@ -88,3 +88,11 @@ def quantized(
         dtype=constant.dtype,
         reduction_axes=reduced,
     )
+
+
+def _rounded(scaled: np.ndarray, bottom: int, top: int, zero_point: np.ndarray | None = None) -> np.ndarray:
+    """Numbers rounded to integers from ``bottom`` to ``top``, in place."""
+    np.rint(scaled, out=scaled)
+    if zero_point is not None:
+        np.add(scaled, zero_point, out=scaled)
+    return np.clip(scaled, bottom, top, out=scaled)
