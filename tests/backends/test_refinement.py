@@ -481,7 +481,9 @@ def test_parts_that_run_ahead_give_the_same(framework, monkeypatch):
     assert len(whole.seen) > 1
     for (names, found), (same, wanted) in zip(parts.seen, whole.seen, strict=True):
         assert names == same
-        np.testing.assert_allclose(found["mean_square"], wanted["mean_square"], rtol=1e-5)
+        # OpenVINO rounds activations to bfloat16 where the processor knows it, and parts meet in other ones of them
+        near = 1e-2 if framework == "openvino" else 1e-5
+        np.testing.assert_allclose(found["mean_square"], wanted["mean_square"], rtol=near)
 
 
 @pytest.mark.parametrize("framework", ["onnx", "openvino"])
