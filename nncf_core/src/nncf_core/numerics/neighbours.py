@@ -11,4 +11,5 @@ LARGEST_SUM = 32767 // 255
 def neighbour_sums(weight: np.ndarray, axis: int) -> np.ndarray:
     """Magnitudes of the sums of each two neighbours along an axis; a last one without a neighbour stands alone."""
     sums: np.ndarray = np.add.reduceat(weight, np.arange(0, weight.shape[axis], 2), axis=axis)
-    return np.abs(sums, out=sums)
+    np.abs(sums, out=sums)
+    return sums
