@@ -18,6 +18,8 @@ from nncf_core.misfits import InputType
 from nncf_openvino.constants import owning
 from nncf_openvino.element_types import numpy_name, type_name
 from nncf_openvino.opening import reason_of
+from nncf_openvino.signal_stack import signal_stack_kept
+from nncf_openvino.unpacking import one_stream
 from nncf_openvino.working import WorkingModel
 
 # the binding sets itself up for arrays when it sees the first one; two threads that come to that at once, one with
@@ -110,13 +112,13 @@ def session_for(working: WorkingModel, streams: int = 1, *, rounded: bool = Fals
     """
     model = working.model
     try:
-        core = ov.Core()
-        half = rounded and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        precision = {"INFERENCE_PRECISION_HINT": "bf16"} if half else {}
-        # with several streams OpenVINO 2026.4 folds 8-bit floats wrongly, now and then
-        count = 1 if _has_float8(model) else streams
-        settings = {} if usual else {**EXACT, **precision, "NUM_STREAMS": str(count)}
-        compiled = core.compile_model(model, "CPU", settings)
+        count = 1 if streams > 1 and one_stream(model) else streams
+        with signal_stack_kept():
+            core = ov.Core()
+            half = rounded and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precision = {"INFERENCE_PRECISION_HINT": "bf16"} if half else {}
+            settings = {} if usual else {**EXACT, **precision, "NUM_STREAMS": str(count)}
+            compiled = core.compile_model(model, "CPU", settings)
         spare = [compiled.create_infer_request() for _ in range(streams)]
     except RuntimeError as error:
         if is_of_memory(error):
@@ -136,7 +138,8 @@ def deployed(working: WorkingModel) -> ov.CompiledModel:
     :raises UnsupportedModelError: when OpenVINO does not compile the model.
     """
     try:
-        return ov.Core().compile_model(owning(working), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        with signal_stack_kept():
+            return ov.Core().compile_model(owning(working), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except RuntimeError as error:
         if is_of_memory(error):
             raise MemoryError(f"OpenVINO does not run the model, {reason_of(error)}") from None
@@ -176,11 +179,6 @@ def _sizes(shape: ov.PartialShape) -> tuple[int | str | None, ...] | None:
         return None
     texts = [str(size) for size in shape]
     return tuple(int(text) if text.isdecimal() else None if text == "?" else text for text in texts)
-
-
-def _has_float8(model: ov.Model) -> bool:
-    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
-    return any(type_name(node.get_element_type()).startswith("f8") for node in constants)
 
 
 def _name(port: Any) -> str:
