@@ -208,7 +208,7 @@ SUBJECTS = {
         "accuracy",
         "lines",
         True,
-        "INT4_ASYM for each channel of the products, the rest INT8_ASYM. Share of 400 noisy lines that are read "
+        "INT4_ASYM for each channel of the products, the rest INT8_ASYM. Share of 1200 noisy lines that are read "
         "without an error; calibrated on others.",
         {"mode": "int4_asym", "group_size": -1, "ratio": 1.0},
         ("int8_asym", "rtn", "scale_estimation", "gptq", "max"),
