@@ -160,6 +160,13 @@ SAYS = {
     "compress-weights model.onnx -o small.onnx --mode int4_sym --sensitivity-metric max_activation_variance": [
         "--sensitivity-metric max_activation_variance needs --ratio",
     ],
+    "compress-weights model.onnx -o small.onnx --mode nf4 --ratio .5 --sensitivity-metric hessian_input_activation": [
+        "--sensitivity-metric hessian_input_activation needs calibration data; give --dataset, or set",
+        "to weight_quantization_error, which needs none.",
+    ],
+    "compress-weights model.onnx -o small.onnx --mode codebook --awq --codebook 3,2,1": [
+        "--codebook 3,2,1: the values of the codebook must be finite and strictly increasing.",
+    ],
     "compress-weights model.onnx -o small.onnx --sensitivity-metric weight_quantization_error": [
         "leave out --sensitivity-metric",
     ],

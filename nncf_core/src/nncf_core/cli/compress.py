@@ -162,7 +162,10 @@ def _check_effects(options: Mapping[str, Any]) -> None:
 def _numbers(text: str) -> Any:
     import numpy as np
 
+    from nncf_core.numerics.grid import checked_table
+
     try:
-        return np.array([float(part) for part in text.split(",")], np.float32)
+        values = [float(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of numbers", param_hint="--codebook") from None
+    return checked_table(np.array(values), f"--codebook {text}")
