@@ -150,6 +150,26 @@ SAYS = {
     "compress-weights model.onnx": ["Missing option '-o'", "--dry-run"],
     "compress-weights model.onnx -o small.onnx --dataset-option scale=1": ["--dataset-option needs --dataset"],
     "compress-weights model.onnx -o small.onnx --codebook 1,2": ["--codebook needs --mode codebook", "int8_asym"],
+    "compress-weights model.onnx -o small.onnx --mode int8_sym --gptq --dataset data.npz": [
+        "--gptq needs a format of at most 4 bits, and --mode is int8_sym", "leave out --gptq.",
+    ],
+    "compress-weights model.onnx -o small.onnx --mode fp8_e4m3 --scale-estimation --quality max": [
+        "--scale-estimation and --quality max need a format of at most 4 bits", "leave out these.",
+    ],
+    "compress-weights model.onnx -o small.onnx --lora-correction --dataset data.npz": ["--mode is int8_asym"],
+    "compress-weights model.onnx -o small.onnx --mode int4_sym --sensitivity-metric max_activation_variance": [
+        "--sensitivity-metric max_activation_variance needs --ratio",
+    ],
+    "compress-weights model.onnx -o small.onnx --mode nf4 --ratio .5 --sensitivity-metric hessian_input_activation": [
+        "--sensitivity-metric hessian_input_activation needs calibration data; give --dataset, or set",
+        "to weight_quantization_error, which needs none.",
+    ],
+    "compress-weights model.onnx -o small.onnx --mode codebook --awq --codebook 3,2,1": [
+        "--codebook 3,2,1: the values of the codebook must be finite and strictly increasing.",
+    ],
+    "compress-weights model.onnx -o small.onnx --sensitivity-metric weight_quantization_error": [
+        "leave out --sensitivity-metric",
+    ],
     f"{QUANTIZE} --drop-type relative": ["--drop-type needs --validation MODULE:FUNCTION"],
     f"{QUANTIZE} --drop-type absolute": ["--drop-type needs --validation MODULE:FUNCTION"],
     f"{QUANTIZE} --validation-dataset data.npz": ["--validation-dataset needs --validation MODULE:FUNCTION"],
@@ -159,7 +179,7 @@ SAYS = {
     ],
     "run config.json model.onnx -o small.onnx --work-dir work": ["--work-dir needs something to calibrate"],
     "compress-weights model.onnx -o small.onnx --mode int4_sym --gptq --work-dir work": ["--work-dir needs --dataset."],
-    "compress-weights model.onnx --quality best --dataset data.npz --dry-run --work-dir work": [
+    "compress-weights model.onnx --mode int4_sym --quality best --dataset data.npz --dry-run --work-dir work": [
         "--work-dir is for runs that write a model",
     ],
     f"{QUANTIZE} --max-drop 1": ["--max-drop", "need --validation MODULE:FUNCTION"],

@@ -78,7 +78,8 @@ def test_a_runtime_that_finds_none(tmp_path: Path) -> None:
     """onnxruntime has errors of its own for it."""
     model = onnx_model(tmp_path / "m.onnx", weights((8192, 8192, 64)))
     np.savez(tmp_path / "x.npz", x=np.ones((4, 8192), np.float32))
-    arguments = ["compress-weights", model.name, "-o", "small.onnx", "--scale-estimation", "--dataset", "x.npz", "-q"]
+    arguments = ["compress-weights", model.name, "-o", "small.onnx", "--mode", "int4_sym", "--scale-estimation"]
+    arguments += ["--dataset", "x.npz", "-q"]
     done = limited(tmp_path, "RLIMIT_DATA", 250, *arguments)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("nncf: error: there is not enough memory: ")

@@ -228,6 +228,12 @@ ITEMS = {
         [{"x": X[:1] * np.nan}], errors.ValidationError,
         ["Item 0 of the dataset holds NaN in the input 'x'", "correct it"],
     ),
+    "infinity": (
+        [{"x": X[:1]}, {"x": X[:1] * np.inf}], errors.NotFiniteError,
+        ["Item 1 of the dataset holds infinite numbers in the input 'x'", "correct it"],
+    ),
+    "infinity without name": ([X[:1], (X[:1] * np.inf,)], errors.NotFiniteError, ["Item 1", "in the input 'x'"]),
+    "too large": ([np.full_like(X[:1], 3e38)], errors.NotFiniteError, ["holds NaN or infinite values", "look at"]),
     "text": ([{"x": "text"}], errors.UnsupportedDatasetError, ["Item 0 of the dataset"]),
 }  # fmt: skip
 
@@ -243,6 +249,15 @@ def test_items(name: str, config: dict[str, Any], tmp_path: Path) -> None:
         run(config, onnx_model(tmp_path / "model.onnx"), dataset=Dataset(items))
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.needs("onnx", "nncf_onnx", "nncf_post_training_quantization")
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_the_data_are_not_blamed_for_a_weight(value: float, tmp_path: Path) -> None:
+    numbers = weights()
+    numbers[0][3, 5] = value
+    with pytest.raises(errors.ValidationError, match=r"^Tensor 'w0' has the value .* at \[3, 5\].*Repair the model"):
+        run(QUANTIZED, onnx_model(tmp_path / "model.onnx", numbers), dataset=Dataset([{"x": X[:1]}]))
 
 
 @pytest.mark.needs("onnx", "nncf_onnx", "nncf_post_training_quantization")

@@ -13,6 +13,10 @@ class ValidationError(NNCFError, ValueError):
     """An argument, a configuration or an ignored scope is not acceptable."""
 
 
+class NotFiniteError(ValidationError):
+    """Activations hold NaN or infinite numbers where finite ones are needed."""
+
+
 class InternalError(NNCFError, RuntimeError):
     """A promise that the framework makes to itself does not hold."""
 

@@ -46,6 +46,7 @@ from nncf_core.gathering import Gathering, Round
 from nncf_core.graph import Constant, Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
+from nncf_core.not_finite import origin_told
 from nncf_core.origins import Origin
 from nncf_core.plan import Size, in_memory
 from nncf_core.progress import Progress
@@ -123,13 +124,14 @@ class Run:
                 statistics = statistics.renewed(self._statistics(step, model, graph, context, index, known))
                 used_data |= len(statistics) > 0
                 name = step.algorithm.name
-                with named(name, "transformations"):
-                    given = step.algorithm.transformations(graph, statistics, step.params, context, index)
-                edits: Iterable[Transformation] = named_edits(name, given)
-                used_data |= bool(refining)
-                behind = self._behind(step, refining, model, graph, before, known) if refining else None
-                with nullcontext(edits) if behind is None else behind(edits, statistics, context) as edits:
-                    model = consume(model, name, graph, checked_edits(name, edits, graph))
+                with origin_told(graph, partial(self._items, step, index)):
+                    with named(name, "transformations"):
+                        given = step.algorithm.transformations(graph, statistics, step.params, context, index)
+                    edits: Iterable[Transformation] = named_edits(name, given)
+                    used_data |= bool(refining)
+                    behind = self._behind(step, refining, model, graph, before, known) if refining else None
+                    with nullcontext(edits) if behind is None else behind(edits, statistics, context) as edits:
+                        model = consume(model, name, graph, checked_edits(name, edits, graph))
                 fresh, carried = False, carrying[-1] if carrying else Statistics()
             tell(step.algorithm.name, statistics)
         if self.dataset is not None and not used_data and not traces(self.backend.builder):
@@ -349,6 +351,10 @@ class Run:
     ) -> Statistics:
         """Read what an earlier run left, or run the model on the dataset."""
         return self._gathering.statistics(self._asking(step, index), model, graph, requests)
+
+    def _items(self, step: Step, index: int) -> Iterable[Any]:
+        """What an algorithm's statistics of a round are of."""
+        return () if self.dataset is None else self._gathering.items(self._asking(step, index))
 
     def _asking(self, step: Step, index: int) -> Round:
         size = samples(step.algorithm, step.params, index)

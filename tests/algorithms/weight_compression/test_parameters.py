@@ -102,6 +102,14 @@ def test_a_codebook_is_taken_from_the_advanced_parameters() -> None:
     np.testing.assert_array_equal(found.codebook, np.array(table, np.float32))
 
 
+@pytest.mark.parametrize("table", [[3, 2, 1], [1, float("inf")], [1], [[1, 2]]])
+def test_a_codebook_that_is_no_table(table: list[float]) -> None:
+    with pytest.raises(nncf.ValidationError, match=r"^advanced_parameters\.codebook: "):
+        settings(
+            mode=nncf.CompressWeightsMode.CODEBOOK, advanced_parameters=AdvancedCompressionParameters(codebook=table)
+        )
+
+
 def test_a_codebook_that_is_no_list_of_numbers() -> None:
     with pytest.raises(nncf.ValidationError, match="list of numbers"):
         settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def compress_weights(model: Path, backend_params: tuple[str, ...], **options: An
         if options["mode"] != "codebook":
             raise click.UsageError(f"--codebook needs --mode codebook; the mode is {options['mode']}.")
         advanced["codebook"] = _numbers(options["codebook"])
+    _check_effects(options)
     config = compress_weights_config(
         mode=options["mode"],
         ratio=options["ratio"],
@@ -133,10 +135,37 @@ def run(config: Path, model: Path, backend_params: tuple[str, ...], **options: A
     execute(read_json(config), model, dataset, backend_params, {**options, "config": config})
 
 
+_FEW_BITS = ("scale_estimation", "gptq", "lora_correction")
+"""Methods that do nothing to formats of 8 bits."""
+
+_MODES_OF_8_BITS = ("int8_sym", "int8_asym", "mxfp8_e4m3", "fp8_e4m3")
+
+
+def _check_effects(options: Mapping[str, Any]) -> None:
+    """Refuse options that would have no effect beside the others."""
+    mode, quality, metric = options["mode"], options["quality"], options["sensitivity_metric"]
+    idle = ["--" + name.replace("_", "-") for name in _FEW_BITS if options[name]]
+    idle += [f"--quality {quality}"] if quality != "fast" else []
+    if idle and mode in _MODES_OF_8_BITS:
+        raise click.UsageError(
+            f"{' and '.join(idle)} {'needs' if len(idle) == 1 else 'need'} a format of at most 4 bits, and --mode is "
+            f"{mode}: choose another mode, or leave out {idle[0] if len(idle) == 1 else 'these'}."
+        )
+    # what INT8 does not take, its errors name
+    if metric is not None and options["ratio"] is None and not mode.startswith("int8"):
+        raise click.UsageError(
+            f"--sensitivity-metric {metric} needs --ratio: without it all weights get the primary format, and none is "
+            "chosen for the backup format."
+        )
+
+
 def _numbers(text: str) -> Any:
     import numpy as np
 
+    from nncf_core.numerics.grid import checked_table
+
     try:
-        return np.array([float(part) for part in text.split(",")], np.float32)
+        values = [float(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of numbers", param_hint="--codebook") from None
+    return checked_table(np.array(values), f"--codebook {text}")

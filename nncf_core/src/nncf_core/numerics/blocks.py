@@ -195,15 +195,20 @@ def check_range(lo: np.ndarray, hi: np.ndarray, dtype: np.dtype) -> None:
 
 def bad_element(tensor: np.ndarray, name: str) -> ValidationError:
     """The error that names the first element, in C order, because of which a FloatingPointError was raised."""
+    position = bad_position(tensor)
+    return bad_value(name) if position is None else bad_value(name, tensor[tuple(position)], position)
+
+
+def bad_position(tensor: np.ndarray) -> list[int] | None:
+    """Where the first element is, in C order, that is not finite or too large; ``None``: nowhere."""
     flat = np.ascontiguousarray(tensor).reshape(-1)
     for start in range(0, flat.size, BLOCK):
         block = flat[start : start + BLOCK]
         with np.errstate(over="ignore", invalid="ignore"):
             bad = ~(np.abs(block.astype(np.float32)) <= LARGEST)
         if bad.any():
-            index = start + int(np.argmax(bad))
-            return bad_value(name, flat[index], [int(i) for i in np.unravel_index(index, tensor.shape)])
-    return bad_value(name)
+            return [int(i) for i in np.unravel_index(start + int(np.argmax(bad)), tensor.shape)]
+    return None
 
 
 def bad_value(name: str, value: object = None, position: list[int] | None = None) -> ValidationError:

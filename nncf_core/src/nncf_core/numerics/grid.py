@@ -54,7 +54,7 @@ def grid_for(scheme: Scheme, codebook: np.ndarray | None = None, name: str = "")
             raise ValidationError(f"{title}: the scheme has a codebook of its own; leave codebook out.")
         codebook = np.array(scheme.codebook, np.float32)
     if number_format.family == "codebook":
-        table = _checked_table(codebook, title)
+        table = checked_table(codebook, title)
         bits = 4 if table.size <= 16 else 8 if table.size <= 256 else 16
         peak = table[-1] if table[-1] > -table[0] else table[0]
         return Grid(evolve(number_format, bits=bits), table, _thresholds(table), peak)
@@ -69,7 +69,12 @@ def grid_for(scheme: Scheme, codebook: np.ndarray | None = None, name: str = "")
     return Grid(number_format, None, None, np.float32(number_format.max_value))
 
 
-def _checked_table(codebook: np.ndarray | None, title: str) -> np.ndarray:
+def checked_table(codebook: np.ndarray | None, title: str) -> np.ndarray:
+    """A user's table in float32.
+
+    :param title: where it is from, for messages.
+    :raises ValidationError: when it is missing, or not a strictly increasing, finite one of 2 to 65536 values.
+    """
     if codebook is None:
         raise ValidationError(f"{title}: a codebook is needed, a table of increasing values.")
     with np.errstate(over="ignore", invalid="ignore"):  # the check below looks at the result

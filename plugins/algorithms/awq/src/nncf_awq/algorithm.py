@@ -17,7 +17,7 @@ import numpy as np
 from nncf_awq.parameters import PERCENT, SCHEMA, AwqParameters, Settings, resolve
 from nncf_core.channel_scaling import Share, fits
 from nncf_core.contracts import Context
-from nncf_core.errors import ValidationError
+from nncf_core.errors import NotFiniteError
 from nncf_core.graph import Constant, Graph
 from nncf_core.numerics.work import Call, in_order
 from nncf_core.statistics import Statistics, StatisticsRequest
@@ -70,7 +70,7 @@ class Awq:
     ) -> Iterator[Transformation]:
         """New values of the constants on both sides of each tensor.
 
-        :raises ValidationError: when activations are not finite.
+        :raises NotFiniteError: when activations are not finite.
         """
         from nncf_awq.places import find
 
@@ -169,7 +169,7 @@ def _behind(place: Place, statistics: Statistics, factors: np.ndarray | None = N
 def _seen(statistics: Statistics, place: Place) -> np.ndarray:
     square = statistics[_request(place)]
     if not np.isfinite(square).all():
-        raise ValidationError(
+        raise NotFiniteError(
             f"The tensor {place.tensor!r} holds NaN or infinite values for some items of the dataset; look at the "
             "data, or leave out the nodes that take it with an ignored scope."
         )

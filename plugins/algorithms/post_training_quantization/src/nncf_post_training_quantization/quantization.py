@@ -8,7 +8,7 @@ import numpy as np
 from attrs import evolve
 
 from nncf_core.contracts import Context
-from nncf_core.errors import ParameterNotSupportedError, ValidationError
+from nncf_core.errors import NotFiniteError, ParameterNotSupportedError
 from nncf_core.graph import Graph, Node
 from nncf_core.hardware import QuantizationSetup
 from nncf_core.log import nncf_logger
@@ -58,7 +58,7 @@ def transformations(
 ) -> Iterator[Transformation]:
     """Quantizers of activations, integers for weights, and new biases.
 
-    :raises ValidationError: when a range is not finite.
+    :raises NotFiniteError: when a range is not finite.
     """
     setup = _setup(settings, context)
     placement = _placement(graph, settings, context)
@@ -226,7 +226,7 @@ def _quantizer(
     low: np.ndarray, high: np.ndarray, settings: Settings, tensor: QuantizedTensor, setup: QuantizationSetup
 ) -> Quantizer:
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValidationError(
+        raise NotFiniteError(
             f"The tensor {tensor.source!r} holds NaN or infinite values for some items of the dataset; look at the "
             "data, or leave out the nodes that take it with an ignored scope."
         )

@@ -15,7 +15,7 @@ import numpy as np
 from attrs import evolve
 
 from nncf_core.contracts import Context
-from nncf_core.errors import ValidationError
+from nncf_core.errors import NotFiniteError
 from nncf_core.graph import Graph, OpKind
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.transformations import InsertMultiply, ReplaceConstant, Transformation, point_of
@@ -76,7 +76,7 @@ class SmoothQuant:
     ) -> Iterator[Transformation]:
         """New values of the constants on both sides of each tensor.
 
-        :raises ValidationError: when a range is not finite.
+        :raises NotFiniteError: when a range is not finite.
         """
         from nncf_core.channel_scaling import fits
         from nncf_core.divided import behind
@@ -92,7 +92,7 @@ class SmoothQuant:
             point = point_of(graph, tensor.tensor)
             ranges = Ranges.seen(*(statistics[StatisticsRequest(point, kind, tensor.axis)] for kind in _KINDS))
             if not (np.isfinite(ranges.low).all() and np.isfinite(ranges.high).all()):
-                raise ValidationError(
+                raise NotFiniteError(
                     f"The tensor {tensor.tensor!r} holds NaN or infinite values for some items of the dataset; look at "
                     "the data, or leave out the nodes that take it with an ignored scope."
                 )

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nncf_core.contracts import CompressionRequest, Context
-from nncf_core.errors import ParameterNotSupportedError
+from nncf_core.errors import ParameterNotSupportedError, UnsupportedDatasetError
 from nncf_core.graph import Graph
 from nncf_core.numerics.arrays import Array
 from nncf_core.numerics.kernels import compress
 from nncf_core.numerics.many import TensorWork, map_tensors
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_core.parameters import SensitivityMetric
 from nncf_core.refining import PlannedConstant, layer_inputs
 from nncf_core.statistics import Statistics, StatisticsRequest
 from nncf_core.structuring import unstructure
@@ -70,11 +71,19 @@ class WeightCompression:
     def requests(
         self, graph: Graph, params: WeightCompressionParameters, context: Context, round_index: int
     ) -> Sequence[StatisticsRequest]:
-        """What the sensitivity metric and the fitting of codebooks look at in the inputs of layers."""
+        """What the sensitivity metric and the fitting of codebooks look at in the inputs of layers.
+
+        :raises UnsupportedDatasetError: when the metric needs data, and there is none.
+        """
         settings = resolve(params, context.has_data)
         found: list[StatisticsRequest] = []
         if not (settings.mixed and needs_data(settings.metric)) and settings.adaptive is None:
             return found
+        if settings.mixed and needs_data(settings.metric) and not context.has_data and not context.training:
+            raise UnsupportedDatasetError(
+                f"sensitivity_metric {settings.metric} needs calibration data; pass a dataset, or set "
+                f"sensitivity_metric to {SensitivityMetric.WEIGHT_QUANTIZATION_ERROR}, which needs none."
+            )
         assignments = assign_primary(find_weights(graph, context.ignored, settings), settings)
         # before the model runs on data
         _check_backend(assignments, context)

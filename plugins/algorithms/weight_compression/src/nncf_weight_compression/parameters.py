@@ -11,6 +11,7 @@ from attrs import Factory, frozen
 from nncf_core.advanced import AdvancedCompressionParameters
 from nncf_core.errors import ParameterNotSupportedError, ValidationError
 from nncf_core.numerics.formats import SCHEMES, Scheme, scheme_for
+from nncf_core.numerics.grid import checked_table
 from nncf_core.parameters import (
     BackupMode,
     CompressionFormat,
@@ -23,6 +24,7 @@ from nncf_weight_compression.codebook_fitting import Adaptive
 _INT8_MODES = (CompressWeightsMode.INT8_ASYM, CompressWeightsMode.INT8_SYM, CompressWeightsMode.INT8)
 _WITH_ADAPTERS = (CompressionFormat.FQ_LORA, CompressionFormat.FQ_LORA_NLS)
 _INT8_ONLY_DEFAULTS = ("all_layers", "sensitivity_metric", "backup_mode")
+_TABLE = "advanced_parameters.codebook"
 
 
 @frozen
@@ -172,7 +174,7 @@ def resolve(params: WeightCompressionParameters, has_data: bool = False) -> Sett
         fallback=fallback,
         min_adjusted_group_size=advanced.min_adjusted_group_size,
         metric=_metric(params, has_data),
-        codebook=_codebook(params) if mode == CompressWeightsMode.CODEBOOK else None,
+        codebook=checked_table(_codebook(params), _TABLE) if mode == CompressWeightsMode.CODEBOOK else None,
         adaptive=_adaptive(params) if mode == CompressWeightsMode.ADAPTIVE_CODEBOOK else None,
         trained=params.compression_format is not CompressionFormat.DQ,
         adapter_rank=advanced.lora_adapter_rank if params.compression_format in _WITH_ADAPTERS else 0,
@@ -236,11 +238,11 @@ def _backup_group_size(backup: Scheme | None, group_size: int) -> int:
 def _codebook(params: WeightCompressionParameters) -> np.ndarray:
     codebook = params.advanced_parameters.codebook
     if codebook is None:
-        raise ValidationError("Mode codebook needs the table: set advanced_parameters.codebook.")
+        raise ValidationError(f"Mode codebook needs the table: set {_TABLE}.")
     try:
         return np.asarray(codebook, np.float32)
     except (TypeError, ValueError):
-        raise ValidationError(f"advanced_parameters.codebook is {codebook!r}; it must be a list of numbers.") from None
+        raise ValidationError(f"{_TABLE} is {codebook!r}; it must be a list of numbers.") from None
 
 
 def _adaptive(params: WeightCompressionParameters) -> Adaptive:

@@ -9,7 +9,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from nncf_core.contracts import Context
-from nncf_core.errors import ValidationError
+from nncf_core.errors import NotFiniteError, ValidationError
 from nncf_core.numerics.formats import FORMATS
 from nncf_core.numerics.tensor import CompressedTensor
 from nncf_core.refining import PlannedConstant, PlannedWeight
@@ -130,7 +130,8 @@ def refine_together(
     :param name: of the algorithm, for messages.
     :param keeps: whether it goes on from the codes that there are.
     :param executor: what independent work is spread over.
-    :raises ValidationError: when it would undo what an algorithm before it did; when statistics are not finite.
+    :raises ValidationError: when it would undo what an algorithm before it did.
+    :raises NotFiniteError: when statistics are not finite.
     """
     groups: dict[object, list[int]] = {}
     for index, weight in enumerate(weights):
@@ -216,7 +217,7 @@ def _mean(plan: PlannedConstant, axes: Axes, statistics: Statistics, kind: str, 
 def _finite(request: StatisticsRequest, plan: PlannedConstant, statistics: Statistics) -> np.ndarray:
     value = statistics[request]
     if not np.isfinite(value).all():
-        raise ValidationError(
+        raise NotFiniteError(
             f"What the weight {plan.constant.name!r} is multiplied with, at {request.target}, holds NaN or infinite "
             "values for some items of the dataset, or numbers so large that their squares are beyond float32; look at "
             "the data, or leave out the node with an ignored scope."
