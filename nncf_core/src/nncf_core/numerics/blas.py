@@ -20,10 +20,12 @@ def one_thread() -> Iterator[None]:
     each other, that becomes other codes. It holds for the whole process. Blocks may be nested, and of several threads.
     """
     global _blocks, _limits
-    from threadpoolctl import threadpool_limits  # looks at all libraries of the process
+    from threadpoolctl import OpenBLASController, threadpool_limits  # looks at all libraries of the process
 
     with _lock:
         if _blocks == 0:
+            # only the thread that was first may change the number, others would change nothing and not be told so
+            OpenBLASController.clear_controlling_thread(force=True)
             _limits = threadpool_limits(1, user_api="blas")
         _blocks += 1
     try:
@@ -32,4 +34,6 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _blocks -= 1
             if _blocks == 0:
+                OpenBLASController.clear_controlling_thread(force=True)  # another run's may have been first
                 _limits.restore_original_limits()
+                OpenBLASController.clear_controlling_thread(force=True)
