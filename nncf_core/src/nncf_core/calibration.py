@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from attrs import define, field, frozen
 
+from nncf_core.aggregators import Aggregator
 from nncf_core.ahead import ahead
 from nncf_core.checkpoints import Checkpoints
 from nncf_core.collecting import workers
@@ -28,6 +29,7 @@ from nncf_core.low_rank import product_of
 from nncf_core.memory import is_of_memory
 from nncf_core.misfits import InputType, by_runtime, misfit, renumbered, type_of
 from nncf_core.numerics.kernels import decompress
+from nncf_core.numerics.work import spread
 from nncf_core.progress import Progress
 from nncf_core.registry import Backend
 from nncf_core.running import feeds_of
@@ -205,16 +207,22 @@ class Calibration:
             }
             return found, wanted[streams[0]], wanted[streams[-1]]
 
-        # products of matrices take all cores by themselves: they wait until some samples have been run
+        # a product of matrices takes one core: those of different statistics are made at the same time, of some samples
         chunk = _CHUNK if matrices else samples
-        with ThreadPoolExecutor(self._threads) as executor:
+        with ThreadPoolExecutor(self._threads) as executor, ThreadPoolExecutor(workers()[0]) as multiplying:
             for start in range(0, samples, chunk):
                 numbers = range(start, min(start + chunk, samples))
                 results = _in_turn(executor, run, numbers)
-                for sample, (found, first, last) in zip(numbers, list(results) if matrices else results, strict=True):
+                seen = []
+                for found, *tensors in list(results) if matrices else results:
                     statistics.merge(found)
-                    own = {request: tensor for request, tensor in matrices.items() if request.takes(sample)}
-                    _update(statistics, own, first, last)
+                    if matrices:
+                        seen.append(tensors)
+                calls = []
+                for request, tensor in matrices.items():
+                    if own := [pair for number, pair in zip(numbers, seen, strict=True) if request.takes(number)]:
+                        calls.append((statistics.aggregator(request), tensor, own))
+                deque(spread(multiplying, _update, calls), maxlen=0)
         statistics.items = samples
         return statistics
 
@@ -283,15 +291,9 @@ class Calibration:
                 del self._edits[name]
 
 
-def _update(
-    statistics: Statistics,
-    tensors: Mapping[StatisticsRequest, str],
-    exact: Mapping[str, np.ndarray],
-    last: Mapping[str, np.ndarray],
-) -> None:
-    """Take one sample into account in matrices."""
-    for request, tensor in tensors.items():
-        aggregator = statistics.aggregator(request)
+def _update(aggregator: Aggregator, tensor: str, seen: Iterable[Sequence[Mapping[str, np.ndarray]]]) -> None:
+    """Take samples into account in a matrix, of the exact tensors and of the last ones."""
+    for exact, last in seen:
         if isinstance(aggregator, CrossGram):
             aggregator.update_pair(exact[tensor], last[tensor])
         else:

@@ -34,6 +34,7 @@ from nncf_core.errors import (
 from nncf_core.files import aside
 from nncf_core.graph import Graph
 from nncf_core.log import nncf_logger
+from nncf_core.numerics.blas import one_thread
 from nncf_core.numerics.work import available_cores
 from nncf_core.observing import Observation
 from nncf_core.plan import Plan, PlanEntry, describe
@@ -289,19 +290,20 @@ def assembled(
     # Python's usual pace takes a fifth of the time
     gc.set_threshold(max(thresholds[0], 50_000), *thresholds[1:])
     try:
-        yield (
-            steps,
-            Run(
-                known.backend_for(model),
-                options,
-                dataset,
-                executor or own,
-                progress or SilentProgress(),
-                known,
-                work_dir=None if work_dir is None else Path(work_dir),
-                training=training,
-            ),
-        )
+        with one_thread():
+            yield (
+                steps,
+                Run(
+                    known.backend_for(model),
+                    options,
+                    dataset,
+                    executor or own,
+                    progress or SilentProgress(),
+                    known,
+                    work_dir=None if work_dir is None else Path(work_dir),
+                    training=training,
+                ),
+            )
     finally:
         gc.set_threshold(*thresholds)
         if own is not None:

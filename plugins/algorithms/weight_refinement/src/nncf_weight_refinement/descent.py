@@ -9,11 +9,12 @@ few groups their scales and zero points, one group after the other, by least squ
 from __future__ import annotations
 
 import time
+from concurrent.futures import Executor
 
 import numpy as np
 from attrs import evolve
 
-from nncf_weight_refinement.grouped import Grouped
+from nncf_weight_refinement.grouped import Grouped, by_outputs
 
 _BLOCK = 128
 """Inputs, of whole groups, between two products with the whole matrix."""
@@ -35,6 +36,7 @@ def descend(
     sweeps: int = 2,
     seconds: float | None = None,
     scales: bool = True,
+    executor: Executor | None = None,
 ) -> Grouped:
     """A weight with a smaller loss ``tr((Ŵ - W) H (Ŵ - W)ᵀ)``; no output loses more than before.
 
@@ -44,11 +46,18 @@ def descend(
     :param sweeps: how many times all levels and scales are gone through at most; it ends early when none moves.
     :param seconds: no sweep begins later than so many seconds after the start. The result depends on the machine then.
     :param scales: whether scales and zero points move, too.
+    :param executor: what outputs are spread over.
     """
-    began = time.monotonic()
+    until = None if seconds is None else time.monotonic() + seconds
+    return by_outputs(executor, _descended, target, start, gram, sweeps, until, scales)
+
+
+def _descended(
+    target: np.ndarray, start: Grouped, gram: np.ndarray, sweeps: int, until: float | None, scales: bool
+) -> Grouped:
     state = _State(target.reshape(-1, target.shape[2]), start, gram)
     for _ in range(sweeps):
-        if seconds is not None and time.monotonic() - began >= seconds:
+        if until is not None and time.monotonic() >= until:
             break
         if not state.sweep(scales):
             break

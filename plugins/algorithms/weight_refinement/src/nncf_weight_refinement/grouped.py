@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import pairwise
 from math import prod
+from typing import Any
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -11,7 +15,11 @@ from nncf_core.errors import ValidationError
 from nncf_core.graph import WeightLayout
 from nncf_core.numerics.packing import pack, unpack
 from nncf_core.numerics.tensor import CompressedTensor
+from nncf_core.numerics.work import spread
 from nncf_weight_refinement.lattice import Lattice
+
+_OUTPUTS = 1024
+"""Outputs that are worth a call of their own, whose steps in Python do not depend on their number."""
 
 
 @frozen
@@ -104,12 +112,45 @@ class Grouped:
         """What is one number for each group, for each input."""
         return np.repeat(of_groups, self.group_size, axis=2)
 
+    def of_outputs(self, part: slice) -> Grouped:
+        """The weight of some outputs."""
+        zero_point = None if self.zero_point is None else self.zero_point[:, part]
+        return evolve(self, levels=self.levels[:, part], scale=self.scale[:, part], zero_point=zero_point)
+
     def rounded(self, target: np.ndarray) -> Grouped:
         """The levels nearest to a target [batch, outputs, inputs] under these scales."""
         scaled = target / self.each(self.scale)
         if self.zero_point is not None:
             scaled += self.each(self.zero_point)
         return evolve(self, levels=self.lattice.nearest(scaled, out=scaled))
+
+
+def by_outputs(
+    executor: Executor | None,
+    function: Callable[..., Grouped],
+    target: np.ndarray,
+    start: Grouped,
+    *shared: Any,
+) -> Grouped:
+    """What a function gives that does the same to each output, in parts that do not depend on the executor.
+
+    :param function: called with a part of the target, of ``start``, and what is shared.
+    """
+    rows = target.shape[1]
+    count = max(-(-rows // _OUTPUTS), 1)
+    if count == 1:
+        return function(target, start, *shared)
+    edges = [rows * index // count for index in range(count + 1)]
+    parts = [slice(*pair) for pair in pairwise(edges)]
+    calls = [(target[:, part], start.of_outputs(part), *shared) for part in parts]
+    found = [result for _, result in sorted(spread(executor, function, calls), key=lambda pair: pair[0])]
+    points = [part.zero_point for part in found if part.zero_point is not None]
+    return evolve(
+        start,
+        levels=np.concatenate([part.levels for part in found], axis=1),
+        scale=np.concatenate([part.scale for part in found], axis=1),
+        zero_point=np.concatenate(points, axis=1) if points else None,
+    )
 
 
 def grouped(tensor: CompressedTensor, axes: Axes) -> Grouped:

@@ -69,12 +69,7 @@ class Layer:
         found, first = [], 0
         for planned, tensor, axes in zip(self.planned, self.tensors, self.axes, strict=True):
             last = first + axes.rows
-            part = evolve(
-                weight,
-                levels=weight.levels[:, first:last],
-                scale=weight.scale[:, first:last],
-                zero_point=None if weight.zero_point is None else weight.zero_point[:, first:last],
-            )
+            part = weight.of_outputs(slice(first, last))
             edit = evolve(
                 planned.edit, tensor=compressed(part, tensor, axes), reason=joined(planned.edit.reason, reason)
             )

@@ -10,16 +10,20 @@ which minimizes ``tr((Ŵ - W) H (Ŵ - W)ᵀ)`` among all ways of linear feedback
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+
 import numpy as np
 from attrs import evolve
 
 from nncf_weight_refinement.factors import Factor
-from nncf_weight_refinement.grouped import Grouped
+from nncf_weight_refinement.grouped import Grouped, by_outputs
 
 _LEAF = 16  # inputs that are rounded one after the other between two products of matrices
 
 
-def round_with_feedback(target: np.ndarray, start: Grouped, factor: Factor) -> Grouped:
+def round_with_feedback(
+    target: np.ndarray, start: Grouped, factor: Factor, executor: Executor | None = None
+) -> Grouped:
     """Levels that lose less, taken together, than the nearest ones do, under the scales of ``start``.
 
     An output whose loss ``(ŵ - w) (H + λI) (ŵ - w)ᵀ`` would be larger than that of the levels of ``start`` keeps these.
@@ -27,7 +31,12 @@ def round_with_feedback(target: np.ndarray, start: Grouped, factor: Factor) -> G
     :param target: float32, [batch, outputs, inputs].
     :param start: a weight of the same shape, of scales that fit the target.
     :param factor: of the Gram matrix of the inputs, with the same group size.
+    :param executor: what outputs are spread over.
     """
+    return by_outputs(executor, _rounded, target, start, factor)
+
+
+def _rounded(target: np.ndarray, start: Grouped, factor: Factor) -> Grouped:
     inputs = target.shape[2]
     columns = np.ascontiguousarray(target.reshape(-1, inputs)[:, factor.order].T)
     error = columns - start.values().reshape(-1, inputs)[:, factor.order].T

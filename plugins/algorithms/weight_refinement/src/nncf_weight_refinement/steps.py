@@ -50,7 +50,7 @@ def gptq(layer: Layer, params: AdvancedGPTQParameters) -> Sequence[PlannedWeight
     target = layer.target
     start = search_scales(target, layer.weight, np.diagonal(gram), executor=layer.executor)
     factor = factorize(gram, start.group_size, params.damp_percent)
-    return layer.refined(round_with_feedback(target, start, factor), "GPTQ", settled=True)
+    return layer.refined(round_with_feedback(target, start, factor, layer.executor), "GPTQ", settled=True)
 
 
 def error_propagation(layer: Layer, params: ErrorPropagationSettings) -> Sequence[PlannedWeight]:
@@ -76,5 +76,5 @@ def refinement(layer: Layer, params: RefinementSettings) -> Sequence[PlannedWeig
     if gram is None:
         return layer.planned
     damped = gram + np.float32(params.damping * float(np.diagonal(gram).mean())) * np.eye(len(gram), dtype=np.float32)
-    found = descend(layer.target, layer.weight, damped, params.sweeps, params.seconds)
+    found = descend(layer.target, layer.weight, damped, params.sweeps, params.seconds, executor=layer.executor)
     return layer.refined(found, "refined", settled=True)
