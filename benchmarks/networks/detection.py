@@ -13,8 +13,8 @@ TITLE = "Text detection (PP-OCRv4, 4.7 MB)"
 METRIC = "F1"
 TEXT = (
     "Lines of text that are found in 400 noisy pages of 320 by 480 pixels, with at least half of the common area; "
-    "calibrated on 100 others. The standard error of what is lost is 0.003 where that is little, 0.006 where it is about "
-    "0.04."
+    "calibrated on 100 others. The standard error of what is lost is 0.003 where that is little, 0.006 where it is "
+    "about 0.04."
 )
 
 CALIBRATION, TEST = 100, 400
